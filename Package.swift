@@ -1,0 +1,104 @@
+// swift-tools-version: 6.2
+// Ebb: a function runtime whose sandboxes are resized live through cgroup v2.
+import PackageDescription
+
+/// Swift 6 with every check on; each crossing into memory-unsafe territory spells `unsafe`.
+let strict: [SwiftSetting] = [
+    .swiftLanguageMode(.v6),
+    .strictMemorySafety(),
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+]
+let strictC: [CSetting] = [
+    .treatAllWarnings(as: .error), .enableWarning("all"), .enableWarning("extra"),
+    .define("_GNU_SOURCE"),
+]
+
+let nio: [Target.Dependency] = [
+    .product(name: "NIOCore", package: "swift-nio"),
+    .product(name: "NIOPosix", package: "swift-nio"),
+    .product(name: "NIOHTTP1", package: "swift-nio"),
+]
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let collections = Target.Dependency.product(name: "Collections", package: "swift-collections")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let yams = Target.Dependency.product(name: "Yams", package: "Yams")
+let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
+let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+let configuration = Target.Dependency.product(name: "Configuration", package: "swift-configuration")
+
+func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+    .testTarget(name: "\(name)Tests", dependencies: [.byName(name: name)] + dependencies, swiftSettings: strict)
+}
+
+let package = Package(
+    name: "ebb",
+    products: [
+        .executable(name: "fn", targets: ["fn"]),
+        .executable(name: "fnd", targets: ["fnd"]),
+        .library(name: "Cgroup", targets: ["Cgroup"]),
+        .library(name: "Sandbox", targets: ["Sandbox"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: ["Reloading"]),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+    ],
+    targets: [
+        // The kernel, from C upwards.
+        .target(name: "CLinux", cSettings: strictC),
+        .systemLibrary(name: "CSeccomp", pkgConfig: "libseccomp", providers: [.apt(["libseccomp-dev"])]),
+        .systemLibrary(name: "CCap", pkgConfig: "libcap", providers: [.apt(["libcap-dev"])]),
+        .systemLibrary(name: "CArchive", pkgConfig: "libarchive", providers: [.apt(["libarchive-dev"])]),
+        library("Units"),
+        library("Linux", ["CLinux", "Units"]),
+        library("Cgroup", ["Linux", "CLinux", "Units"]),
+        library("Sandbox", ["Cgroup", "Linux", "CLinux", "CSeccomp", "CCap", "Units"]),
+
+        // What a request passes through.
+        library("HTTP", nio),
+        library("RuntimeAPI", ["HTTP"] + nio),
+        library("Reclaim", ["Cgroup", "Linux", "Units", logging, collections]),
+        library("Pool", ["Reclaim", "RuntimeAPI", "Sandbox", "Cgroup", "Linux", "Units", "Telemetry", logging, collections] + nio),
+        library("Dispatch", ["Pool", "Functions", "Settings", "Telemetry", "Units", logging] + nio),
+        library(
+            "Gateway",
+            ["Dispatch", "Pool", "HTTP", "Functions", "Settings", "FnProtocol", "Telemetry", "Units", logging] + nio),
+
+        // What is deployed, configured and told.
+        library("Functions", ["CArchive", "Units", grdb, crypto, yams]),
+        library("Settings", ["Units", configuration, yams, logging, lifecycle]),
+        library("Telemetry", ["Linux", "Units", logging]),
+        library("FnProtocol", ["Units"]),
+        library("FnClient", ["FnProtocol", "Units"]),
+        library(
+            "Daemon",
+            [
+                "Gateway", "Dispatch", "Pool", "Reclaim", "Sandbox", "Cgroup", "Linux", "Functions", "Settings",
+                "Telemetry", "HTTP", "FnProtocol", "Units", logging, lifecycle,
+            ] + nio),
+        .executableTarget(name: "fnd", dependencies: ["Daemon", "Settings", arguments], swiftSettings: strict),
+        .executableTarget(
+            name: "fn", dependencies: ["FnClient", "FnProtocol", "Units", arguments], swiftSettings: strict,
+            linkerSettings: [.unsafeFlags(["-static-executable"], .when(configuration: .release))]),
+
+        tests("Units"), tests("Linux"), tests("Cgroup", ["Linux", "Units"]),
+        tests("Sandbox", ["Cgroup", "Linux", "Units"]),
+        tests("HTTP", nio), tests("RuntimeAPI", ["HTTP"] + nio), tests("Reclaim", ["Units"]), tests("Pool", ["Reclaim", "Units"]),
+        tests("Functions", ["Units"]), tests("Settings", ["Units"]), tests("Telemetry"),
+        tests("Gateway", ["HTTP", "Functions", "Dispatch"] + nio), tests("FnClient", ["FnProtocol"]),
+        .testTarget(name: "fnTests", dependencies: ["fn", "FnProtocol", "Units"], swiftSettings: strict),
+    ],
+    cLanguageStandard: .gnu17
+)

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+// Calls that glibc 2.36 does not wrap, or whose types do not import into Swift.
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <linux/mount.h>
+#include <net/if.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "clinux.h"
+
+int clinux_detached_mount(const char *path) {
+    int tree = (int)syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    if (tree < 0) return -1;
+    struct mount_attr attributes = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV};
+    if (syscall(SYS_mount_setattr, tree, "", AT_EMPTY_PATH, &attributes, sizeof attributes) < 0) {
+        int error = errno;
+        close(tree);
+        errno = error;
+        return -1;
+    }
+    return tree;
+}
+
+static int write_map(pid_t pid, const char *file, uint32_t inside, uint32_t outside) {
+    char path[64], line[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
+    int length = snprintf(line, sizeof line, "%u %u 1\n", inside, outside);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return -1;
+    ssize_t written = write(fd, line, (size_t)length);
+    int error = errno;
+    close(fd);
+    errno = error;
+    return written == length ? 0 : -1;
+}
+
+// A user namespace needs a process that is born in it: unshare(2) refuses a process with threads.
+int clinux_user_namespace(uint32_t inside, uint32_t outside) {
+    int gate[2];
+    if (pipe2(gate, O_CLOEXEC) < 0) return -1;
+    pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0);
+    if (pid == 0) {
+        // Only raw calls: other threads of the daemon may have held locks when this copy was made.
+        char byte;
+        syscall(SYS_close, gate[1]);
+        syscall(SYS_read, gate[0], &byte, 1);  // ends when the parent closes its side, or dies
+        syscall(SYS_exit_group, 0);
+    }
+    int error = errno, fd = -1;
+    if (pid > 0) {
+        char path[64];
+        snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
+        if (write_map(pid, "uid_map", inside, outside) == 0 && write_map(pid, "gid_map", inside, outside) == 0)
+            fd = open(path, O_RDONLY | O_CLOEXEC);
+        error = errno;
+    }
+    close(gate[0]);
+    close(gate[1]);
+    if (pid > 0) waitpid(pid, NULL, 0);
+    errno = error;
+    return fd;
+}
+
+int clinux_pivot_root_here(void) { return (int)syscall(SYS_pivot_root, ".", "."); }
+
+int clinux_loopback_up(void) {
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return -1;
+    struct ifreq request;
+    memset(&request, 0, sizeof request);
+    strcpy(request.ifr_name, "lo");
+    request.ifr_flags = IFF_UP | IFF_RUNNING;
+    int result = ioctl(fd, SIOCSIFFLAGS, &request);
+    int error = errno;
+    close(fd);
+    errno = error;
+    return result;
+}
+
+int clinux_wait_pidfd(int pidfd, int32_t *code, int32_t *status) {
+    siginfo_t info;
+    memset(&info, 0, sizeof info);
+    if (waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED) < 0) return -1;
+    *code = info.si_code;
+    *status = info.si_status;
+    return 0;
+}
+
+int clinux_make_node(const char *path, uint32_t mode, uint32_t major, uint32_t minor) {
+    return mknod(path, mode, makedev(major, minor));
+}
+
+int clinux_statfs_is_cgroup2(const char *path) {
+    struct statfs info;
+    if (statfs(path, &info) < 0) return -1;
+    return info.f_type == CGROUP2_SUPER_MAGIC;
+}
+
+void clinux_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+int clinux_idle_thread(void) {
+    struct sched_param none = {0};
+    return sched_setscheduler(0, SCHED_IDLE, &none);
+}
+
+int clinux_pipe(int32_t ends[2]) { return pipe2(ends, O_CLOEXEC); }
+
+int clinux_epoll_create(void) { return epoll_create1(EPOLL_CLOEXEC); }
+
+int clinux_epoll_add(int epoll, int fd, int priority, uint64_t id) {
+    struct epoll_event event = {.events = priority ? EPOLLPRI : EPOLLIN, .data.u64 = id};
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+int clinux_epoll_remove(int epoll, int fd) { return epoll_ctl(epoll, EPOLL_CTL_DEL, fd, NULL); }
+
+int clinux_epoll_wait(int epoll, uint64_t *ids, int count) {
+    struct epoll_event events[64];
+    int ready = epoll_wait(epoll, events, count < 64 ? count : 64, -1);
+    for (int i = 0; i < ready; i++) ids[i] = events[i].data.u64;
+    return ready;
+}
+
+int clinux_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
+
+int clinux_unshare(enum clinux_namespace which) {
+    switch (which) {
+    case CLINUX_MOUNT: return unshare(CLONE_FS | CLONE_NEWNS);
+    case CLINUX_NETWORK: return unshare(CLONE_NEWNET);
+    case CLINUX_IPC_AND_UTS: return unshare(CLONE_NEWIPC | CLONE_NEWUTS);
+    }
+    errno = EINVAL;
+    return -1;
+}
+
+int clinux_memfd(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
+
+int clinux_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *options) {
+    return (int)syscall(SYS_mount, source, target, type, flags, options);
+}
+
+int clinux_detach_here(void) { return (int)syscall(SYS_umount2, ".", 2 /* MNT_DETACH */); }

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+import Functions
+import Settings
+import Units
+
+/// A function as it runs here: what was deployed, the operator's word over it, and the ceilings over both.
+package struct DeployedFunction: Sendable, Equatable {
+    package var record: FunctionRecord
+    package var runtime: RuntimeDefinition
+    package var memory: Effective<Bytes>
+    package var memoryLow: Bytes
+    package var swap: Bytes?
+    package var cpus: Effective<CPUQuota>
+    package var cpuWeight: Int
+    package var pids: Int
+    package var tmp: Effective<Bytes>
+    package var timeout: Effective<Duration>
+    package var initTimeout: Duration
+    package var concurrency: Effective<Int>
+    package var minWarm: Effective<Int>
+    package var reclaims: Bool
+    package var environment: [String: String]
+
+    package var name: String { record.spec.name }
+}
+
+/// A value and whose word it is.
+package struct Effective<Value: Sendable & Equatable>: Sendable, Equatable {
+    /// Who decided.
+    package enum Origin: String, Sendable {
+        case function
+        case `default`
+        case `operator`
+        case limit
+    }
+
+    package var value: Value
+    package var origin: Origin
+
+    /// Operator over function over default; never above the ceiling.
+    package init(operator word: Value?, function: Value?, default fallback: Value, ceiling: Value) where Value: Comparable {
+        if let word {
+            (value, origin) = (word, .operator)
+        } else if let function {
+            (value, origin) = (function, .function)
+        } else {
+            (value, origin) = (fallback, .default)
+        }
+        if value > ceiling { (value, origin) = (ceiling, .limit) }
+    }
+}
+
+extension DeployedFunction {
+    /// What `record` comes to under these settings.
+    package init(_ record: FunctionRecord, runtime: RuntimeDefinition, settings: Settings) {
+        let spec = record.spec
+        let word = settings.functions.override(for: spec.name)
+        let (defaults, limits) = (settings.defaults, settings.limits)
+        self.record = record
+        self.runtime = runtime
+        memory = Effective(operator: word.memory, function: spec.memory, default: defaults.memory, ceiling: limits.memory)
+        memoryLow = word.memoryLow ?? defaults.memoryLow
+        swap = defaults.swap
+        cpus = Effective(operator: word.cpus, function: spec.cpus, default: defaults.cpus, ceiling: limits.cpus)
+        cpuWeight = word.cpuWeight ?? defaults.cpuWeight
+        pids = word.pids ?? defaults.pids
+        tmp = Effective(operator: word.tmp, function: spec.tmp, default: defaults.tmp, ceiling: limits.memory)
+        timeout = Effective(
+            operator: word.timeout, function: spec.timeoutMs.map { .milliseconds($0) }, default: defaults.timeout,
+            ceiling: limits.timeout)
+        initTimeout = defaults.initTimeout
+        concurrency = Effective(
+            operator: word.concurrency, function: spec.concurrency, default: defaults.concurrency,
+            ceiling: limits.concurrency)
+        minWarm = Effective(operator: word.minWarm, function: spec.minWarm, default: defaults.minWarm, ceiling: .max)
+        reclaims = word.reclaim ?? true
+        environment = defaults.env.merging(spec.env) { _, own in own }
+    }
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+import Functions
+import NIOCore
+import Pool
+import RuntimeAPI
+import Sandbox
+import Settings
+import Units
+
+/// Takes an invocation from its request to its result: checks, lease, deadline, outcome.
+package final class Dispatcher: Sendable {
+    private let catalog: FunctionCatalog
+    private let pool: SandboxPool
+    private let group: any EventLoopGroup
+    private let clock: @Sendable () -> Int64
+
+    /// - Parameter clock: milliseconds since the epoch.
+    package init(
+        catalog: FunctionCatalog, pool: SandboxPool, group: any EventLoopGroup, clock: @escaping @Sendable () -> Int64
+    ) {
+        self.catalog = catalog
+        self.pool = pool
+        self.group = group
+        self.clock = clock
+    }
+
+    /// Runs a request. `completion` is called once, on any thread.
+    ///
+    /// - Returns: a way to withdraw while the request still waits; it does nothing once it runs.
+    @discardableResult
+    package func invoke(
+        _ request: InvocationRequest, requestID: String, completion: @escaping @Sendable (InvocationResult) -> Void
+    ) -> @Sendable () -> Void {
+        let function: DeployedFunction
+        do throws(InvocationFailure) {
+            function = try check(request)
+        } catch {
+            completion(InvocationResult(requestID: requestID, outcome: .failure(error)))
+            return {}
+        }
+        let timeout = request.timeout ?? function.timeout.value
+        let token = pool.lease(
+            function.name, memory: request.memory, cpu: request.cpu, fresh: request.fresh,
+            giveUpAfter: catalog.settings.pools.queueTimeout
+        ) { [self] outcome in
+            let invocation = RunningInvocation(
+                requestID: requestID, function: function, timeout: timeout, completion: completion)
+            switch outcome {
+            case .granted(let lease): run(request, invocation, on: lease)
+            case .refused(let refusal): invocation.refuse(refusal)
+            case .initFailed(let exit): invocation.initFailed(exit)
+            case .cannotStart(let reason): invocation.fail(.cannotStart(reason))
+            }
+        }
+        return { [pool] in pool.cancel(token) }
+    }
+
+    private func run(_ request: InvocationRequest, _ invocation: RunningInvocation, on lease: Lease) {
+        invocation.begin(lease)
+        let deadlineMs = clock() + invocation.timeout.milliseconds
+        let timer = group.next().scheduleTask(in: .milliseconds(invocation.timeout.milliseconds)) {
+            invocation.timedOut()
+        }
+        let event = RuntimeInvocation(
+            requestID: invocation.requestID, deadlineMs: deadlineMs, functionARN: request.functionARN,
+            traceID: request.traceID, clientContext: request.clientContext, payload: request.payload)
+        lease.run(event) { end in
+            timer.cancel()
+            invocation.ended(end)
+        }
+    }
+
+    // MARK: Checks, in Lambda's order
+
+    private func check(_ request: InvocationRequest) throws(InvocationFailure) -> DeployedFunction {
+        guard let function = catalog[request.function] else { throw .unknownFunction(request.function) }
+        let limits = catalog.settings.limits
+        guard request.payload.readableBytes <= limits.payload.count else { throw .payloadTooLarge(limit: limits.payload) }
+        try ceiling("X-Fn-Memory-Mb", request.memory, limits.memory)
+        try ceiling("X-Fn-Cpu-Millis", request.cpu, limits.cpus)
+        if let timeout = request.timeout, timeout > limits.timeout {
+            throw .overCeiling(what: "X-Fn-Timeout-Ms", wanted: timeout.text, limit: limits.timeout.text)
+        }
+        if function.runtime.payload == .json, let problem = JSONCheck.problem(request.payload) {
+            throw .payloadNotJSON(problem)
+        }
+        return function
+    }
+
+    private func ceiling<Value: Comparable & CustomStringConvertible>(
+        _ what: String, _ wanted: Value?, _ limit: Value
+    ) throws(InvocationFailure) {
+        guard let wanted, wanted > limit else { return }
+        throw .overCeiling(what: what, wanted: wanted.description, limit: limit.description)
+    }
+}

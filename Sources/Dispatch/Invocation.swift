@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+import NIOCore
+import Pool
+import Units
+
+/// One request to run a function, parsed and within the limits of its door.
+package struct InvocationRequest: Sendable {
+    package var function: String
+    package var payload: ByteBuffer
+    /// This request's own size, in place of the function's.
+    package var memory: Bytes?
+    package var cpu: CPUQuota?
+    package var timeout: Duration?
+    /// Only a sandbox started for this request will do.
+    package var fresh = false
+    package var traceID: String?
+    /// Decoded JSON of `X-Amz-Client-Context`.
+    package var clientContext: String?
+    /// The function's ARN as the caller spelled it; what the runtime is told.
+    package var functionARN: String
+
+    package init(function: String, payload: ByteBuffer, functionARN: String) {
+        self.function = function
+        self.payload = payload
+        self.functionARN = functionARN
+    }
+}
+
+/// What came of an invocation, with everything that its caller may want to know.
+package struct InvocationResult: Sendable {
+    package var requestID: String
+    package var outcome: InvocationOutcome
+    package var start: StartKind?
+    /// From dispatch to the answer.
+    package var duration: Duration = .zero
+    package var initDuration: Duration?
+    package var peak: Bytes?
+    package var contract: Bytes?
+    /// What the invocation printed last, with the platform's START, END and REPORT lines.
+    package var logTail: [UInt8] = []
+}
+
+package enum InvocationOutcome: Sendable {
+    case success(ByteBuffer)
+    case failure(InvocationFailure)
+}
+
+/// Every way in which an invocation can fail. The first group is the function's doing and carries the error document
+/// that its caller receives; the second is ours.
+package enum InvocationFailure: Error, Sendable {
+    /// The function raised, exited, could not be loaded or answered too much.
+    case functionError(ByteBuffer)
+    case outOfMemory(ByteBuffer)
+    case timedOut(ByteBuffer)
+
+    case unknownFunction(String)
+    /// The payload is not JSON, and the runtime wants JSON.
+    case payloadNotJSON(String)
+    case payloadTooLarge(limit: Bytes)
+    /// A size of its own that the operator's `limits` do not allow.
+    case overCeiling(what: String, wanted: String, limit: String)
+    case throttled(PoolRefusal)
+    case cannotStart(String)
+    case shuttingDown
+}

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+import Units
+
+extension InvocationResult {
+    /// Lambda's REPORT line: tab-separated, with a tab at the end, as log parsers expect it.
+    func report(status: String?) -> String {
+        let ms = Self.hundredths(duration)
+        let billed = (duration.milliseconds * 1_000_000 < nanoseconds(duration)) ? duration.milliseconds + 1 : duration.milliseconds
+        var line = "REPORT RequestId: \(requestID)\tDuration: \(ms) ms\tBilled Duration: \(billed) ms\t"
+        line += "Memory Size: \(contract?.mebibytes ?? 0) MB\tMax Memory Used: \(peak?.mebibytes ?? 0) MB\t"
+        if let initDuration { line += "Init Duration: \(Self.hundredths(initDuration)) ms\t" }
+        if let status { line += "Status: \(status)\t" }
+        return line
+    }
+
+    /// What the log says about a failure that the function could not log itself.
+    var failureNote: String? {
+        switch outcome {
+        case .failure(.outOfMemory):
+            "RequestId: \(requestID) Error: Runtime.OutOfMemory: limit \(contract?.rounded ?? "?"), peak \(peak?.rounded ?? "?")"
+        case .failure(.timedOut(let document)): String(buffer: document)
+        default: nil
+        }
+    }
+
+    private func nanoseconds(_ duration: Duration) -> Int64 {
+        duration.components.seconds * 1_000_000_000 + duration.components.attoseconds / 1_000_000_000
+    }
+
+    /// Milliseconds with two decimals.
+    static func hundredths(_ duration: Duration) -> String {
+        let value = Int64((duration.seconds * 100_000).rounded())
+        let fraction = value % 100
+        return "\(value / 100).\(fraction < 10 ? "0" : "")\(fraction)"
+    }
+}

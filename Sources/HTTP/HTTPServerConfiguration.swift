@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+import NIOCore
+import NIOHTTP1
+
+/// Everything that bounds what a peer can make the server hold or wait for.
+package struct HTTPServerConfiguration: Sendable {
+    /// Connections at once; one more is closed as soon as it is accepted.
+    package var maxConnections = 4096
+    /// The longest single header field, name and value together, in bytes.
+    package var maxHeaderField = 80 * 1024
+    /// How long a connection may stay open without a complete request head.
+    package var idleTimeout: TimeAmount = .seconds(75)
+    /// How long the body may take once its head has arrived.
+    package var readTimeout: TimeAmount = .seconds(30)
+    /// The largest body, in bytes, that is accepted for a request with this head.
+    package var bodyLimit: @Sendable (HTTPRequestHead) -> Int = { _ in 1 << 20 }
+    /// What is answered, in place of the handler's answer, when the body is larger than that.
+    package var tooLarge: @Sendable (HTTPRequestHead, Int) -> HTTPResponse = { _, limit in
+        HTTPResponse(.payloadTooLarge, text: #"{"error":{"code":"PayloadTooLarge","message":"limit \#(limit) bytes"}}"#)
+    }
+
+    package init() {}
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+import CLinux
+import Glibc
+
+/// An open file descriptor with one owner, closed when the owner lets go of it.
+package struct Descriptor: ~Copyable, Sendable {
+    package let raw: CInt
+
+    package init(owning raw: CInt) { self.raw = raw }
+
+    deinit { close(raw) }
+
+    /// Hands the number to somebody else, who closes it.
+    package consuming func release() -> CInt {
+        let raw = raw
+        discard self
+        return raw
+    }
+
+    /// Opens a file, always close-on-exec.
+    package static func open(_ path: String, _ flags: CInt) throws(SyscallError) -> Descriptor {
+        Descriptor(owning: try SyscallError.check("open", path, unsafe Glibc.open(path, flags | O_CLOEXEC)))
+    }
+
+    /// A pipe: what is written to `write` can be read from `read`. Only the read end does not block.
+    package static func pipe() throws(SyscallError) -> (read: CInt, write: CInt) {
+        var ends: [Int32] = [0, 0]
+        try SyscallError.check("pipe", "", unsafe clinux_pipe(&ends))
+        _ = fcntl(ends[0], F_SETFL, O_NONBLOCK)
+        return (ends[0], ends[1])
+    }
+}

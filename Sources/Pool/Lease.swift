@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+import Linux
+import NIOCore
+import RuntimeAPI
+import Sandbox
+import Units
+
+/// The right to run one request in one sandbox.
+///
+/// Given by the pool once; it ends by itself when the runtime asks for its next work or when the sandbox ends, so there
+/// is nothing to forget.
+package struct Lease: Sendable {
+    package let sandbox: PooledSandbox
+    package let token: LeaseToken
+    package let start: StartKind
+    /// `memory.max` while the request runs.
+    package let contract: Bytes
+
+    /// Dispatches the invocation; `onEnd` is told once how it ended, on an event loop or the kernel event thread.
+    package func run(_ invocation: RuntimeInvocation, onEnd: @escaping @Sendable (InvocationEnd) -> Void) {
+        sandbox.run(invocation, onEnd: onEnd)
+    }
+}
+
+/// How an invocation ended, seen from its sandbox.
+package enum InvocationEnd: Sendable {
+    case answered(RuntimeAnswer, InvocationUsage)
+    /// The process ended before it answered.
+    case exited(SandboxExit)
+}
+
+/// What one invocation used.
+package struct InvocationUsage: Sendable {
+    /// The highest `memory.current` during the invocation, where the kernel can tell; else of the sandbox's life.
+    package var peak: Bytes?
+    /// The last 4 KiB of what it printed, with the platform's own lines.
+    package var logTail: [UInt8]
+}
+
+/// How a sandbox ended.
+package struct SandboxExit: Sendable {
+    package var status: ExitStatus
+    /// Whether the kernel killed it for memory (`memory.events`: `oom_kill`).
+    package var outOfMemory: Bool
+    package var limit: Bytes
+    package var peak: Bytes?
+    package var logTail: [UInt8]
+    /// The document of `init/error`, if the runtime sent one.
+    package var initError: (document: ByteBuffer, type: String?)?
+    /// Set when we ended it because it did not ask for work in time.
+    package var initTimeout: Duration?
+}
+
+/// What became of a wish for a sandbox.
+package enum LeaseOutcome: Sendable {
+    case granted(Lease)
+    case refused(PoolRefusal)
+    /// The sandbox started for it ended before it asked for work.
+    case initFailed(SandboxExit)
+    /// No sandbox could be started: the platform's fault, with the reason.
+    case cannotStart(String)
+}

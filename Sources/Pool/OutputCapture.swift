@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+import Linux
+import Synchronization
+
+/// One line that a function printed, or one that the platform wrote about it.
+package struct OutputLine: Sendable {
+    package var requestID: String?
+    package var bytes: [UInt8]
+}
+
+/// Reads what a sandbox prints: lines go to a sink, the last 4 KiB of each invocation are kept for its caller.
+///
+/// Read whenever the pipe has something, and once more when an invocation is answered, since its last words may still
+/// be in the pipe then. A function that floods waits for its own pipe: no more than one read is held here.
+package final class OutputCapture: Sendable {
+    /// As much as Lambda returns in `X-Amz-Log-Result`.
+    private static let tailLimit = 4096
+    /// Longer lines are cut into pieces of this size.
+    private static let lineLimit = 64 << 10
+
+    private struct State {
+        var pipe: CInt
+        var requestID: String?
+        var partial: [UInt8] = []
+        var tail: [UInt8] = []
+    }
+
+    private let state: Mutex<State>
+    private let sink: @Sendable (OutputLine) -> Void
+
+    /// - Parameter pipe: the non-blocking read end; owned from here on.
+    package init(pipe: CInt, sink: @escaping @Sendable (OutputLine) -> Void) {
+        state = Mutex(State(pipe: pipe))
+        self.sink = sink
+    }
+
+    deinit { close() }
+
+    /// Reads what is there, at most 1 MiB; `false` at the end of the pipe.
+    @discardableResult
+    package func drain() -> Bool {
+        state.withLock { state in
+            guard state.pipe >= 0 else { return false }
+            var buffer = [UInt8](repeating: 0, count: 64 << 10)
+            for _ in 0..<16 {
+                let pipe = state.pipe
+                let count = unsafe buffer.withUnsafeMutableBytes { unsafe read(pipe, $0.baseAddress, $0.count) }
+                guard count > 0 else { return count < 0 && (errno == EAGAIN || errno == EINTR) }
+                take(buffer[..<count], &state)
+            }
+            return true
+        }
+    }
+
+    /// Lends the pipe's descriptor, to be watched.
+    func withPipe<Result: Sendable>(_ body: (CInt) throws(SyscallError) -> Result) throws(SyscallError) -> Result {
+        try body(state.withLock { $0.pipe })
+    }
+
+    /// From now on lines belong to this request, and the tail is its own.
+    package func begin(_ requestID: String) {
+        drain()
+        state.withLock { state in
+            flush(&state)
+            state.requestID = requestID
+            state.tail = []
+        }
+    }
+
+    /// Adds a line of the platform's own, as if it had been printed.
+    package func note(_ text: String) {
+        state.withLock { state in
+            flush(&state)
+            take(Array((text + "\n").utf8)[...], &state)
+        }
+    }
+
+    /// What was printed since `begin`, at most the last 4 KiB.
+    package var tail: [UInt8] { state.withLock { $0.tail + $0.partial.suffix(Self.tailLimit) }.suffix(Self.tailLimit) }
+
+    /// The request is over: what is printed from now on belongs to none.
+    package func end() {
+        state.withLock { state in
+            flush(&state)
+            state.requestID = nil
+        }
+    }
+
+    package func close() {
+        state.withLock { state in
+            guard state.pipe >= 0 else { return }
+            flush(&state)
+            Glibc.close(state.pipe)
+            state.pipe = -1
+        }
+    }
+
+    private func take(_ bytes: ArraySlice<UInt8>, _ state: inout State) {
+        var rest = bytes
+        while let end = rest.firstIndex(of: UInt8(ascii: "\n")) {
+            state.partial += rest[..<end]
+            emit(&state)
+            rest = rest[(end + 1)...]
+        }
+        state.partial += rest
+        while state.partial.count > Self.lineLimit { emit(&state) }
+    }
+
+    private func flush(_ state: inout State) {
+        if !state.partial.isEmpty { emit(&state) }
+    }
+
+    private func emit(_ state: inout State) {
+        let line = Array(state.partial.prefix(Self.lineLimit))
+        state.partial.removeFirst(line.count)
+        state.tail = Array((state.tail + line + [UInt8(ascii: "\n")]).suffix(Self.tailLimit))
+        sink(OutputLine(requestID: state.requestID, bytes: line))
+    }
+}

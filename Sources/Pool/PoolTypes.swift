@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+import Reclaim
+import Units
+
+/// The name of a sandbox: its cgroup's leaf, its host name, and the word for it in every table.
+package struct SandboxID: Sendable, Hashable, CustomStringConvertible {
+    package let description: String
+    package init(_ text: String) { description = text }
+}
+
+/// Names one request while it waits or runs.
+package typealias LeaseToken = UInt64
+
+/// Nanoseconds of a monotonic clock; the pure code never asks for the time itself.
+package typealias Instant = Int64
+
+/// What the pool has to know of a deployed function.
+package struct FunctionPlan: Sendable, Equatable {
+    package var name: String
+    /// Changes when code, handler, runtime or environment change: older sandboxes take no new request.
+    package var generation: Int
+    /// The contract of a request that asks for no size of its own.
+    package var memory: Bytes
+    package var cpu: CPUQuota?
+    /// Sandboxes of this function at once.
+    package var concurrency: Int
+    package var minWarm: Int
+    /// Whether idle sandboxes of this function may be shrunk.
+    package var reclaims: Bool
+
+    package init(
+        name: String, generation: Int, memory: Bytes, cpu: CPUQuota? = nil, concurrency: Int = 100, minWarm: Int = 0,
+        reclaims: Bool = true
+    ) {
+        self.name = name
+        self.generation = generation
+        self.memory = memory
+        self.cpu = cpu
+        self.concurrency = concurrency
+        self.minWarm = minWarm
+        self.reclaims = reclaims
+    }
+}
+
+/// One request's wish for a sandbox.
+package struct LeaseRequest: Sendable {
+    package var token: LeaseToken
+    package var function: String
+    /// The contract; `nil` is the function's own.
+    package var memory: Bytes?
+    /// Whether only a sandbox started for this request will do.
+    package var fresh: Bool
+    package var giveUpAt: Instant
+
+    package init(token: LeaseToken, function: String, memory: Bytes? = nil, fresh: Bool = false, giveUpAt: Instant) {
+        self.token = token
+        self.function = function
+        self.memory = memory
+        self.fresh = fresh
+        self.giveUpAt = giveUpAt
+    }
+}
+
+/// Where the sandbox that serves a request comes from.
+package enum StartKind: String, Sendable {
+    case cold
+    case warm
+    /// Was frozen, and may have been shrunk.
+    case thawed
+}
+
+/// Why a request gets no sandbox.
+package enum PoolRefusal: Error, Sendable, Equatable {
+    case unknownFunction
+    /// The contract alone is more than the whole budget.
+    case neverFits(contract: Bytes, budget: Bytes)
+    /// Waited to the end for memory that others hold.
+    case noMemory(wanted: Bytes, free: Bytes, budget: Bytes)
+    /// Waited to the end for one of the function's sandboxes.
+    case concurrency(limit: Int)
+    /// Waited to the end for one of the host's sandboxes.
+    case tooManySandboxes(limit: Int)
+    case queueFull(limit: Int)
+    case shuttingDown
+}
+
+/// Why a sandbox is stopped.
+package enum StopReason: String, Sendable {
+    case expired = "idle for longer than pools.evict_after"
+    case evicted = "evicted for the memory of another request"
+    case replaced = "the function was changed"
+    case removed = "the function was removed"
+    case failed = "its limits could not be written"
+    case shutdown = "the daemon stops"
+}
+
+/// What the driver has to do after an event, in order, outside the lock.
+package enum PoolEffect: Sendable, Equatable {
+    case start(SandboxID, function: String, contract: Bytes)
+    /// The request has its sandbox: wake it at `contract`, which the ledger holds already, and dispatch.
+    case run(LeaseToken, SandboxID, StartKind, contract: Bytes)
+    case refuse(LeaseToken, PoolRefusal)
+    /// A sandbox that was started for want of one failed; this request is told why.
+    case startFailed(LeaseToken, SandboxID)
+    case shrink(SandboxID)
+    /// Bring a sandbox's `memory.max` to `contract`; upwards the ledger holds it already.
+    case raise(SandboxID, to: Bytes)
+    case lower(SandboxID, to: Bytes)
+    case stop(SandboxID, StopReason)
+}
+
+/// The pool's own bounds, from `fn.yaml`.
+package struct PoolLimits: Sendable, Equatable {
+    package var maxSandboxes: Int
+    package var maxWaiting: Int
+    package var idleAfter: Duration
+    package var evictAfter: Duration
+    /// Whether anything is shrunk at all.
+    package var reclaims: Bool
+
+    package init(
+        maxSandboxes: Int = 500, maxWaiting: Int = 10_000, idleAfter: Duration = .seconds(5),
+        evictAfter: Duration = .seconds(600), reclaims: Bool = true
+    ) {
+        self.maxSandboxes = maxSandboxes
+        self.maxWaiting = maxWaiting
+        self.idleAfter = idleAfter
+        self.evictAfter = evictAfter
+        self.reclaims = reclaims
+    }
+}

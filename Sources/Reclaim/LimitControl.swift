@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+import Cgroup
+import Linux
+import Synchronization
+import Units
+
+/// Edits the limits of one living sandbox, in the only orders that are safe.
+///
+/// Three things may happen at once: a request wakes the sandbox, the reclaimer shrinks it, an operator resizes it. All
+/// writes to its files go through one lock, which is never held across a reclaim; a wake bumps `wakes`, and whoever
+/// took memory looks at that number before each further step.
+package final class LimitControl: Sendable {
+    private struct Files {
+        /// `memory.max` as last written.
+        var max: Bytes
+        /// Whether `memory.high` is anything but `max`.
+        var throttles = false
+        var low = Bytes.zero
+        var cpu: CPUQuota?
+        var frozen = false
+        /// How often the sandbox was woken or grown; a shrink that sees it change stops.
+        var wakes: UInt64 = 0
+    }
+
+    package let cgroup: Cgroup
+    private let files: Mutex<Files>
+    private let cpus: Int
+
+    /// - Parameters:
+    ///   - max: `memory.max` as the sandbox was started with.
+    ///   - cpu: `cpu.max` as the sandbox was started with.
+    package init(_ cgroup: Cgroup, max: Bytes, cpu: CPUQuota?, cpus: Int) {
+        self.cgroup = cgroup
+        self.cpus = cpus
+        files = Mutex(Files(max: max, cpu: cpu))
+    }
+
+    /// `memory.max` as last written by us.
+    package var memoryMax: Bytes { files.withLock { $0.max } }
+
+    /// Whether the sandbox is frozen.
+    package var isFrozen: Bool { files.withLock { $0.frozen } }
+
+    // MARK: Up
+
+    /// Makes the sandbox ready to run at `contract`: stops a shrink in progress, raises, thaws.
+    ///
+    /// `memory.max` first, then `memory.high`, or the thawed process would sleep in the kernel's over-high penalty,
+    /// which raising the limit does not end (mm/memcontrol.c, `mem_cgroup_handle_over_high`). Thaw last.
+    /// - Returns: whether the sandbox was frozen.
+    /// - Throws: when the kernel refuses, as when the group is gone.
+    package func wake(at contract: Bytes, low: Bytes, cpu: CPUQuota?) throws(CgroupError) -> Bool {
+        try files.withLock { files throws(CgroupError) in
+            files.wakes += 1
+            try raise(&files, to: contract)
+            if files.low != low {
+                try cgroup.setMemoryLow(low)
+                files.low = low
+            }
+            try setCPU(&files, cpu)
+            guard files.frozen else { return false }
+            try cgroup.thaw()
+            files.frozen = false
+            return true
+        }
+    }
+
+    /// Raises a running sandbox's `memory.max`; does nothing when it is as high already.
+    package func grow(to contract: Bytes) throws(CgroupError) {
+        try files.withLock { files throws(CgroupError) in
+            files.wakes += 1
+            try raise(&files, to: contract)
+        }
+    }
+
+    /// Writes `cpu.max`, only if it changes: each write refills a whole quota (kernel/sched/core.c, `tg_set_cfs_bandwidth`).
+    package func setCPU(_ cpu: CPUQuota?) throws(CgroupError) {
+        try files.withLock { files throws(CgroupError) in try setCPU(&files, cpu) }
+    }
+
+    private func raise(_ files: inout Files, to contract: Bytes) throws(CgroupError) {
+        if contract > files.max {
+            try cgroup.setMemoryMax(contract)
+            files.max = contract
+        }
+        if files.throttles {
+            try cgroup.setMemoryHigh(nil)
+            files.throttles = false
+        }
+    }
+
+    private func setCPU(_ files: inout Files, _ cpu: CPUQuota?) throws(CgroupError) {
+        guard files.cpu != cpu else { return }
+        try cgroup.setCPUMax(cpu)
+        files.cpu = cpu
+    }
+
+    // MARK: Down
+
+    /// Lowers `memory.max` of a sandbox that may be running, if what it uses fits; never kills.
+    ///
+    /// Takes back first what reclaim can get, then freezes for the moment of the check: a frozen group cannot charge,
+    /// so nothing can grow between the look and the write.
+    /// - Returns: `memory.max` as it is afterwards: `contract`, or what it was when usage does not fit.
+    package func lower(to contract: Bytes) throws(CgroupError) -> Bytes {
+        let wakes = files.withLock { $0.wakes }
+        if let current = cgroup.memoryCurrent(), current + margin > contract {
+            try reclaim(current + margin - contract, swappiness: nil) { files.withLock { $0.wakes } == wakes }
+        }
+        return try files.withLock { files throws(CgroupError) in
+            guard files.wakes == wakes, contract < files.max else { return files.max }
+            let wasFrozen = files.frozen
+            if !wasFrozen { try cgroup.freeze() }
+            defer { if !wasFrozen { try? cgroup.thaw() } }
+            guard wasFrozen || cgroup.waitFrozen(timeout: .milliseconds(50)) else { return files.max }
+            if let current = cgroup.memoryCurrent(), current + margin > contract { return files.max }
+            try cgroup.setMemoryMax(contract)
+            files.max = contract
+            return contract
+        }
+    }
+
+    /// What is left between usage and a contract that it is said to fit: two CPUs' worth of cached charges.
+    private var margin: Bytes { .kib(512 * Int64(cpus)) }
+
+    /// Freezes an idle sandbox, takes its memory down to `floor` as far as it goes, and lowers its limits to what is left.
+    ///
+    /// The order is the safety: frozen, it cannot allocate; `memory.reclaim` is bounded and throttles nobody; the
+    /// limits come last, from a fresh reading, with slack. Every step looks whether a request has woken it.
+    package func shrink(floor: Bytes, swappiness: Int?) throws(CgroupError) -> ShrinkOutcome {
+        let before = cgroup.memoryCurrent() ?? .zero
+        let started = MonotonicClock.now()
+        let wakes = files.withLock { $0.wakes }
+        let unwoken: () -> Bool = { self.files.withLock { $0.wakes } == wakes }
+
+        guard try freeze(unlessWokenSince: wakes) else { return .stopped(.woken) }
+        guard cgroup.waitFrozen(timeout: .milliseconds(200)) else {
+            // Uninterruptible sleep or vfork can hold the freezer up without bound: leave this one alone.
+            try files.withLock { files throws(CgroupError) in
+                guard files.wakes == wakes else { return }
+                try cgroup.thaw()
+                files.frozen = false
+            }
+            return .stopped(.wouldNotFreeze)
+        }
+        if before > floor { try reclaim(before - floor, swappiness: swappiness, while: unwoken) }
+        return try settle(before: before, started: started, wakes: wakes)
+    }
+
+    private func freeze(unlessWokenSince wakes: UInt64) throws(CgroupError) -> Bool {
+        try files.withLock { files throws(CgroupError) in
+            guard files.wakes == wakes else { return false }
+            try cgroup.freeze()
+            files.frozen = true
+            if files.low != .zero {
+                // Protected memory would not be reclaimed.
+                try cgroup.setMemoryLow(.zero)
+                files.low = .zero
+            }
+            return true
+        }
+    }
+
+    private func settle(before: Bytes, started: Int64, wakes: UInt64) throws(CgroupError) -> ShrinkOutcome {
+        try files.withLock { files throws(CgroupError) in
+            guard files.wakes == wakes else { return .stopped(.woken) }
+            guard let current = cgroup.memoryCurrent() else { return .shrunk(Shrink(unmeasured: files.max)) }
+            let slack = Slack.above(current, cpus: cpus)
+            let limit = min(files.max, Slack.pageAligned(current + slack))
+            try cgroup.setMemoryMax(limit)
+            try cgroup.setMemoryHigh(min(limit, Slack.pageAligned(current + slack * 0.5)))
+            files.max = limit
+            files.throttles = true
+            return .shrunk(
+                Shrink(
+                    before: before, after: current, swapped: cgroup.swapCurrent() ?? .zero, limit: limit,
+                    took: .nanoseconds(MonotonicClock.now() - started)))
+        }
+    }
+
+    /// Reclaims in chunks, so that a wake waits for one chunk at most and a removal is never held up.
+    private func reclaim(_ amount: Bytes, swappiness: Int?, while mayGoOn: () -> Bool) throws(CgroupError) {
+        guard let start = cgroup.memoryCurrent() else { return }
+        var fruitless = 0
+        while mayGoOn(), fruitless < 2, let current = cgroup.memoryCurrent(), start - current < amount {
+            let chunk = min(max(.mib(4), min(current * 0.25, .mib(16))), amount - (start - current))
+            let complete = try cgroup.reclaim(chunk, swappiness: swappiness)
+            let freed = current - (cgroup.memoryCurrent() ?? current)
+            fruitless = complete || freed >= .kib(256) ? 0 : fruitless + 1
+        }
+    }
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+import NIOCore
+
+/// What a runtime receives as the answer to its `GET /runtime/invocation/next`.
+package struct RuntimeInvocation: Sendable {
+    /// A UUID; the runtime names it in the path of its answer.
+    package var requestID: String
+    /// When the invocation times out, in milliseconds since the epoch.
+    package var deadlineMs: Int64
+    package var functionARN: String
+    package var traceID: String?
+    /// Decoded JSON, not base64.
+    package var clientContext: String?
+    package var payload: ByteBuffer
+
+    package init(
+        requestID: String, deadlineMs: Int64, functionARN: String, traceID: String? = nil,
+        clientContext: String? = nil, payload: ByteBuffer
+    ) {
+        self.requestID = requestID
+        self.deadlineMs = deadlineMs
+        self.functionARN = functionARN
+        self.traceID = traceID
+        self.clientContext = clientContext
+        self.payload = payload
+    }
+}
+
+/// What a runtime told about an invocation.
+package enum RuntimeAnswer: Sendable {
+    /// `POST …/response`: the function's answer, byte for byte.
+    case response(ByteBuffer)
+    /// `POST …/error`: the runtime's error document, and the type it named in a header, if it did.
+    case error(ByteBuffer, type: String?)
+    /// The answer was larger than `limit` bytes and was not kept.
+    case tooLarge(limit: Int)
+}
+
+/// What happens in a session, told to its owner in order.
+package enum RuntimeEvent: Sendable {
+    /// The runtime asks for work: after its start, after each invocation and after a hint.
+    case waiting(releasedBytes: Int64?)
+    /// The answer to the invocation with this request id.
+    case answered(requestID: String, RuntimeAnswer)
+    /// `POST /runtime/init/error`: the runtime could not start; it will exit.
+    case initFailed(ByteBuffer, type: String?)
+}

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+import HTTP
+import NIOCore
+import NIOHTTP1
+import Synchronization
+
+/// Serves the Runtime API to one sandbox, over a listener that lives in the sandbox's own network namespace.
+///
+/// The listener identifies the sandbox: nothing that a peer says is needed to know who it is. What untrusted code can
+/// make the daemon hold is bounded by `Limits`.
+package final class RuntimeServer: Sendable {
+    /// What one sandbox may make the daemon hold.
+    package enum Limits {
+        /// Connections at once: a runtime with several processes, its extensions, and some to spare.
+        package static let connections = 16
+        /// The official Python client reports errors in a header of up to 1 MiB.
+        package static let headerField = 1 << 20
+    }
+
+    private let session = Mutex(RuntimeSession<HTTPResponder>())
+    private let server = Mutex<HTTPServer?>(nil)
+    private let onEvent: @Sendable (RuntimeEvent) -> Void
+
+    /// - Parameter onEvent: told what the runtime does, in order, on an event loop; must not block.
+    package init(onEvent: @escaping @Sendable (RuntimeEvent) -> Void) { self.onEvent = onEvent }
+
+    /// Starts to serve on a socket that listens already; the server owns the descriptor from here on.
+    ///
+    /// - Parameter answerLimit: the largest answer of a function, in bytes.
+    package func start(on listener: CInt, group: any EventLoopGroup, answerLimit: Int) -> EventLoopFuture<Void> {
+        var configuration = HTTPServerConfiguration()
+        configuration.maxConnections = Limits.connections
+        configuration.maxHeaderField = Limits.headerField
+        configuration.idleTimeout = .hours(24 * 365)  // a runtime holds its connection for life, also while frozen
+        configuration.readTimeout = .minutes(15)
+        configuration.bodyLimit = { _ in answerLimit }
+        configuration.tooLarge = { [self] head, limit in refuseOversized(head, limit) }
+        return HTTPServer.start(on: .socket(listener), group: group, configuration: configuration) { [self] in handle($0, $1) }
+            .map { started in self.server.withLock { $0 = started } }
+    }
+
+    /// Gives the waiting runtime an invocation; `false` when it is not waiting.
+    package func deliver(_ invocation: RuntimeInvocation) -> Bool {
+        guard let waiter = session.withLock({ $0.deliver(invocation.requestID) }) else { return false }
+        waiter.respond(HTTPResponse(.ok, headers: invocation.headers, body: invocation.payload))
+        return true
+    }
+
+    /// Asks the waiting runtime to give back memory that it does not need; `false` when it is not waiting.
+    package func hintIdle() -> Bool {
+        guard let waiter = session.withLock({ $0.hint() }) else { return false }
+        waiter.respond(HTTPResponse(.ok, headers: ["Fn-Event": "idle"]))
+        return true
+    }
+
+    /// Whether the runtime has asked for work and has none.
+    package var isWaiting: Bool { session.withLock { $0.isWaiting } }
+
+    /// Closes the listener and every connection.
+    package func close() { server.withLock { $0 }?.close() }
+
+    private func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
+        switch RuntimeRoute(request.method, request.path) {
+        case .next: next(request, responder)
+        case .response(let id): answer(id, .response(request.body), responder)
+        case .error(let id): answer(id, .error(request.body, type: errorType(request)), responder)
+        case .initError: initError(request, responder)
+        case .ping: responder.respond(HTTPResponse(.ok, text: "pong", type: "text/plain"))
+        case nil: responder.respond(.runtimeError(.notFound, "NotFound", "no such call: \(request.method) \(request.path)"))
+        }
+    }
+
+    private func next(_ request: HTTPRequest, _ responder: HTTPResponder) {
+        let released = request.headers.first(name: "Fn-Released").flatMap { Int64($0) }
+        do {
+            let token = try session.withLock { session throws(RuntimeSession<HTTPResponder>.Refusal) in
+                try session.next(responder)
+            }
+            responder.onDisconnect { [self] in session.withLock { $0.lost(token) } }
+            onEvent(.waiting(releasedBytes: released))
+        } catch {
+            responder.respond(.refusal(error))
+        }
+    }
+
+    private func answer(_ requestID: String, _ answer: RuntimeAnswer, _ responder: HTTPResponder) {
+        do {
+            try session.withLock { session throws(RuntimeSession<HTTPResponder>.Refusal) in
+                try session.answer(requestID)
+            }
+            // The runtime may go on before the caller has its answer: its next call must find the session ready.
+            responder.respond(HTTPResponse(.accepted, text: #"{"status":"OK"}"#))
+            onEvent(.answered(requestID: requestID, answer))
+        } catch {
+            responder.respond(.refusal(error))
+        }
+    }
+
+    private func initError(_ request: HTTPRequest, _ responder: HTTPResponder) {
+        do {
+            try session.withLock { session throws(RuntimeSession<HTTPResponder>.Refusal) in try session.initError() }
+            responder.respond(HTTPResponse(.accepted, text: #"{"status":"OK"}"#))
+            onEvent(.initFailed(request.body, type: errorType(request)))
+        } catch {
+            responder.respond(.refusal(error))
+        }
+    }
+
+    /// An answer over the limit still ends its invocation: with an error that says so.
+    private func refuseOversized(_ head: HTTPRequestHead, _ limit: Int) -> HTTPResponse {
+        guard case .response(let id) = RuntimeRoute(head.method, head.uri) else {
+            return .runtimeError(.payloadTooLarge, "RequestEntityTooLarge", "the limit is \(limit) bytes")
+        }
+        do {
+            try session.withLock { session throws(RuntimeSession<HTTPResponder>.Refusal) in try session.answer(id) }
+        } catch {
+            return .refusal(error)
+        }
+        onEvent(.answered(requestID: id, .tooLarge(limit: limit)))
+        return .runtimeError(.payloadTooLarge, "RequestEntityTooLarge", "the answer is over the limit of \(limit) bytes")
+    }
+
+    private func errorType(_ request: HTTPRequest) -> String? {
+        request.headers.first(name: "Lambda-Runtime-Function-Error-Type")
+    }
+}
+
+extension RuntimeInvocation {
+    /// The headers of the answer to `next`; empty ones are left out, as clients test for presence.
+    fileprivate var headers: HTTPHeaders {
+        var headers: HTTPHeaders = [
+            "Content-Type": "application/json",
+            "Lambda-Runtime-Aws-Request-Id": requestID,
+            "Lambda-Runtime-Deadline-Ms": String(deadlineMs),
+            "Lambda-Runtime-Invoked-Function-Arn": functionARN,
+        ]
+        if let traceID { headers.add(name: "Lambda-Runtime-Trace-Id", value: traceID) }
+        if let clientContext { headers.add(name: "Lambda-Runtime-Client-Context", value: clientContext) }
+        return headers
+    }
+}
+
+extension HTTPResponse {
+    fileprivate static func runtimeError(_ status: HTTPResponseStatus, _ type: String, _ message: String) -> HTTPResponse {
+        let escaped = message.filter { $0 != "\"" && $0 != "\\" && !$0.isNewline }
+        return HTTPResponse(status, text: #"{"errorMessage":"\#(escaped)","errorType":"\#(type)"}"#)
+    }
+
+    fileprivate static func refusal(_ refusal: RuntimeSession<HTTPResponder>.Refusal) -> HTTPResponse {
+        switch refusal {
+        case .invalidStateTransition(let what): runtimeError(.forbidden, "InvalidStateTransition", what)
+        case .invalidRequestID: runtimeError(.badRequest, "InvalidRequestID", "Invalid request ID")
+        }
+    }
+}

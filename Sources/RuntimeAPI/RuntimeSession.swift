@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/// The Lambda Runtime API's rules of order, for one sandbox, as a pure state machine.
+///
+/// States follow AWS's reference implementation: a runtime starts, asks for work, is given one invocation, answers it,
+/// and asks again. `Waiter` is whatever answers a pending `next`; tests use a number, the server an HTTP responder.
+package struct RuntimeSession<Waiter: Sendable>: Sendable {
+    private enum State {
+        case starting
+        case waiting(Waiter, token: UInt64)
+        case running(requestID: String)
+        /// Answered, and has not asked for more work yet.
+        case answered(requestID: String)
+        /// Was told to give memory back, and has not asked for work again yet.
+        case hinted
+        case failed
+    }
+
+    /// Why a request of the runtime is refused: HTTP status and error document are the Runtime API's own.
+    package enum Refusal: Error, Equatable {
+        case invalidStateTransition(String)
+        case invalidRequestID
+    }
+
+    private var state = State.starting
+    private var tokens: UInt64 = 0
+
+    package init() {}
+
+    /// `true` once the runtime has asked for work and not been given any.
+    package var isWaiting: Bool {
+        if case .waiting = state { true } else { false }
+    }
+
+    /// The invocation in progress, if any.
+    package var runningRequestID: String? {
+        if case .running(let id) = state { id } else { nil }
+    }
+
+    /// The runtime asks for work. The token names this `next`, in case its connection is lost.
+    package mutating func next(_ waiter: Waiter) throws(Refusal) -> UInt64 {
+        switch state {
+        case .starting, .answered, .hinted:
+            tokens += 1
+            state = .waiting(waiter, token: tokens)
+            return tokens
+        case .waiting: throw .invalidStateTransition("next was asked while another next is waiting")
+        case .running: throw .invalidStateTransition("next was asked before the invocation in progress was answered")
+        case .failed: throw .invalidStateTransition("next was asked after init/error")
+        }
+    }
+
+    /// The connection of a waiting `next` was lost; the runtime may ask again.
+    package mutating func lost(_ token: UInt64) {
+        if case .waiting(_, token) = state { state = .hinted }
+    }
+
+    /// Hands an invocation to the waiting runtime; `nil` when it is not waiting.
+    package mutating func deliver(_ requestID: String) -> Waiter? {
+        guard case .waiting(let waiter, _) = state else { return nil }
+        state = .running(requestID: requestID)
+        return waiter
+    }
+
+    /// Takes the waiting `next` to answer it with a hint; `nil` when the runtime is not waiting.
+    package mutating func hint() -> Waiter? {
+        guard case .waiting(let waiter, _) = state else { return nil }
+        state = .hinted
+        return waiter
+    }
+
+    /// The runtime answered `requestID`, with a result or an error.
+    package mutating func answer(_ requestID: String) throws(Refusal) {
+        switch state {
+        case .running(requestID): state = .answered(requestID: requestID)
+        case .answered(requestID): throw .invalidStateTransition("the invocation has been answered already")
+        default: throw .invalidRequestID
+        }
+    }
+
+    /// The runtime reports that it could not start.
+    package mutating func initError() throws(Refusal) {
+        guard case .starting = state else { throw .invalidStateTransition("init/error was sent after init") }
+        state = .failed
+    }
+}

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+import Cgroup
+import Glibc
+import Linux
+import Synchronization
+
+/// One running sandbox: a confined process tree and the cgroup that is its identity.
+package final class Sandbox: Sendable {
+    private struct State {
+        var listener: CInt?
+        var output: CInt?
+        var exit: ExitStatus?
+        var onExit: (@Sendable (ExitStatus) -> Void)?
+        var watch: EventWatcher.Token?
+        var isDestroyed = false
+    }
+
+    package let id: String
+    package let pid: Int32
+    /// Clock ticks since boot (field 22 of `/proc/PID/stat`): with the pid it names the process for ever.
+    package let startTime: UInt64
+    package let cgroup: Cgroup
+    private let pidfd: ProcessDescriptor
+    private let events: EventWatcher
+    private let recycle: @Sendable () -> Void
+    private let state: Mutex<State>
+
+    init(
+        id: String, pid: Int32, pidfd: CInt, cgroup: Cgroup, listener: CInt, output: CInt, events: EventWatcher,
+        recycle: @escaping @Sendable () -> Void
+    ) {
+        self.id = id
+        self.pid = pid
+        self.pidfd = ProcessDescriptor(owning: pidfd)
+        self.cgroup = cgroup
+        self.events = events
+        self.recycle = recycle
+        startTime = Self.startTime(of: pid)
+        state = Mutex(State(listener: listener, output: output))
+    }
+
+    deinit {
+        state.withLock { state in
+            for fd in [state.listener, state.output] { if let fd { close(fd) } }
+        }
+    }
+
+    /// The socket that listens on 127.0.0.1:9001 inside the sandbox; the caller's from here on, and only once.
+    package func takeRuntimeListener() -> CInt {
+        state.withLock { state in
+            defer { state.listener = nil }
+            return state.listener ?? -1
+        }
+    }
+
+    /// The read end of the pipe that standard output and error go to; the caller's from here on, and only once.
+    package func takeOutput() -> CInt {
+        state.withLock { state in
+            defer { state.output = nil }
+            return state.output ?? -1
+        }
+    }
+
+    /// Calls `body` once, when process 1 has ended; at once when it has already. Else on the kernel event thread.
+    package func onExit(_ body: @escaping @Sendable (ExitStatus) -> Void) {
+        let status = state.withLock { state -> ExitStatus? in
+            if state.exit == nil { state.onExit = body }
+            return state.exit
+        }
+        if let status { body(status) }
+    }
+
+    /// Ends every process in it, at once; the exit is told as any other.
+    package func kill() { try? cgroup.kill() }
+
+    /// Ends it and waits until nothing of it is left: no process, no cgroup. Blocking; may be called again.
+    package func destroy() throws(SandboxError) {
+        do throws(CgroupError) {
+            try cgroup.kill()
+        } catch {
+            guard error.isGone else { throw .limits(error) }
+        }
+        guard cgroup.waitEmpty(timeout: .seconds(10)) else {
+            throw .leftover("sandbox \(id): processes did not end within 10 s of cgroup.kill")
+        }
+        while state.withLock({ $0.exit == nil }) { usleep(200) }  // the event thread reaps within microseconds
+        try removeGroup()
+        let isFirst = state.withLock { state in
+            defer { state.isDestroyed = true }
+            return !state.isDestroyed
+        }
+        if isFirst { recycle() }
+    }
+
+    /// A group can stay busy for a moment after its last process: zombies count until they are reaped.
+    private func removeGroup() throws(SandboxError) {
+        let deadline = MonotonicClock.now() + 5_000_000_000
+        while true {
+            do throws(CgroupError) {
+                return try cgroup.remove()
+            } catch {
+                guard case .io(let cause) = error, cause.errno == EBUSY, MonotonicClock.now() < deadline else {
+                    throw .limits(error)
+                }
+                usleep(1000)
+            }
+        }
+    }
+
+    /// Begins to wait for the end of process 1.
+    func watch() {
+        do throws(SyscallError) {
+            let token = try events.watch(pidfd.descriptor.raw, .readable) { [self] in ended() }
+            state.withLock { $0.watch = token }
+        } catch {
+            preconditionFailure("a pidfd cannot be watched: \(error)")
+        }
+    }
+
+    private func ended() {
+        let status: ExitStatus
+        do throws(SyscallError) { status = try pidfd.reap().asSeenThroughInit } catch { status = .signaled(SIGKILL) }
+        let (token, body) = state.withLock { state in
+            defer {
+                state.exit = status
+                state.onExit = nil
+                state.watch = nil
+            }
+            return (state.watch, state.onExit)
+        }
+        if let token { events.cancel(token) }
+        body?(status)
+    }
+
+    private static func startTime(of pid: Int32) -> UInt64 {
+        guard let stat = try? KernelFile.read("/proc/\(pid)/stat") else { return 0 }
+        // The second field is the program's name in parentheses and may hold anything: count from the last one.
+        let fields = stat.split(separator: ")").last?.split(separator: " ") ?? []
+        return fields.count > 19 ? UInt64(fields[19]) ?? 0 : 0
+    }
+}
+
+extension ExitStatus {
+    /// Process 1 ends with 128 + N when signal N killed the runtime (see `Sources/Init/init.c`).
+    fileprivate var asSeenThroughInit: ExitStatus {
+        if case .exited(let code) = self, code > 128, code < 128 + 65 { .signaled(code - 128) } else { self }
+    }
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+import Cgroup
+import CLinux
+import Glibc
+import Linux
+import Synchronization
+
+/// Turns descriptions into running sandboxes.
+///
+/// All processes are cloned on one thread that lives as long as the launcher: a sandbox dies with the thread that made
+/// it (`PR_SET_PDEATHSIG`), and so with the daemon, however the daemon ends.
+package final class SandboxLauncher: Sendable {
+    private let tree: CgroupTree
+    private let events: EventWatcher
+    private let workDirectory: String
+    private let initPath: String
+    private let profile: SeccompProfile
+    private let namespaces: NamespacePool
+    private let thread = SerialThread(name: "launcher")
+    private let templates = Mutex<[SandboxTemplate: Int32]>([:])
+
+    /// - Parameters:
+    ///   - stateDirectory: where the launcher may keep an empty directory to mount on.
+    ///   - initPath: the static program that becomes process 1 of each sandbox.
+    ///   - readyNetworks: how many network namespaces are kept in stock.
+    package init(
+        tree: CgroupTree, events: EventWatcher, stateDirectory: String, initPath: String, readyNetworks: Int = 8
+    ) throws(SandboxError) {
+        self.tree = tree
+        self.events = events
+        self.workDirectory = "\(stateDirectory)/mnt"
+        self.initPath = initPath
+        profile = try SeccompProfile()
+        namespaces = NamespacePool(target: readyNetworks)
+    }
+
+    /// Starts a sandbox; blocks until its process 1 runs, or throws with nothing left behind.
+    package func launch(_ spec: SandboxSpec) throws(SandboxError) -> Sandbox {
+        let template = try namespace(of: spec.template)
+        let group = try makeGroup(spec)
+        do throws(SandboxError) {
+            return try start(spec, in: group, template: template)
+        } catch {
+            try? group.remove()
+            throw error
+        }
+    }
+
+    /// Ends the launcher's thread and lets go of what is in stock. Sandboxes that still live die with it.
+    package func shutdown() {
+        thread.stop()
+        namespaces.shutdown()
+        for namespace in templates.withLock({ $0.values.map { $0 } }) { close(namespace) }
+    }
+
+    // MARK: Parts
+
+    private func namespace(of template: SandboxTemplate) throws(SandboxError) -> Int32 {
+        if let known = templates.withLock({ $0[template] }) { return known }
+        do throws(SyscallError) {
+            let work = "\(workDirectory)/\(template.name)"
+            let made = try TemplateNamespace.build(template, workDirectory: work, initPath: initPath)
+            return templates.withLock { templates in
+                // Two first launches may race: both namespaces are the same, one is kept.
+                if let other = templates[template] {
+                    close(made)
+                    return other
+                }
+                templates[template] = made
+                return made
+            }
+        } catch {
+            throw .preparation(what: "root image of runtime '\(template.name)'", error)
+        }
+    }
+
+    /// The leaf with its limits: they hold from the process's first instruction.
+    private func makeGroup(_ spec: SandboxSpec) throws(SandboxError) -> Cgroup {
+        do throws(CgroupError) {
+            let group = try tree.pool.makeChild(spec.id)
+            do throws(CgroupError) {
+                let limits = spec.limits
+                try group.setOOMGroup(true)
+                try group.setMemoryMax(limits.memoryMax)
+                try group.setMemoryHigh(nil)
+                try group.setMemoryLow(limits.memoryLow)
+                try group.setSwapMax(limits.swapMax)
+                try group.setCPUMax(limits.cpu)
+                try group.setCPUWeight(limits.cpuWeight)
+                try group.setPidsMax(limits.pids)
+            } catch {
+                try? group.remove()
+                throw error
+            }
+            return group
+        } catch {
+            throw .limits(error)
+        }
+    }
+
+    private func start(_ spec: SandboxSpec, in group: Cgroup, template: Int32) throws(SandboxError) -> Sandbox {
+        let parts = try gather(spec)
+        let filters = profile.programs
+        let launched: clinux_launched
+        do throws(SandboxError) {
+            launched = try thread.run { () throws(SandboxError) -> clinux_launched in
+                let plan = LaunchPlan(
+                    cgroup: group.directory, mountNamespace: template, networkNamespace: parts.network,
+                    ipcNamespace: parts.ipc, utsNamespace: parts.uts, userNamespace: parts.slot.namespace,
+                    codeMount: parts.code, standardInput: parts.null, standardOutput: parts.outputWrite)
+                return try plan.run(spec, filters: filters)
+            }
+        } catch {
+            parts.closeBorrowed()
+            close(parts.listener)
+            close(parts.outputRead)
+            namespaces.giveBack(parts.slot)
+            throw error
+        }
+        parts.closeBorrowed()
+        let (slot, namespaces) = (parts.slot, namespaces)
+        let sandbox = Sandbox(
+            id: spec.id, pid: launched.pid, pidfd: launched.pidfd, cgroup: group, listener: parts.listener,
+            output: parts.outputRead, events: events
+        ) { namespaces.giveBack(slot) }
+        sandbox.watch()
+        return sandbox
+    }
+
+    /// The descriptors that one launch needs.
+    private struct Parts: Sendable {
+        var network: CInt
+        var listener: CInt
+        var ipc: CInt
+        var uts: CInt
+        var slot: NamespacePool.Slot
+        var code: CInt
+        var null: CInt
+        var outputRead: CInt
+        var outputWrite: CInt
+
+        /// What the child has its own copies of by now.
+        func closeBorrowed() {
+            for fd in [network, ipc, uts, code, null, outputWrite] { close(fd) }
+        }
+    }
+
+    private func gather(_ spec: SandboxSpec) throws(SandboxError) -> Parts {
+        var taken: [CInt] = []
+        do throws(SyscallError) {
+            // In the daemon's own mount namespace: a copy of a mount can only be made from where one stands.
+            let code = try SyscallError.check(
+                "open_tree", spec.codeDirectory, unsafe clinux_detached_mount(spec.codeDirectory))
+            taken.append(code)
+            let null = try Descriptor.open("/dev/null", O_RDONLY).release()
+            taken.append(null)
+            let (read, write) = try Descriptor.pipe()
+            taken += [read, write]
+            let network = try namespaces.takeNetwork()
+            taken += [network.namespace, network.listener]
+            let identity = try namespaces.makeIdentity(hostName: spec.id)
+            taken += [identity.ipc, identity.uts]
+            let slot = try namespaces.takeSlot()
+            // So that the function may open /dev/stdout again, by name.
+            _ = fchown(write, slot.hostID, slot.hostID)
+            return Parts(
+                network: network.namespace, listener: network.listener, ipc: identity.ipc, uts: identity.uts,
+                slot: slot, code: code, null: null, outputRead: read, outputWrite: write)
+        } catch {
+            for fd in taken { close(fd) }
+            throw .preparation(what: "sandbox \(spec.id)", error)
+        }
+    }
+}

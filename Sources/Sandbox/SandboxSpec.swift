@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+import Units
+
+/// What all sandboxes of one runtime share: a root image and the runtime's own files.
+package struct SandboxTemplate: Sendable, Hashable {
+    package var name: String
+    /// The root file system's directory on the host; never the host's own root.
+    package var imageRoot: String
+    /// Mounted read-only at `/var/runtime`.
+    package var runtimeDirectory: String
+
+    package init(name: String, imageRoot: String, runtimeDirectory: String) {
+        self.name = name
+        self.imageRoot = imageRoot
+        self.runtimeDirectory = runtimeDirectory
+    }
+}
+
+/// The limits that a sandbox starts with. They live in its cgroup and may be edited from then on.
+package struct SandboxLimits: Sendable, Equatable {
+    package var memoryMax: Bytes
+    package var memoryLow = Bytes.zero
+    /// How much may be swapped out; `nil` is no limit of its own.
+    package var swapMax: Bytes?
+    /// `nil` is no limit.
+    package var cpu: CPUQuota?
+    package var cpuWeight = 100
+    package var pids = 128
+
+    package init(memoryMax: Bytes, cpu: CPUQuota? = nil) {
+        self.memoryMax = memoryMax
+        self.cpu = cpu
+    }
+}
+
+/// One sandbox, described.
+package struct SandboxSpec: Sendable {
+    /// The name of its cgroup and its host name; unique among those that live.
+    package var id: String
+    package var template: SandboxTemplate
+    /// Mounted read-only at `/var/task`, which is also the working directory.
+    package var codeDirectory: String
+    /// The command inside the sandbox; the first is an absolute path.
+    package var arguments: [String]
+    package var environment: [String: String]
+    package var limits: SandboxLimits
+    /// The size of `/tmp`, whose pages count towards the memory limit.
+    package var tmpSize: Bytes
+
+    package init(
+        id: String, template: SandboxTemplate, codeDirectory: String, arguments: [String],
+        environment: [String: String] = [:], limits: SandboxLimits, tmpSize: Bytes = .mib(64)
+    ) {
+        self.id = id
+        self.template = template
+        self.codeDirectory = codeDirectory
+        self.arguments = arguments
+        self.environment = environment
+        self.limits = limits
+        self.tmpSize = tmpSize
+    }
+}

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+import Units
+
+/// How the kinds of values are read. Each returns a row of the schema.
+extension Schema {
+    typealias Path<Value> = WritableKeyPath<Settings, Value> & Sendable
+
+    static func bytes(
+        _ path: String, _ member: Path<Bytes>, _ fallback: String, least: Bytes = .zero, live: Bool = true, _ doc: String
+    ) -> Setting {
+        let form = "a size such as '256MiB'" + (least > .zero ? ", at least \(least)" : "")
+        return Setting(path: path, form: form, fallback: fallback, isLive: live, doc: doc) { text, settings, _ in
+            guard let value = Bytes(text), value >= least else { return false }
+            settings[keyPath: member] = value
+            return true
+        }
+    }
+
+    /// A size, or a share of the machine's memory.
+    static func share(_ path: String, _ member: Path<Bytes>, _ fallback: String, _ doc: String) -> Setting {
+        let form = "a size such as '8GiB' or a share of the machine's memory such as '80%', not more than it has"
+        return Setting(path: path, form: form, fallback: fallback, isLive: true, doc: doc) { text, settings, machine in
+            let percent = text.hasSuffix("%") ? Double(text.dropLast()) : nil
+            guard let value = percent.map({ machine.memory * ($0 / 100) }) ?? Bytes(text) else { return false }
+            settings[keyPath: member] = value
+            return value > .zero && value <= machine.memory
+        }
+    }
+
+    static func cpu(_ path: String, _ member: Path<CPUQuota>, _ fallback: String, _ doc: String) -> Setting {
+        let form = "a number of cores such as '1.5' or '150%', at least 0.01"
+        return Setting(path: path, form: form, fallback: fallback, isLive: true, doc: doc) { text, settings, _ in
+            guard let value = CPUQuota(text), value.millis >= 10 else { return false }
+            settings[keyPath: member] = value
+            return true
+        }
+    }
+
+    static func duration(
+        _ path: String, _ member: Path<Duration>, _ fallback: String, live: Bool = true, _ doc: String
+    ) -> Setting {
+        let form = "a duration such as '30s' or '250ms'"
+        return Setting(path: path, form: form, fallback: fallback, isLive: live, doc: doc) { text, settings, _ in
+            guard let value = Duration(text: text), value > .zero else { return false }
+            settings[keyPath: member] = value
+            return true
+        }
+    }
+
+    static func int(
+        _ path: String, _ member: Path<Int>, _ fallback: String, _ range: ClosedRange<Int>, live: Bool = true,
+        _ doc: String
+    ) -> Setting {
+        let form = "a whole number from \(range.lowerBound) to \(range.upperBound)"
+        return Setting(path: path, form: form, fallback: fallback, isLive: live, doc: doc) { text, settings, _ in
+            guard let value = Int(text), range.contains(value) else { return false }
+            settings[keyPath: member] = value
+            return true
+        }
+    }
+
+    static func choice<Value: RawRepresentable<String> & CaseIterable & Sendable>(
+        _ path: String, _ member: Path<Value>, _ fallback: String, _ doc: String
+    ) -> Setting {
+        let form = "one of " + Value.allCases.map(\.rawValue).joined(separator: ", ")
+        return Setting(path: path, form: form, fallback: fallback, isLive: true, doc: doc) { text, settings, _ in
+            guard let value = Value(rawValue: text) else { return false }
+            settings[keyPath: member] = value
+            return true
+        }
+    }
+
+    static func string(_ path: String, _ member: Path<String>, _ fallback: String, _ doc: String) -> Setting {
+        Setting(path: path, form: "a path", fallback: fallback, isLive: false, doc: doc) { text, settings, _ in
+            settings[keyPath: member] = text
+            return !text.isEmpty
+        }
+    }
+}

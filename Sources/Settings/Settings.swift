@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+import Units
+
+/// Everything an operator can tune, as one immutable value. What each member means stands in `Schema`.
+package struct Settings: Sendable, Equatable {
+    package struct Host: Sendable, Equatable {
+        package var memory = Bytes.zero
+        package var memoryReserve = Bytes.zero
+    }
+
+    package struct Defaults: Sendable, Equatable {
+        package var memory = Bytes.zero
+        package var memoryLow = Bytes.zero
+        /// `nil` is `auto`: as much swap as memory.
+        package var swap: Bytes?
+        package var cpus = CPUQuota.one
+        package var cpuWeight = 0
+        package var pids = 0
+        package var tmp = Bytes.zero
+        package var timeout = Duration.zero
+        package var initTimeout = Duration.zero
+        package var concurrency = 0
+        package var minWarm = 0
+        package var env: [String: String] = [:]
+    }
+
+    package struct Limits: Sendable, Equatable {
+        package var memory = Bytes.zero
+        package var cpus = CPUQuota.one
+        package var timeout = Duration.zero
+        package var concurrency = 0
+        package var payload = Bytes.zero
+        package var response = Bytes.zero
+        package var code = Bytes.zero
+        package var unpackedCode = Bytes.zero
+        package var env = Bytes.zero
+    }
+
+    package struct Reclaim: Sendable, Equatable {
+        package enum Mode: String, Sendable, CaseIterable {
+            case auto
+            case off
+        }
+
+        package var mode = Mode.auto
+        package var idleAfter = Duration.zero
+    }
+
+    package struct Pools: Sendable, Equatable {
+        package var evictAfter = Duration.zero
+        package var maxSandboxes = 0
+        package var queueTimeout = Duration.zero
+        package var readyNetworks = 0
+    }
+
+    package struct HTTP: Sendable, Equatable {
+        package var listen = ""
+        package var readTimeout = Duration.zero
+        package var maxConnections = 0
+    }
+
+    package struct Socket: Sendable, Equatable {
+        package var path = ""
+        package var mode = ""
+    }
+
+    package struct Log: Sendable, Equatable {
+        package var level = ""
+        package var functionsRetain = Bytes.zero
+    }
+
+    package struct Storage: Sendable, Equatable {
+        package var state = ""
+        package var runtimes = ""
+        package var images = ""
+    }
+
+    package var host = Host()
+    package var defaults = Defaults()
+    package var limits = Limits()
+    package var functions = FunctionOverrides()
+    package var reclaim = Reclaim()
+    package var pools = Pools()
+    package var http = HTTP()
+    package var socket = Socket()
+    package var log = Log()
+    package var storage = Storage()
+
+    package init() {}
+}

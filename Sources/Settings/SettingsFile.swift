@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+import Units
+import Yams
+
+/// Reads `fn.yaml` strictly: every key must be known, every value must be right, and every problem has a line.
+struct SettingsFile {
+    private let file: String
+    private(set) var problems: [SettingsProblem] = []
+    /// Values by path, as they were written, with the line they stand on.
+    private(set) var values: [String: (text: String, line: Int, column: Int)] = [:]
+    private(set) var overrides: [String: FunctionOverride] = [:]
+    private(set) var environment: [String: String] = [:]
+
+    init(text: String, file: String) {
+        self.file = file
+        do {
+            guard let root = try Yams.compose(yaml: text) else { return }
+            section(root, path: "")
+        } catch let error as YamlError {
+            problems.append(Self.problem(error, file))
+        } catch {
+            problems.append(SettingsProblem(source: file, message: "\(error)"))
+        }
+    }
+
+    private static func problem(_ error: YamlError, _ file: String) -> SettingsProblem {
+        switch error {
+        case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _), .composer(_, let problem, let mark, _):
+            SettingsProblem(source: file, line: mark.line, column: mark.column, message: problem)
+        case .duplicatedKeysInMapping(let keys, let context):
+            SettingsProblem(
+                source: file, line: context.mark.line, column: context.mark.column,
+                message: "the key '\(keys.map { "\($0)" }.joined(separator: "', '"))' stands here twice")
+        default: SettingsProblem(source: file, message: "\(error)")
+        }
+    }
+
+    private mutating func report(_ node: Node, _ message: String) {
+        problems.append(SettingsProblem(source: file, line: node.mark?.line, column: node.mark?.column, message: message))
+    }
+
+    private mutating func section(_ node: Node, path: String) {
+        guard case .mapping(let mapping) = node else {
+            if path.isEmpty, node.scalar?.string.isEmpty == true { return }
+            return report(node, "'\(path.isEmpty ? "the file" : path)' must be a section with settings in it")
+        }
+        for (key, value) in mapping {
+            let full = path.isEmpty ? key.string ?? "" : "\(path).\(key.string ?? "")"
+            switch full {
+            case "version": if value.string != "1" { report(value, "version: this daemon reads version 1") }
+            case "functions": functions(value)
+            case "defaults.env": env(value)
+            default: setting(key, value, full)
+            }
+        }
+    }
+
+    private mutating func setting(_ key: Node, _ value: Node, _ path: String) {
+        if Schema.find(path) != nil {
+            guard let text = value.scalar?.string, !text.isEmpty else { return report(key, "'\(path)' must be a single value") }
+            values[path] = (text, value.mark?.line ?? 0, value.mark?.column ?? 0)
+        } else if Self.sections.contains(path) {
+            section(value, path: path)
+        } else {
+            let parent = path.split(separator: ".").dropLast().joined(separator: ".")
+            report(key, "unknown setting '\(path)'" + Self.hint(path, below: parent))
+        }
+    }
+
+    private static let sections = Set(
+        Schema.settings.compactMap { $0.path.split(separator: ".").dropLast().joined(separator: ".") })
+
+    private static func hint(_ path: String, below parent: String) -> String {
+        let known = Schema.settings.map(\.path) + sections + ["functions", "version", "defaults.env"]
+        let siblings = known.compactMap { candidate -> String? in
+            let parts = candidate.split(separator: ".")
+            return parts.dropLast().joined(separator: ".") == parent ? parts.last.map(String.init) : nil
+        }
+        let word = path.split(separator: ".").last.map(String.init) ?? path
+        return Spelling.nearest(word, among: siblings).map { "; did you mean '\($0)'?" } ?? ""
+    }
+
+    private mutating func env(_ node: Node) {
+        guard case .mapping(let mapping) = node else { return report(node, "'defaults.env' must map names to values") }
+        for (key, value) in mapping {
+            guard let name = key.string, let text = value.scalar?.string else {
+                report(key, "'defaults.env' must map names to single values")
+                continue
+            }
+            environment[name] = text
+        }
+    }
+
+    private mutating func functions(_ node: Node) {
+        guard case .mapping(let mapping) = node else {
+            return report(node, "'functions' must map names or patterns to settings")
+        }
+        for (key, value) in mapping {
+            guard let pattern = key.string, case .mapping(let entries) = value else {
+                report(key, "'functions.\(key.string ?? "")' must be a section with settings in it")
+                continue
+            }
+            var override = FunctionOverride()
+            for (name, value) in entries { self.override(pattern, name, value, &override) }
+            overrides[pattern] = override
+        }
+    }
+
+    private mutating func override(_ pattern: String, _ key: Node, _ value: Node, _ override: inout FunctionOverride) {
+        let name = key.string ?? ""
+        guard Schema.overrideKeys.contains(name) else {
+            let hint = Spelling.nearest(name, among: Schema.overrideKeys).map { "; did you mean '\($0)'?" } ?? ""
+            return report(key, "unknown setting 'functions.\(pattern).\(name)'\(hint)")
+        }
+        let text = value.scalar?.string ?? ""
+        let isRight =
+            switch name {
+            case "memory": Self.set(&override.memory, Bytes(text).flatMap { $0 >= .mib(4) ? $0 : nil })
+            case "memory_low": Self.set(&override.memoryLow, Bytes(text))
+            case "tmp": Self.set(&override.tmp, Bytes(text))
+            case "cpus": Self.set(&override.cpus, CPUQuota(text).flatMap { $0.millis >= 10 ? $0 : nil })
+            case "timeout": Self.set(&override.timeout, Duration(text: text).flatMap { $0 > .zero ? $0 : nil })
+            case "cpu_weight": Self.set(&override.cpuWeight, Int(text).flatMap { (1...10_000).contains($0) ? $0 : nil })
+            case "pids": Self.set(&override.pids, Int(text).flatMap { (4...65_536).contains($0) ? $0 : nil })
+            case "concurrency": Self.set(&override.concurrency, Int(text).flatMap { $0 >= 1 ? $0 : nil })
+            case "min_warm": Self.set(&override.minWarm, Int(text).flatMap { $0 >= 0 ? $0 : nil })
+            default: Self.set(&override.reclaim, ["auto": true, "off": false][text])
+            }
+        let form = name == "reclaim" ? "one of auto, off" : Schema.find("defaults.\(name)")?.form ?? "a value"
+        if !isRight { report(value, "functions.\(pattern).\(name): expected \(form), got '\(text)'") }
+    }
+
+    private static func set<Value>(_ member: inout Value?, _ value: Value?) -> Bool {
+        member = value
+        return value != nil
+    }
+}

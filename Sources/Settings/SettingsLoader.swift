@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+import Units
+
+/// Where a value in force comes from.
+package enum SettingsOrigin: Sendable, Equatable, CustomStringConvertible {
+    case builtIn
+    case file(String, line: Int)
+    case environment(String)
+    case flag(String)
+
+    package var description: String {
+        switch self {
+        case .builtIn: "built-in"
+        case .file(let path, let line): "\(path):\(line)"
+        case .environment(let name): name
+        case .flag(let name): "--\(name)"
+        }
+    }
+}
+
+/// One value in force, as text.
+package struct SettingsValue: Sendable, Equatable {
+    package var path: String
+    package var text: String
+    package var origin: SettingsOrigin
+}
+
+/// Settings that passed every check, with where each value came from.
+package struct LoadedSettings: Sendable, Equatable {
+    package var settings: Settings
+    package var values: [SettingsValue]
+    /// Counts accepted versions, from 1.
+    package var revision = 1
+}
+
+/// Puts settings together: flags over environment over file over what is built in.
+package enum SettingsLoader {
+    /// - Parameters:
+    ///   - text: the file's contents; `nil` when there is no file.
+    ///   - file: its path, for error messages.
+    ///   - flags: values by path, from the command line.
+    /// - Throws: every problem at once.
+    package static func load(
+        text: String?, file: String, environment: [String: String] = [:], flags: [String: String] = [:], machine: Machine
+    ) throws(SettingsErrors) -> LoadedSettings {
+        let parsed = SettingsFile(text: text ?? "", file: file)
+        var problems = parsed.problems
+        var settings = Settings()
+        var values: [SettingsValue] = []
+        for setting in Schema.settings {
+            var (value, origin) = (setting.fallback, SettingsOrigin.builtIn)
+            var place: (line: Int, column: Int)?
+            if let written = parsed.values[setting.path] {
+                (value, origin) = (written.text, .file(file, line: written.line))
+                place = (written.line, written.column)
+            }
+            if let text = environment[setting.environmentName] {
+                (value, origin, place) = (text, .environment(setting.environmentName), nil)
+            }
+            if let text = flags[setting.path] { (value, origin, place) = (text, .flag(setting.path), nil) }
+            if !setting.read(value, &settings, machine) {
+                let source = place == nil ? origin.description : file
+                let message = "\(setting.path): expected \(setting.form), got '\(value)'"
+                problems.append(SettingsProblem(source: source, line: place?.line, column: place?.column, message: message))
+            }
+            values.append(SettingsValue(path: setting.path, text: value, origin: origin))
+        }
+        settings.defaults.env = parsed.environment
+        settings.functions.byPattern = parsed.overrides
+        if problems.isEmpty { problems = contradictions(settings, file: file, values: values) }
+        guard problems.isEmpty else {
+            throw SettingsErrors(problems: problems.sorted { ($0.line ?? 0, $0.column ?? 0) < ($1.line ?? 0, $1.column ?? 0) })
+        }
+        return LoadedSettings(settings: settings, values: values)
+    }
+
+    /// What is wrong only in company.
+    private static func contradictions(_ settings: Settings, file: String, values: [SettingsValue]) -> [SettingsProblem] {
+        var problems: [SettingsProblem] = []
+        func check(_ isRight: Bool, _ path: String, _ message: String) {
+            guard !isRight else { return }
+            var problem = SettingsProblem(source: file, message: "\(path): \(message)")
+            if case .file(_, let line) = values.first(where: { $0.path == path })?.origin { problem.line = line }
+            problems.append(problem)
+        }
+        let (defaults, limits) = (settings.defaults, settings.limits)
+        check(defaults.memory <= limits.memory, "defaults.memory", "\(defaults.memory) is above limits.memory, \(limits.memory)")
+        check(defaults.timeout <= limits.timeout, "defaults.timeout", "\(defaults.timeout.text) is above limits.timeout, \(limits.timeout.text)")
+        check(defaults.cpus <= limits.cpus, "defaults.cpus", "\(defaults.cpus) is above limits.cpus, \(limits.cpus)")
+        check(
+            defaults.memoryLow <= defaults.memory, "defaults.memory_low",
+            "\(defaults.memoryLow) is above defaults.memory, \(defaults.memory)")
+        check(
+            isLoopback(settings.http.listen), "http.listen",
+            "\(settings.http.listen) is not a loopback address, and there is no authentication: use 127.0.0.1")
+        return problems
+    }
+
+    /// Whether an address can only be reached from this machine.
+    package static func isLoopback(_ address: String) -> Bool {
+        let host = address[..<(address.lastIndex(of: ":") ?? address.endIndex)]
+        return host.hasPrefix("127.") || host == "localhost" || host == "[::1]"
+    }
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+import Linux
+import Synchronization
+import Units
+
+/// One difference between two versions of the settings.
+package struct SettingsChange: Sendable, Equatable {
+    package var path: String
+    package var old: String
+    package var new: String
+    /// Whether it is in force already; else it waits for a restart.
+    package var isApplied: Bool
+}
+
+/// What a reload did.
+package enum ReloadResult: Sendable, Equatable {
+    case accepted([SettingsChange])
+    /// Nothing changed; the daemon goes on with the last good settings.
+    case refused(SettingsErrors)
+}
+
+/// The settings in force, and the file that they are read from again when it changes.
+///
+/// A bad file changes nothing. Whoever wants to know of a good one is told after it is in force.
+package final class SettingsSource: Sendable {
+    private struct State {
+        var loaded: LoadedSettings
+        var lastResult = ReloadResult.accepted([])
+        var stamp: FileStamp?
+    }
+
+    private let state: Mutex<State>
+    private let observers = Mutex<[@Sendable (LoadedSettings, [SettingsChange]) -> Void]>([])
+    /// One reload at a time.
+    private let turn = Mutex(())
+    package let file: String
+    private let environment: [String: String]
+    private let flags: [String: String]
+    private let machine: Machine
+
+    /// - Parameters:
+    ///   - file: may be absent unless `isRequired`.
+    package init(
+        file: String, isRequired: Bool, environment: [String: String], flags: [String: String], machine: Machine
+    ) throws(SettingsErrors) {
+        (self.file, self.environment, self.flags, self.machine) = (file, environment, flags, machine)
+        let text = try Self.read(file, isRequired: isRequired)
+        let loaded = try SettingsLoader.load(
+            text: text, file: file, environment: environment, flags: flags, machine: machine)
+        state = Mutex(State(loaded: loaded, stamp: FileStamp(file)))
+    }
+
+    package var current: LoadedSettings { state.withLock { $0.loaded } }
+
+    /// What the last reload did; the settings in force are older than the file when it was refused.
+    package var lastResult: ReloadResult { state.withLock { $0.lastResult } }
+
+    package func onChange(_ body: @escaping @Sendable (LoadedSettings, [SettingsChange]) -> Void) {
+        observers.withLock { $0.append(body) }
+    }
+
+    /// Reads the file again and puts it in force if it is good. When this returns, observers have been told.
+    @discardableResult
+    package func reload() -> ReloadResult {
+        turn.withLock { _ in
+            let result: ReloadResult
+            do throws(SettingsErrors) {
+                state.withLock { $0.stamp = FileStamp(file) }
+                let text = try Self.read(file, isRequired: false)
+                let new = try SettingsLoader.load(
+                    text: text, file: file, environment: environment, flags: flags, machine: machine)
+                result = .accepted(apply(new))
+            } catch {
+                result = .refused(error)
+            }
+            state.withLock { $0.lastResult = result }
+            return result
+        }
+    }
+
+    /// Reloads if the file is another one than last time: changed, replaced, or new. A file that has gone changes nothing.
+    package func reloadIfChanged() -> ReloadResult? {
+        guard let now = FileStamp(file), now != state.withLock({ $0.stamp }) else { return nil }
+        return reload()
+    }
+
+    private func apply(_ new: LoadedSettings) -> [SettingsChange] {
+        let old = current
+        var merged = new
+        merged.revision = old.revision
+        let changes = Self.changes(from: old, to: new)
+        guard !changes.isEmpty else {
+            state.withLock { $0.loaded.values = new.values }
+            return []
+        }
+        merged.revision += 1
+        let accepted = merged
+        state.withLock { $0.loaded = accepted }
+        for observer in observers.withLock({ $0 }) { observer(accepted, changes) }
+        return changes
+    }
+
+    /// The differences, by path; the sections that hold maps count as one setting each.
+    package static func changes(from old: LoadedSettings, to new: LoadedSettings) -> [SettingsChange] {
+        var changes: [SettingsChange] = []
+        for (before, after) in zip(old.values, new.values) where before.text != after.text {
+            let isLive = Schema.find(after.path)?.isLive ?? false
+            changes.append(SettingsChange(path: after.path, old: before.text, new: after.text, isApplied: isLive))
+        }
+        if old.settings.functions != new.settings.functions {
+            let (before, after) = (old.settings.functions.byPattern, new.settings.functions.byPattern)
+            for name in Set(before.keys).union(after.keys).sorted() where before[name] != after[name] {
+                changes.append(
+                    SettingsChange(
+                        path: "functions.\(name)", old: before[name] == nil ? "absent" : "present",
+                        new: after[name] == nil ? "absent" : "changed", isApplied: true))
+            }
+        }
+        if old.settings.defaults.env != new.settings.defaults.env {
+            changes.append(SettingsChange(path: "defaults.env", old: "", new: "changed", isApplied: false))
+        }
+        return changes
+    }
+
+    private static func read(_ file: String, isRequired: Bool) throws(SettingsErrors) -> String? {
+        do throws(SyscallError) {
+            return try KernelFile.read(file)
+        } catch {
+            guard isRequired || error.errno != ENOENT else { return nil }
+            throw SettingsErrors(problems: [SettingsProblem(source: file, message: "cannot be read: \(error)")])
+        }
+    }
+}
+
+/// What tells one version of a file from another.
+private struct FileStamp: Equatable {
+    let inode: UInt64
+    let seconds: Int
+    let nanoseconds: Int
+    let size: Int
+
+    init?(_ path: String) {
+        var info = stat()
+        guard unsafe stat(path, &info) == 0 else { return nil }
+        (inode, size) = (UInt64(info.st_ino), Int(info.st_size))
+        (seconds, nanoseconds) = (info.st_mtim.tv_sec, info.st_mtim.tv_nsec)
+    }
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+import NIOHTTP1
+import Testing
+
+@testable import RuntimeAPI
+
+@Suite("Runtime API routes")
+struct RuntimeRouteTests {
+    @Test("the calls of version 2018-06-01 are known")
+    func known() {
+        #expect(RuntimeRoute(.GET, "/2018-06-01/runtime/invocation/next") == .next)
+        #expect(RuntimeRoute(.POST, "/2018-06-01/runtime/invocation/x-1/response") == .response(requestID: "x-1"))
+        #expect(RuntimeRoute(.POST, "/2018-06-01/runtime/invocation/x-1/error") == .error(requestID: "x-1"))
+        #expect(RuntimeRoute(.POST, "/2018-06-01/runtime/init/error") == .initError)
+        #expect(RuntimeRoute(.GET, "/2018-06-01/ping") == .ping)
+    }
+
+    @Test(
+        "anything else is no call",
+        arguments: ["/", "/2018-06-01/", "/2018-06-01/runtime/invocation/next/", "/2019-01-01/runtime/invocation/next"])
+    func unknown(path: String) {
+        #expect(RuntimeRoute(.GET, path) == nil)
+        #expect(RuntimeRoute(.DELETE, path) == nil)
+    }
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+import Testing
+
+@testable import RuntimeAPI
+
+@Suite("A Runtime API session")
+struct RuntimeSessionTests {
+    typealias Session = RuntimeSession<Int>
+
+    @Test("gives an invocation to the next that waits, and takes its answer once")
+    func oneInvocation() throws {
+        var session = Session()
+        #expect(session.deliver("a") == nil)
+        _ = try session.next(7)
+        #expect(session.isWaiting)
+        #expect(session.deliver("a") == 7)
+        #expect(session.runningRequestID == "a")
+        try session.answer("a")
+        #expect(throws: Session.Refusal.invalidStateTransition("the invocation has been answered already")) {
+            try session.answer("a")
+        }
+        _ = try session.next(8)
+        #expect(session.deliver("b") == 8)
+    }
+
+    @Test("refuses an answer to a request that is not running")
+    func wrongRequest() throws {
+        var session = Session()
+        #expect(throws: Session.Refusal.invalidRequestID) { try session.answer("a") }
+        _ = try session.next(1)
+        _ = session.deliver("a")
+        #expect(throws: Session.Refusal.invalidRequestID) { try session.answer("b") }
+        try session.answer("a")
+    }
+
+    @Test("refuses a second next while one waits or an invocation runs")
+    func nextTwice() throws {
+        var session = Session()
+        _ = try session.next(1)
+        #expect(throws: Session.Refusal.self) { try session.next(2) }
+        _ = session.deliver("a")
+        #expect(throws: Session.Refusal.self) { try session.next(3) }
+    }
+
+    @Test("lets a runtime ask again after its waiting connection was lost")
+    func lostConnection() throws {
+        var session = Session()
+        let token = try session.next(1)
+        session.lost(token)
+        #expect(session.deliver("a") == nil)
+        let later = try session.next(2)
+        session.lost(token)  // a stale notice changes nothing
+        #expect(session.deliver("a") == 2)
+        #expect(later != token)
+    }
+
+    @Test("takes init/error before the first next, once, and no next after it")
+    func initError() throws {
+        var session = Session()
+        try session.initError()
+        #expect(throws: Session.Refusal.self) { try session.initError() }
+        #expect(throws: Session.Refusal.self) { try session.next(1) }
+        var started = Session()
+        _ = try started.next(1)
+        #expect(throws: Session.Refusal.self) { try started.initError() }
+    }
+
+    @Test("hints only a runtime that waits, which then asks again")
+    func hint() throws {
+        var session = Session()
+        #expect(session.hint() == nil)
+        _ = try session.next(1)
+        #expect(session.hint() == 1)
+        #expect(session.deliver("a") == nil)
+        _ = try session.next(2)
+        #expect(session.deliver("a") == 2)
+    }
+}
