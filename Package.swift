@@ -21,13 +21,11 @@ let nio: [Target.Dependency] = [
     .product(name: "NIOHTTP1", package: "swift-nio"),
 ]
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
-let lifecycle = Target.Dependency.product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let collections = Target.Dependency.product(name: "Collections", package: "swift-collections")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
-let configuration = Target.Dependency.product(name: "Configuration", package: "swift-configuration")
 
 func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
     .target(name: name, dependencies: dependencies, swiftSettings: strict)
@@ -50,8 +48,6 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-        .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: ["Reloading"]),
-        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
     ],
@@ -70,23 +66,23 @@ let package = Package(
         library("HTTP", nio),
         library("RuntimeAPI", ["HTTP"] + nio),
         library("Reclaim", ["Cgroup", "Linux", "Units", logging, collections]),
-        library("Pool", ["Reclaim", "RuntimeAPI", "Sandbox", "Cgroup", "Linux", "Units", "Telemetry", logging, collections] + nio),
-        library("Dispatch", ["Pool", "Functions", "Settings", "Telemetry", "Units", logging] + nio),
+        library("Pool", ["Reclaim", "RuntimeAPI", "Sandbox", "Cgroup", "Linux", "Units", logging, collections] + nio),
+        library("Dispatching", ["Pool", "RuntimeAPI", "Sandbox", "Linux", "Functions", "Settings", "Units"] + nio),
         library(
             "Gateway",
-            ["Dispatch", "Pool", "HTTP", "Functions", "Settings", "FnProtocol", "Telemetry", "Units", logging] + nio),
+            ["Dispatching", "Pool", "HTTP", "Functions", "Settings", "FnProtocol", "Telemetry", "Units", logging] + nio),
 
         // What is deployed, configured and told.
-        library("Functions", ["CArchive", "Units", grdb, crypto, yams]),
-        library("Settings", ["Units", configuration, yams, logging, lifecycle]),
+        library("Functions", ["CArchive", "CLinux", "Linux", "Units", grdb, crypto, yams]),
+        library("Settings", ["Linux", "Units", yams]),
         library("Telemetry", ["Linux", "Units", logging]),
         library("FnProtocol", ["Units"]),
         library("FnClient", ["FnProtocol", "Units"]),
         library(
             "Daemon",
             [
-                "Gateway", "Dispatch", "Pool", "Reclaim", "Sandbox", "Cgroup", "Linux", "Functions", "Settings",
-                "Telemetry", "HTTP", "FnProtocol", "Units", logging, lifecycle,
+                "Gateway", "Dispatching", "Pool", "Reclaim", "Sandbox", "Cgroup", "Linux", "CLinux", "Functions", "Settings",
+                "Telemetry", "HTTP", "FnProtocol", "Units", logging,
             ] + nio),
         .executableTarget(name: "fnd", dependencies: ["Daemon", "Settings", arguments], swiftSettings: strict),
         .executableTarget(
@@ -94,11 +90,10 @@ let package = Package(
             linkerSettings: [.unsafeFlags(["-static-executable"], .when(configuration: .release))]),
 
         tests("Units"), tests("Linux"), tests("Cgroup", ["Linux", "Units"]),
-        tests("Sandbox", ["Cgroup", "Linux", "Units"]),
-        tests("HTTP", nio), tests("RuntimeAPI", ["HTTP"] + nio), tests("Reclaim", ["Units"]), tests("Pool", ["Reclaim", "Units"]),
-        tests("Functions", ["Units"]), tests("Settings", ["Units"]), tests("Telemetry"),
-        tests("Gateway", ["HTTP", "Functions", "Dispatch"] + nio), tests("FnClient", ["FnProtocol"]),
-        .testTarget(name: "fnTests", dependencies: ["fn", "FnProtocol", "Units"], swiftSettings: strict),
+        tests("HTTP", nio), tests("RuntimeAPI", ["HTTP"] + nio), tests("Reclaim", ["Units"]),
+        tests("Pool", ["Reclaim", "Units"]), tests("Settings", ["Units"]), tests("Functions", ["Linux", "Units"]),
+        tests("Telemetry", ["Linux", "Units"]), tests("Gateway", ["HTTP"] + nio), tests("FnClient", ["FnProtocol"]),
+        tests("Sandbox"), tests("Dispatching", ["Functions", "Settings", "Pool", "Units"] + nio),
     ],
     cLanguageStandard: .gnu17
 )

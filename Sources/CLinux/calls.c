@@ -15,6 +15,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -157,3 +158,7 @@ int clinux_mount(const char *source, const char *target, const char *type, unsig
 }
 
 int clinux_detach_here(void) { return (int)syscall(SYS_umount2, ".", 2 /* MNT_DETACH */); }
+
+int clinux_sync_file_system(int fd) { return syncfs(fd); }
+
+void clinux_not_dumpable(void) { prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }

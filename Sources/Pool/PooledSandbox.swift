@@ -22,6 +22,7 @@ package final class PooledSandbox: Sendable {
         var hasExited = false
         var lastRequestID: String?
         var isReady = false
+        var initDuration: Duration?
     }
 
     package let id: SandboxID
@@ -30,6 +31,7 @@ package final class PooledSandbox: Sendable {
     package let limits: LimitControl
     package let output: OutputCapture
     private let state = Mutex(State())
+    private let createdAt = MonotonicClock.now()
     private let server = Mutex<RuntimeServer?>(nil)
     private let outputWatch = Mutex<EventWatcher.Token?>(nil)
     private let onWaiting: @Sendable (_ isFirst: Bool) -> Void
@@ -46,6 +48,9 @@ package final class PooledSandbox: Sendable {
         self.onWaiting = onWaiting
     }
 
+    /// From its creation to the first time it asked for work.
+    package var initDuration: Duration? { state.withLock { $0.initDuration } }
+
     /// The request that ran last or runs now.
     package var lastRequestID: String? { state.withLock { $0.lastRequestID } }
 
@@ -58,7 +63,6 @@ package final class PooledSandbox: Sendable {
 
     func run(_ invocation: RuntimeInvocation, onEnd: @escaping @Sendable (InvocationEnd) -> Void) {
         _ = sandbox.cgroup.resetMemoryPeak()
-        output.begin(invocation.requestID)
         let accepted = state.withLock { state in
             guard !state.hasExited else { return false }
             state.current = Invocation(requestID: invocation.requestID, onEnd: onEnd)
@@ -118,8 +122,10 @@ package final class PooledSandbox: Sendable {
         switch event {
         case .waiting:
             let isFirst = state.withLock { state in
-                defer { state.isReady = true }
-                return !state.isReady
+                guard !state.isReady else { return false }
+                state.isReady = true
+                state.initDuration = .nanoseconds(MonotonicClock.now() - createdAt)
+                return true
             }
             onWaiting(isFirst)
         case .answered(_, let answer):

@@ -172,3 +172,26 @@ package final class SandboxPool: Sendable {
         shared.withLock { $0.callers.removeValue(forKey: token) }
     }
 }
+
+/// What the doors show of the pool.
+extension SandboxPool {
+    /// Every sandbox: the pool's entry, what the ledger has promised it, and the sandbox itself once it runs.
+    package func snapshot() -> [(PoolState.Entry, Bytes, PooledSandbox?)] {
+        shared.withLock { shared in
+            shared.state.entries.values.map { ($0, shared.state.ledger.held(by: $0.id), shared.members[$0.id]) }
+        }
+    }
+
+    /// Sandboxes of a function whose size is meant to be another one.
+    package func pending(_ function: String) -> [(id: SandboxID, held: Bytes, wanted: Bytes)] {
+        shared.withLock { shared in
+            shared.state.entries.values.compactMap { entry in
+                guard entry.function == function, entry.phase != .stopping, let wanted = entry.pending else { return nil }
+                return (entry.id, shared.state.ledger.held(by: entry.id), wanted)
+            }
+        }
+    }
+
+    package func count(of function: String) -> Int { shared.withLock { $0.state.live(function) } }
+    package var ledger: Ledger<SandboxID> { shared.withLock { $0.state.ledger } }
+}

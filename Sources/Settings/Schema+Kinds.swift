@@ -3,7 +3,7 @@ import Units
 
 /// How the kinds of values are read. Each returns a row of the schema.
 extension Schema {
-    typealias Path<Value> = WritableKeyPath<Settings, Value> & Sendable
+    typealias Path<Value> = any WritableKeyPath<Settings, Value> & Sendable
 
     static func bytes(
         _ path: String, _ member: Path<Bytes>, _ fallback: String, least: Bytes = .zero, live: Bool = true, _ doc: String

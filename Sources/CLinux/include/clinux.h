@@ -118,6 +118,8 @@ int clinux_epoll_add(int epoll, int fd, int priority, uint64_t id);  // EPOLLPRI
 int clinux_epoll_remove(int epoll, int fd);
 int clinux_epoll_wait(int epoll, uint64_t *ids, int count);          // how many of `ids` are set; waits for ever
 int clinux_eventfd(void);
+void clinux_not_dumpable(void);         // no core dumps, no debugger, no look into /proc/self
+int clinux_sync_file_system(int fd);  // of the file system that holds fd
 void clinux_name_thread(const char *name);
 int clinux_idle_thread(void);
 

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs an executable once for each event: the event on its standard input, its standard output is the answer.
+
+What it writes to standard error goes to the log. An exit status other than 0 is an error of the function, with the end
+of what it wrote there.
+"""
+import json
+import os
+import sys
+import socket as _socket
+
+HOST, _, PORT = os.environ["AWS_LAMBDA_RUNTIME_API"].partition(":")
+BASE = "/2018-06-01/runtime/"
+# More than the daemon takes: it then says itself that the answer was too large.
+ANSWER_LIMIT = 8 << 20
+
+
+def exchange(connection, method, path, body=b""):
+    head = f"{method} {BASE}{path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len(body)}\r\n\r\n"
+    connection.sendall(head.encode() + body)
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += receive(connection)
+    head, _, rest = data.partition(b"\r\n\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in head.decode("latin-1").split("\r\n")[1:] if ": " in line)
+    while len(rest) < int(headers.get("content-length", "0")):
+        rest += receive(connection)
+    return headers, rest
+
+
+def receive(connection):
+    data = connection.recv(262144)
+    if not data:
+        os._exit(0)  # the daemon has gone, and with it the sandbox
+    return data
+
+
+def run(program, event, request_id, deadline_ms):
+    """Runs the program; returns its exit status, its output and the end of its standard error."""
+    import selectors
+    import subprocess
+    environment = dict(os.environ, AWS_REQUEST_ID=request_id, FN_DEADLINE_MS=deadline_ms)
+    process = subprocess.Popen(
+        [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd="/var/task")
+    output, errors = bytearray(), b""
+    with selectors.DefaultSelector() as selector:
+        event = memoryview(event)
+        for stream, wanted in ((process.stdin, selectors.EVENT_WRITE), (process.stdout, selectors.EVENT_READ), (process.stderr, selectors.EVENT_READ)):
+            os.set_blocking(stream.fileno(), False)
+            selector.register(stream, wanted)
+        while selector.get_map():
+            for key, _ in selector.select():
+                stream = key.fileobj
+                if stream is process.stdin:
+                    try:
+                        event = event[os.write(stream.fileno(), event[:65536]):] if event else event
+                    except BrokenPipeError:
+                        event = event[:0]
+                    if not event:
+                        selector.unregister(stream)
+                        stream.close()
+                    continue
+                data = os.read(stream.fileno(), 65536)
+                if not data:
+                    selector.unregister(stream)
+                elif stream is process.stdout:
+                    if len(output) <= ANSWER_LIMIT:
+                        output += data
+                else:
+                    os.write(2, data)
+                    errors = (errors + data)[-2048:]
+    return process.wait(), bytes(output), errors
+
+
+def main():
+    program = os.path.join("/var/task", os.environ.get("_HANDLER", ""))
+    connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    connection.connect((HOST, int(PORT)))
+    connection.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+    if not (os.path.isfile(program) and os.access(program, os.X_OK)):
+        message = f"'{os.environ.get('_HANDLER', '')}' is not an executable file of the function"
+        document = {"errorType": "Runtime.InvalidEntrypoint", "errorMessage": message}
+        exchange(connection, "POST", "init/error", json.dumps(document).encode())
+        os._exit(1)
+    while True:
+        headers, event = exchange(connection, "GET", "invocation/next")
+        request_id = headers["lambda-runtime-aws-request-id"]
+        status, output, errors = run(program, event, request_id, headers.get("lambda-runtime-deadline-ms", ""))
+        if status == 0:
+            exchange(connection, "POST", f"invocation/{request_id}/response", output)
+            continue
+        how = f"exit status {status}" if status > 0 else f"signal {-status}"
+        message = f"the command ended with {how}: {errors.decode('utf-8', 'replace').strip()}"
+        document = {"errorType": "Command.ExitError", "errorMessage": message, "exitStatus": status, "requestId": request_id}
+        exchange(connection, "POST", f"invocation/{request_id}/error", json.dumps(document).encode())
+
+
+main()

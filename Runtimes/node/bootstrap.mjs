@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+// Runs JavaScript functions: a Lambda Runtime API client over one raw socket. `file.export`; the handler may return a
+// value, a promise, or call back.
+import net from "node:net";
+import fs from "node:fs";
+import path from "node:path";
+import { pathToFileURL } from "node:url";
+
+const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(":");
+const base = "/2018-06-01/runtime/";
+
+/** One keep-alive connection; responses come in the order of the requests. */
+class Connection {
+    #socket;
+    #buffer = Buffer.alloc(0);
+    #waiting = [];
+
+    async open() {
+        this.#socket = net.connect({ host, port: Number(port), noDelay: true });
+        await new Promise((resolve, reject) => this.#socket.once("connect", resolve).once("error", reject));
+        this.#socket.on("data", (data) => {
+            this.#buffer = this.#buffer.length ? Buffer.concat([this.#buffer, data]) : data;
+            this.#parse();
+        });
+        this.#socket.on("close", () => process.exit(0)); // the daemon has gone, and with it the sandbox
+    }
+
+    send(text, ...bodies) {
+        this.#socket.write(Buffer.concat([Buffer.from(text), ...bodies]));
+    }
+
+    receive() {
+        return new Promise((resolve) => {
+            this.#waiting.push(resolve);
+            this.#parse();
+        });
+    }
+
+    #parse() {
+        while (this.#waiting.length) {
+            const end = this.#buffer.indexOf("\r\n\r\n");
+            if (end < 0) return;
+            const headers = {};
+            for (const line of this.#buffer.subarray(0, end).toString("latin1").split("\r\n").slice(1)) {
+                const colon = line.indexOf(":");
+                headers[line.slice(0, colon).toLowerCase()] = line.slice(colon + 1).trim();
+            }
+            const length = Number(headers["content-length"] ?? 0);
+            if (this.#buffer.length < end + 4 + length) return;
+            const body = this.#buffer.subarray(end + 4, end + 4 + length);
+            this.#buffer = this.#buffer.subarray(end + 4 + length);
+            this.#waiting.shift()({ headers, body });
+        }
+    }
+}
+
+const next = `GET ${base}invocation/next HTTP/1.1\r\nHost: ${host}\r\n\r\n`;
+
+function post(place, body, type) {
+    const extra = type ? `Lambda-Runtime-Function-Error-Type: ${type}\r\n` : "";
+    const head = `POST ${base}${place} HTTP/1.1\r\nHost: ${host}\r\nContent-Type: application/json\r\n${extra}Content-Length: ${body.length}\r\n\r\n`;
+    return Buffer.concat([Buffer.from(head), body]);
+}
+
+function errorDocument(error, type) {
+    const isError = error instanceof Error;
+    return {
+        errorType: type ?? (isError ? error.name : typeof error),
+        errorMessage: isError ? error.message : String(error),
+        trace: isError ? (error.stack ?? "").split("\n") : [],
+    };
+}
+
+class HandlerError extends Error {
+    constructor(type, message) {
+        super(message);
+        this.type = type;
+    }
+}
+
+async function loadHandler(name) {
+    const slash = name.lastIndexOf("/") + 1;
+    const dot = name.indexOf(".", slash);
+    if (dot < 0) throw new HandlerError("Runtime.MalformedHandlerName", `Bad handler '${name}': expected file.export`);
+    const file = path.join(process.env.LAMBDA_TASK_ROOT, name.slice(0, dot));
+    const found = [".mjs", ".js", ".cjs"].map((suffix) => file + suffix).find((candidate) => fs.existsSync(candidate));
+    if (!found) throw new HandlerError("Runtime.ImportModuleError", `Error: Cannot find module '${name.slice(0, dot)}'`);
+    let module;
+    try {
+        module = await import(pathToFileURL(found));
+    } catch (error) {
+        const type = error instanceof SyntaxError ? "Runtime.UserCodeSyntaxError" : "Runtime.ImportModuleError";
+        throw new HandlerError(type, `${error.name}: ${error.message}`);
+    }
+    const steps = name.slice(dot + 1).split(".");
+    const handler = [module, module.default].map((root) => steps.reduce((value, step) => value?.[step], root)).find((f) => typeof f === "function");
+    if (!handler) throw new HandlerError("Runtime.HandlerNotFound", `${name} is undefined or not exported`);
+    return handler;
+}
+
+function makeContext(headers, done) {
+    const deadline = Number(headers["lambda-runtime-deadline-ms"]);
+    const env = process.env;
+    return {
+        awsRequestId: headers["lambda-runtime-aws-request-id"],
+        invokedFunctionArn: headers["lambda-runtime-invoked-function-arn"],
+        functionName: env.AWS_LAMBDA_FUNCTION_NAME,
+        functionVersion: env.AWS_LAMBDA_FUNCTION_VERSION,
+        memoryLimitInMB: env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
+        logGroupName: env.AWS_LAMBDA_LOG_GROUP_NAME,
+        logStreamName: env.AWS_LAMBDA_LOG_STREAM_NAME,
+        clientContext: headers["lambda-runtime-client-context"] ? JSON.parse(headers["lambda-runtime-client-context"]) : undefined,
+        callbackWaitsForEmptyEventLoop: true,
+        getRemainingTimeInMillis: () => Math.max(0, deadline - Date.now()),
+        done: (error, value) => done(error, value),
+        succeed: (value) => done(null, value),
+        fail: (error) => done(error ?? new Error("handled")),
+    };
+}
+
+/** Runs the handler in whichever of the three ways it was written. */
+function call(handler, event, headers) {
+    return new Promise((resolve, reject) => {
+        const done = (error, value) => (error ? reject(error) : resolve(value));
+        const result = handler(event, makeContext(headers, done), done);
+        if (typeof result?.then === "function") result.then(resolve, reject);
+        else if (result !== undefined || handler.length < 3) resolve(result);
+    });
+}
+
+const connection = new Connection();
+await connection.open();
+let running = "";
+process.on("uncaughtException", (error) => {
+    console.error(error);
+    const body = Buffer.from(JSON.stringify(errorDocument(error, `Runtime.UnhandledException`)));
+    if (running) connection.send("", post(`invocation/${running}/error`, body));
+    setTimeout(() => process.exit(129), 50);
+});
+
+let handler;
+try {
+    handler = await loadHandler(process.env._HANDLER ?? "");
+} catch (error) {
+    const document = errorDocument(error, error.type ?? "Runtime.ImportModuleError");
+    console.error(document);
+    connection.send("", post("init/error", Buffer.from(JSON.stringify(document)), document.errorType));
+    await connection.receive();
+    process.exit(1);
+}
+
+connection.send(next);
+for (;;) {
+    const { headers, body } = await connection.receive();
+    running = headers["lambda-runtime-aws-request-id"];
+    if (!running) continue; // the answer to a response or an error: the event is behind it
+    let answer;
+    try {
+        if (headers["lambda-runtime-trace-id"]) process.env._X_AMZN_TRACE_ID = headers["lambda-runtime-trace-id"];
+        const value = await call(handler, JSON.parse(body), headers);
+        answer = post(`invocation/${running}/response`, Buffer.from(JSON.stringify(value) ?? "null"));
+    } catch (error) {
+        console.error(error);
+        answer = post(`invocation/${running}/error`, Buffer.from(JSON.stringify(errorDocument(error))));
+    }
+    connection.send("", answer, Buffer.from(next));
+}

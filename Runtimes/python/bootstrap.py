@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs Python functions: a Lambda Runtime API client over one raw socket.
+
+Written for a small start: only what every function needs is imported, and HTTP is spoken by hand, since http.client
+alone would more than double the time to the first event. The answer to one event and the request for the next leave in
+one write.
+"""
+import os
+import sys
+
+sys.path[:0] = ["/var/task"]
+sys.path += ["/usr/lib/python3/dist-packages", "/opt/python"]
+
+import _json  # noqa: E402,F401  (the C accelerator: json itself follows with the first event)
+import _socket  # noqa: E402
+import json  # noqa: E402
+
+HOST, _, PORT = os.environ["AWS_LAMBDA_RUNTIME_API"].partition(":")
+BASE = "/2018-06-01/runtime/"
+
+
+class Connection:
+    """One keep-alive connection to the Runtime API."""
+
+    def __init__(self):
+        self.socket = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+        self.socket.connect((HOST, int(PORT)))
+        self.socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+        self.buffer = b""
+
+    def send(self, *requests):
+        data = memoryview(b"".join(requests))
+        while data:
+            data = data[self.socket.send(data):]
+
+    def receive(self):
+        """Reads one response: its headers, by lower-case name, and its body."""
+        while True:
+            end = self.buffer.find(b"\r\n\r\n")
+            if end >= 0:
+                break
+            self._more()
+        lines = self.buffer[:end].decode("latin-1").split("\r\n")
+        headers = {":status": lines[0].split(" ")[1]}
+        for line in lines[1:]:
+            name, _, value = line.partition(":")
+            headers[name.lower()] = value.strip()
+        start, length = end + 4, int(headers.get("content-length", "0"))
+        while len(self.buffer) < start + length:
+            self._more()
+        body = self.buffer[start:start + length]
+        self.buffer = self.buffer[start + length:]
+        return headers, body
+
+    def _more(self):
+        data = self.socket.recv(262144)
+        if not data:
+            os._exit(0)  # the daemon has gone, and with it the sandbox
+        self.buffer += data
+
+
+def get_next():
+    return f"GET {BASE}invocation/next HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
+
+
+def post(path, body, error_type=None):
+    extra = f"Lambda-Runtime-Function-Error-Type: {error_type}\r\n" if error_type else ""
+    head = f"POST {BASE}{path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/json\r\n{extra}Content-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+class Context:
+    """What Lambda hands to a handler beside the event."""
+
+    def __init__(self, headers):
+        env = os.environ
+        self.aws_request_id = headers.get("lambda-runtime-aws-request-id", "")
+        self.invoked_function_arn = headers.get("lambda-runtime-invoked-function-arn", "")
+        self.function_name = env.get("AWS_LAMBDA_FUNCTION_NAME", "")
+        self.function_version = env.get("AWS_LAMBDA_FUNCTION_VERSION", "")
+        self.memory_limit_in_mb = env.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+        self.log_group_name = env.get("AWS_LAMBDA_LOG_GROUP_NAME", "")
+        self.log_stream_name = env.get("AWS_LAMBDA_LOG_STREAM_NAME", "")
+        self.identity = None
+        context = headers.get("lambda-runtime-client-context")
+        self.client_context = _ClientContext(json.loads(context)) if context else None
+        self._deadline_ms = int(headers.get("lambda-runtime-deadline-ms", "0"))
+
+    def get_remaining_time_in_millis(self):
+        import time
+        return max(0, self._deadline_ms - int(time.time() * 1000))
+
+    def log(self, message):
+        sys.stdout.write(str(message))
+
+
+class _ClientContext:
+    def __init__(self, values):
+        self.client = values.get("client")
+        self.custom = values.get("custom")
+        self.env = values.get("env")
+
+
+def error_document(error, request_id, kind=None, skip=0):
+    """The document that Lambda's own client sends: type, message, and the frames of the function's code."""
+    import traceback
+    frames = traceback.extract_tb(error.__traceback__)[skip:] if error is not None else []
+    return {
+        "errorMessage": str(error),
+        "errorType": kind or type(error).__name__,
+        "requestId": request_id,
+        "stackTrace": traceback.format_list(frames),
+    }
+
+
+def log_error(document):
+    trace = "".join(document["stackTrace"])
+    sys.stdout.write(f"[ERROR] {document['errorType']}: {document['errorMessage']}\n{trace}")
+    sys.stdout.flush()
+
+
+class HandlerError(Exception):
+    """The handler cannot be loaded; carries the Runtime API's name for the reason."""
+
+    def __init__(self, kind, message, cause=None):
+        super().__init__(message)
+        self.kind = kind
+        self.__traceback__ = cause.__traceback__ if cause is not None else None
+
+
+def load_handler(name):
+    module_name, dot, function_name = name.rpartition(".")
+    if not dot:
+        raise HandlerError("Runtime.MalformedHandlerName", f"Bad handler '{name}': expected module.function")
+    try:
+        import importlib
+        module = importlib.import_module(module_name.replace("/", "."))
+    except ImportError as error:
+        raise HandlerError("Runtime.ImportModuleError", f"Unable to import module '{module_name}': {error}", error)
+    except SyntaxError as error:
+        where = f"{error.filename} Line {error.lineno}"
+        raise HandlerError("Runtime.UserCodeSyntaxError", f"Syntax error in module '{module_name}': {error.msg} ({where})")
+    handler = getattr(module, function_name, None)
+    if not callable(handler):
+        raise HandlerError("Runtime.HandlerNotFound", f"Handler '{function_name}' missing on module '{module_name}'")
+    return handler
+
+
+def run(handler, headers, body):
+    """Runs one event; returns the request that answers it."""
+    request_id = headers["lambda-runtime-aws-request-id"]
+    trace = headers.get("lambda-runtime-trace-id")
+    if trace:
+        os.environ["_X_AMZN_TRACE_ID"] = trace
+    try:
+        result = handler(json.loads(body), Context(headers))
+        try:
+            answer = json.dumps(result, ensure_ascii=False).encode()
+        except (TypeError, ValueError, UnicodeError) as error:
+            document = error_document(None, request_id, "Runtime.MarshalError")
+            document["errorMessage"] = f"Unable to marshal response: {error}"
+            log_error(document)
+            return post(f"invocation/{request_id}/error", json.dumps(document).encode())
+        return post(f"invocation/{request_id}/response", answer)
+    except Exception as error:  # whatever the function raises is its answer
+        document = error_document(error, request_id, skip=1)
+        log_error(document)
+        return post(f"invocation/{request_id}/error", json.dumps(document).encode())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def main():
+    connection = Connection()
+    try:
+        handler = load_handler(os.environ.get("_HANDLER", ""))
+    except BaseException as error:
+        kind = getattr(error, "kind", None) or f"Runtime.{type(error).__name__}"
+        document = error_document(error, "", kind)
+        log_error(document)
+        connection.send(post("init/error", json.dumps(document).encode(), kind))
+        connection.receive()
+        os._exit(1)
+    connection.send(get_next())
+    while True:
+        headers, body = connection.receive()
+        if "lambda-runtime-aws-request-id" not in headers:
+            continue  # the answer to a response or an error: the event is behind it
+        connection.send(run(handler, headers, body), get_next())
+
+
+main()

@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+import CLinux
+import Cgroup
+import Dispatching
+import FnProtocol
+import Functions
+import Gateway
+import Glibc
+import HTTP
+import Linux
+import Logging
+import NIOCore
+import NIOPosix
+import Pool
+import Sandbox
+import Settings
+import Synchronization
+import Telemetry
+import Units
+
+/// What keeps the daemon from starting, with what to do about it.
+package enum StartError: Error, CustomStringConvertible {
+    case settings(SettingsErrors)
+    case refused(String)
+
+    package var description: String {
+        switch self {
+        case .settings(let errors): errors.description
+        case .refused(let why): "fnd: \(why)"
+        }
+    }
+}
+
+/// The wiring: builds every part in order, serves, and takes everything down again in the opposite order.
+package final class Daemon: Sendable {
+    private let settings: SettingsSource
+    private let group: MultiThreadedEventLoopGroup
+    private let workers: NIOThreadPool
+    private let reclaimers: NIOThreadPool
+    private let tree: CgroupTree
+    private let events: EventWatcher
+    private let launcher: SandboxLauncher
+    private let pool: SandboxPool
+    private let registry: FunctionRegistry
+    private let catalog: FunctionCatalog
+    private let lock: Int32
+    private let log: Logger
+    private let servers = Mutex<[HTTPServer]>([])
+
+    /// Builds everything but the doors. Throws with nothing left running.
+    package init(_ options: DaemonOptions, environment: [String: String]) throws {
+        let (file, isRequired) = options.configPlace(environment)
+        let machine = Machine.current
+        settings = try Self.settings(file, isRequired, environment, options.flags, machine)
+        let current = settings.current.settings
+        LoggingSystem.bootstrap { _ in LineLogHandler(level: Logger.Level(rawValue: current.log.level) ?? .info) }
+        log = Logger(label: "fnd")
+        let places = Places(current, environment: environment)
+        let state = current.storage.state
+        lock = try Self.takeState(state)
+        signal(SIGPIPE, SIG_IGN)
+        clinux_not_dumpable()  // nobody else's debugger belongs in here
+
+        tree = try CgroupTree.discover(allowUnenforced: options.allowUnenforcedLimits, base: options.cgroupRoot)
+        events = try EventWatcher()
+        guard KernelFile.exists(places.initProgram) else {
+            throw StartError.refused("\(places.initProgram) is missing: `make build` compiles it beside fnd")
+        }
+        launcher = try SandboxLauncher(
+            tree: tree, events: events, stateDirectory: state, initPath: places.initProgram,
+            readyNetworks: current.pools.readyNetworks)
+        group = MultiThreadedEventLoopGroup(numberOfThreads: max(2, System.coreCount))
+        workers = NIOThreadPool(numberOfThreads: 4)
+        workers.start()
+        reclaimers = NIOThreadPool(numberOfThreads: 2)
+        reclaimers.start()
+        for _ in 0..<2 { reclaimers.submit { _ in Thread.becomeIdle() } }
+
+        let runtimes = try RuntimeCatalog(directory: places.runtimes)
+        for problem in runtimes.problems { log.warning("\(problem)") }
+        registry = try FunctionRegistry(stateDirectory: state)
+        let limits = current.limits
+        let store = try CodeStore(
+            stateDirectory: state, limits: CodeLimits(archive: limits.code, unpacked: limits.unpackedCode))
+        let functionLog = try FunctionLog(directory: "\(state)/logs", retain: current.log.functionsRetain)
+        let factory = FunctionSandboxes(launcher: launcher, places: places, store: store)
+        let epoch = String(UInt32(truncatingIfNeeded: WallClock.nowMs() / 1000), radix: 36).suffix(3)
+        pool = SandboxPool(
+            state: PoolState(budget: Self.budget(current, machine), limits: current.poolLimits, epoch: String(epoch)),
+            group: group, workers: workers, reclaimers: reclaimers, events: events, cpus: machine.cpus, log: log,
+            factory: { try factory.make($0, $1, $2) }
+        ) { function, sandbox, line in
+            functionLog.append(
+                LogLine(
+                    time: WallClock.iso8601(WallClock.nowMs()), requestId: line.requestID, sandbox: sandbox.description,
+                    message: String(decoding: line.bytes, as: UTF8.self)), function: function)
+        }
+        catalog = FunctionCatalog(runtimes: runtimes, settings: current, pool: pool)
+        let catalog = catalog
+        factory.catalog.withLock { $0 = catalog }
+        let deployments = Deployments(
+            registry: registry, store: store, runtimes: runtimes, catalog: catalog, log: functionLog)
+        for name in try deployments.loadAll() { log.warning("function \(name) cannot run: its runtime is not there") }
+
+        let (source, doctorTree) = (settings, tree)
+        context = GatewayContext(
+            catalog: catalog,
+            dispatcher: Dispatcher(catalog: catalog, pool: pool, group: group) { WallClock.nowMs() },
+            deployments: deployments, pool: pool, log: functionLog, settings: settings,
+            doctor: {
+                var problem: String?
+                if case .refused(let errors) = source.lastResult { problem = errors.description }
+                let settings = source.current.settings
+                return Doctor(settings: settings, places: places, configProblem: problem, tree: doctorTree).report()
+            }, limitsEnforced: tree.enforced, workers: workers)
+        watchSettings(machine)
+    }
+
+    private let context: GatewayContext
+
+    private static func settings(
+        _ file: String, _ isRequired: Bool, _ environment: [String: String], _ flags: [String: String], _ machine: Machine
+    ) throws(StartError) -> SettingsSource {
+        do throws(SettingsErrors) {
+            return try SettingsSource(
+                file: file, isRequired: isRequired, environment: environment, flags: flags, machine: machine)
+        } catch {
+            throw .settings(error)
+        }
+    }
+
+    /// One daemon for one state directory.
+    private static func takeState(_ directory: String) throws -> Int32 {
+        try Directory.makeAll(directory, mode: 0o750)
+        let path = "\(directory)/lock"
+        let fd = try SyscallError.check("open", path, unsafe Glibc.open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0o600))
+        guard flock(fd, LOCK_EX | LOCK_NB) == 0 else {
+            throw StartError.refused("\(directory) is in use by another fnd; stop it, or give this one another --state")
+        }
+        return fd
+    }
+
+    /// What the sandboxes may be promised: the operator's share, and never what is reserved for the host.
+    private static func budget(_ settings: Settings, _ machine: Machine) -> Bytes {
+        min(settings.host.memory, max(.mib(64), machine.memory - settings.host.memoryReserve))
+    }
+
+    private func watchSettings(_ machine: Machine) {
+        let (pool, catalog, log) = (pool, catalog, log)
+        settings.onChange { loaded, changes in
+            pool.setLimits(loaded.settings.poolLimits)
+            pool.setBudget(Self.budget(loaded.settings, machine))
+            catalog.apply(loaded.settings)
+            for change in changes {
+                log.info("config reload rev \(loaded.revision): \(change.path) \(change.old) -> \(change.new) \(change.isApplied ? "[applied]" : "[needs restart]")")
+            }
+        }
+    }
+
+    // MARK: Serving
+
+    /// Opens the doors.
+    package func serve() throws {
+        let current = settings.current.settings
+        guard let colon = current.http.listen.lastIndex(of: ":"), let port = Int(current.http.listen[current.http.listen.index(after: colon)...]) else {
+            throw StartError.refused("http.listen: '\(current.http.listen)' is no address")
+        }
+        let host = String(current.http.listen[..<colon])
+        if !context.limitsEnforced {
+            guard SettingsLoader.isLoopback(current.http.listen) else {
+                throw StartError.refused("--allow-unenforced-limits is for development: it needs a loopback address, not \(current.http.listen)")
+            }
+            log.warning("limits are NOT enforced: this host has no usable cgroup v2 controllers")
+        }
+        try open(.tcp(host: host, port: port))
+        try Directory.makeAll(current.socket.path.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" })
+        try open(.unix(path: current.socket.path))
+        _ = unsafe chmod(current.socket.path, UInt32(current.socket.mode, radix: 8) ?? 0o660)
+        pool.start()
+        let address = servers.withLock { $0.first?.localAddress?.port } ?? port
+        log.notice("serving on \(host):\(address) and \(current.socket.path)")
+        scheduleConfigCheck()
+    }
+
+    private func open(_ address: ListenAddress) throws {
+        let current = settings.current.settings
+        let gateway = Gateway(context)
+        let source = settings
+        var configuration = HTTPServerConfiguration()
+        configuration.maxConnections = current.http.maxConnections
+        configuration.readTimeout = .milliseconds(current.http.readTimeout.milliseconds)
+        configuration.bodyLimit = { Gateway.bodyLimit($0, source.current.settings) }
+        configuration.tooLarge = { Gateway.tooLarge($0, $1) }
+        do {
+            let server = try HTTPServer.start(on: address, group: group, configuration: configuration) { gateway.handle($0, $1) }.wait()
+            servers.withLock { $0.append(server) }
+        } catch {
+            throw StartError.refused("cannot listen on \(address): \(error)")
+        }
+    }
+
+    /// Looks once a second whether the file is another one.
+    private func scheduleConfigCheck() {
+        let (settings, log, workers) = (settings, log, workers)
+        group.next().scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in
+            workers.submit { _ in
+                if case .refused(let errors) = settings.reloadIfChanged() {
+                    log.error("config refused, the settings in force stay:\n\(errors)")
+                }
+            }
+        }
+    }
+
+    /// Reads the configuration again, as `SIGHUP` asks.
+    package func reload() {
+        if case .refused(let errors) = settings.reload() {
+            log.error("config refused, the settings in force stay:\n\(errors)")
+        }
+    }
+
+    /// Closes the doors, lets running requests finish for a while, ends every sandbox, and leaves nothing behind.
+    package func stop(patience: Duration = .seconds(20)) {
+        log.notice("stopping")
+        for server in servers.withLock({ $0 }) { server.stopAccepting() }
+        pool.shutdown(patience: patience)
+        for server in servers.withLock({ $0 }) { server.close() }
+        launcher.shutdown()
+        do { try tree.teardown() } catch { log.error("cgroups are left behind: \(error)") }
+        events.shutdown()
+        registry.close()
+        _ = unsafe unlink(settings.current.settings.socket.path)
+        close(lock)
+        log.notice("stopped")
+    }
+}
+
+extension Settings {
+    /// What the pool has to know.
+    var poolLimits: PoolLimits {
+        PoolLimits(
+            maxSandboxes: pools.maxSandboxes, idleAfter: reclaim.idleAfter, evictAfter: pools.evictAfter,
+            reclaims: reclaim.mode == .auto)
+    }
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+import Dispatching
+import Functions
+import Linux
+import Pool
+import Sandbox
+import Settings
+import Synchronization
+import Units
+
+/// Turns a deployed function into the description of a sandbox, and starts it.
+final class FunctionSandboxes: Sendable {
+    private let launcher: SandboxLauncher
+    private let places: Places
+    private let store: CodeStore
+    /// Set once the catalog exists; the pool, which needs this factory, comes before it.
+    let catalog = Mutex<FunctionCatalog?>(nil)
+
+    init(launcher: SandboxLauncher, places: Places, store: CodeStore) {
+        self.launcher = launcher
+        self.places = places
+        self.store = store
+    }
+
+    func make(_ id: SandboxID, _ name: String, _ contract: Bytes) throws -> FactoryResult {
+        guard let catalog = catalog.withLock({ $0 }), let function = catalog[name] else { throw FunctionsError.notFound(name) }
+        let runtime = function.runtime
+        let image = "\(places.images)/\(runtime.image)"
+        guard Directory.isDirectory(image) else {
+            throw FunctionsError.invalid("the root image '\(runtime.image)' of runtime \(runtime.name) is not below \(places.images); build it with scripts/build-image")
+        }
+        var limits = SandboxLimits(memoryMax: contract, cpu: function.cpus.value)
+        limits.memoryLow = .zero
+        limits.swapMax = function.swap ?? contract
+        limits.cpuWeight = function.cpuWeight
+        limits.pids = function.pids
+        let spec = SandboxSpec(
+            id: id.description,
+            template: SandboxTemplate(name: runtime.name, imageRoot: image, runtimeDirectory: runtime.directory),
+            codeDirectory: store.directory(function.record.codeSHA256), arguments: runtime.command,
+            environment: environment(function, id), limits: limits, tmpSize: function.tmp.value)
+        let settings = catalog.settings
+        return FactoryResult(
+            sandbox: try launcher.launch(spec), cpu: function.cpus.value, initTimeout: function.initTimeout,
+            answerLimit: Int(settings.limits.response.count))
+    }
+
+    /// What Lambda's runtimes expect to find. Nothing of the daemon's own environment is passed on.
+    private func environment(_ function: DeployedFunction, _ id: SandboxID) -> [String: String] {
+        let name = function.name
+        var variables = [
+            "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin", "LANG": "C.UTF-8", "TZ": ":UTC", "HOME": "/tmp",
+            "TMPDIR": "/tmp", "LD_LIBRARY_PATH": "/var/task:/var/task/lib:/opt/lib", "PWD": "/var/task",
+        ]
+        variables.merge(function.runtime.environment) { $1 }
+        variables.merge(function.environment) { $1 }
+        variables.merge([
+            "_HANDLER": function.record.spec.handler ?? "", "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001",
+            "AWS_LAMBDA_FUNCTION_NAME": name, "AWS_LAMBDA_FUNCTION_VERSION": function.record.version,
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": String(function.memory.value.mebibytes),
+            "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/\(name)", "AWS_LAMBDA_LOG_STREAM_NAME": id.description,
+            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
+            "LAMBDA_TASK_ROOT": "/var/task", "LAMBDA_RUNTIME_DIR": "/var/runtime",
+        ]) { $1 }
+        return variables
+    }
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+import Functions
+import Linux
+import Settings
+import Telemetry
+import Units
+
+/// What a deployment brings, whatever door it came through.
+package struct Deployment: Sendable {
+    package var name: String?
+    package var runtime: String?
+    package var handler: String?
+    package var archive: [UInt8]
+    /// What else the caller says; wins over the archive's `function.yaml`.
+    package var edit: @Sendable (inout FunctionSpec) throws -> Void
+
+    package init(
+        name: String?, runtime: String?, handler: String?, archive: [UInt8],
+        edit: @escaping @Sendable (inout FunctionSpec) throws -> Void
+    ) {
+        self.name = name
+        self.runtime = runtime
+        self.handler = handler
+        self.archive = archive
+        self.edit = edit
+    }
+}
+
+/// Everything that changes what is deployed: code store, registry and catalog, always in that order, so that what is
+/// answered is durable and what can be invoked is complete. Blocking.
+package final class Deployments: Sendable {
+    private let registry: FunctionRegistry
+    private let store: CodeStore
+    private let runtimes: RuntimeCatalog
+    private let catalog: FunctionCatalog
+    private let log: FunctionLog
+
+    package init(
+        registry: FunctionRegistry, store: CodeStore, runtimes: RuntimeCatalog, catalog: FunctionCatalog, log: FunctionLog
+    ) {
+        self.registry = registry
+        self.store = store
+        self.runtimes = runtimes
+        self.catalog = catalog
+        self.log = log
+    }
+
+    /// Reads the registry into the catalog; tells which functions cannot run because their runtime is gone.
+    package func loadAll() throws(FunctionsError) -> [String] {
+        var orphans: [String] = []
+        var digests: Set<String> = []
+        for record in try registry.list() {
+            digests.insert(record.codeSHA256)
+            if catalog.put(record) == nil { orphans.append(record.spec.name) }
+        }
+        store.collectGarbage(keeping: digests)
+        return orphans
+    }
+
+    /// Creates a function, or brings an existing one to what is deployed now.
+    package func deploy(_ deployment: Deployment) throws(FunctionsError) -> (record: FunctionRecord, created: Bool, codeChanged: Bool) {
+        let code = try store.store(archive: deployment.archive)
+        let manifest = try readManifest(code)
+        guard let name = deployment.name ?? manifest?.name else {
+            throw .invalid("the function needs a name: --name NAME, or `name:` in function.yaml")
+        }
+        let old = try registry.get(name)
+        guard let runtime = deployment.runtime ?? manifest?.runtime ?? old?.spec.runtime else {
+            throw .invalid("the function needs a runtime: --runtime RUNTIME, or `runtime:` in function.yaml; there are: \(runtimeNames)")
+        }
+        var spec = FunctionSpec(name: name, runtime: runtime)
+        if let manifest { spec.apply(manifest) } else if let old { spec = old.spec }
+        spec.name = name
+        spec.runtime = runtime
+        spec.handler = deployment.handler ?? manifest?.handler ?? spec.handler
+        spec = try edited(spec, deployment.edit)
+        try check(spec)
+        guard let old else { return (try put(try registry.create(spec, code: code)), true, true) }
+        let wanted = spec
+        let record = try registry.update(name, code: code) { $0 = wanted }
+        return (try put(record), false, old.codeSHA256 != record.codeSHA256)
+    }
+
+    /// Creates a function that may not exist yet.
+    package func create(_ spec: FunctionSpec, archive: [UInt8]) throws(FunctionsError) -> FunctionRecord {
+        try check(spec)
+        guard try registry.get(spec.name) == nil else { throw .alreadyExists(spec.name) }
+        return try put(try registry.create(spec, code: try store.store(archive: archive)))
+    }
+
+    /// Changes what is said about a function; sizes reach its living sandboxes at once.
+    package func update(
+        _ name: String, expectedRevisionID: String? = nil, _ edit: @escaping @Sendable (inout FunctionSpec) throws -> Void
+    ) throws(FunctionsError) -> FunctionRecord {
+        guard let old = try registry.get(name) else { throw .notFound(name) }
+        try check(try edited(old.spec, edit))
+        return try put(try registry.update(name, expectedRevisionID: expectedRevisionID, edit))
+    }
+
+    /// Changes a function's code; sandboxes that run the old one finish their request and end.
+    package func updateCode(
+        _ name: String, expectedRevisionID: String? = nil, archive: [UInt8]
+    ) throws(FunctionsError) -> FunctionRecord {
+        guard try registry.get(name) != nil else { throw .notFound(name) }
+        let code = try store.store(archive: archive)
+        return try put(try registry.update(name, expectedRevisionID: expectedRevisionID, code: code))
+    }
+
+    package func remove(_ name: String) throws(FunctionsError) {
+        guard try registry.delete(name) else { throw .notFound(name) }
+        catalog.remove(name)
+        log.remove(name)
+        store.collectGarbage(keeping: Set(try registry.list().map(\.codeSHA256)))
+    }
+
+    // MARK: Checks
+
+    private var runtimeNames: String { runtimes.all.map(\.name).joined(separator: ", ") }
+
+    private func edited(
+        _ spec: FunctionSpec, _ edit: (inout FunctionSpec) throws -> Void
+    ) throws(FunctionsError) -> FunctionSpec {
+        var spec = spec
+        do { try edit(&spec) } catch { throw error as? FunctionsError ?? .invalid("\(error)") }
+        return spec
+    }
+
+    private func readManifest(_ code: CodeBundle) throws(FunctionsError) -> Manifest? {
+        guard let text = try? KernelFile.read("\(code.directory)/function.yaml") else { return nil }
+        return try Manifest(yaml: text)
+    }
+
+    private func check(_ spec: FunctionSpec) throws(FunctionsError) {
+        try FunctionSpec.checkName(spec.name)
+        guard let runtime = runtimes.find(spec.runtime) else {
+            throw .invalid("no such runtime: '\(spec.runtime)'; there are: \(runtimeNames)")
+        }
+        if runtime.handler == .required, spec.handler?.isEmpty ?? true {
+            let example = runtime.handlerExample.map { " such as '\($0)'" } ?? ""
+            throw .invalid("runtime \(runtime.name) needs a handler\(example): --handler, or `handler:` in function.yaml")
+        }
+        let limits = catalog.settings.limits
+        if let memory = spec.memory, memory > limits.memory || memory < .mib(4) {
+            throw .invalid("memory: \(memory) is not between 4MiB and the operator's limit of \(limits.memory)")
+        }
+        if let cpus = spec.cpus, cpus > limits.cpus || cpus.millis < 10 {
+            throw .invalid("cpus: \(cpus) is not between 0.01 and the operator's limit of \(limits.cpus)")
+        }
+        if let ms = spec.timeoutMs, ms < 1 || Int64(ms) > limits.timeout.milliseconds {
+            throw .invalid("timeout: \(Duration.milliseconds(ms).text) is not between 1ms and the operator's limit of \(limits.timeout.text)")
+        }
+        let size = spec.env.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count + 2 }
+        guard Int64(size) <= limits.env.count else {
+            throw .invalid(
+                "Lambda was unable to configure your environment variables because the environment variables you have "
+                    + "provided exceeded the \(limits.env) limit. String measured: \(size) bytes")
+        }
+        for key in spec.env.keys where !Self.isVariable(key) || key.hasPrefix("AWS_LAMBDA_") || key.hasPrefix("_") {
+            throw .invalid("env: '\(key)' cannot be set: names are letters, digits and '_', and do not begin with '_' or 'AWS_LAMBDA_'")
+        }
+    }
+
+    private static func isVariable(_ name: String) -> Bool {
+        !name.isEmpty && name.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "_") } && name.first?.isNumber == false
+    }
+
+    private func put(_ record: FunctionRecord) throws(FunctionsError) -> FunctionRecord {
+        guard catalog.put(record) != nil else { throw .invalid("no such runtime: '\(record.spec.runtime)'") }
+        return record
+    }
+
+    /// The archive that a function was deployed from.
+    package func archive(of record: FunctionRecord) -> [UInt8]? { store.archive(record.codeSHA256) }
+    package func record(_ name: String) throws(FunctionsError) -> FunctionRecord? { try registry.get(name) }
+    package func records(after marker: String, limit: Int) throws(FunctionsError) -> [FunctionRecord] {
+        try registry.list(after: marker, limit: limit)
+    }
+    /// Where a function's code lies on the host.
+    package func codeDirectory(of record: FunctionRecord) -> String { store.directory(record.codeSHA256) }
+    /// The name of a runtime by its own name or by Lambda's.
+    package func runtimeName(_ name: String) throws(FunctionsError) -> String {
+        guard let runtime = runtimes.find(name) else { throw .invalid("no such runtime: '\(name)'; there are: \(runtimeNames)") }
+        return runtime.name
+    }
+}
+
+extension FunctionSpec {
+    /// Takes over what a manifest says.
+    fileprivate mutating func apply(_ manifest: Manifest) {
+        handler = manifest.handler
+        description = manifest.description
+        memory = manifest.memory
+        cpus = manifest.cpus
+        timeoutMs = manifest.timeoutMs
+        env = manifest.env ?? [:]
+        tmp = manifest.tmp
+        concurrency = manifest.concurrency
+        minWarm = manifest.minWarm
+    }
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import GRDB
+
+/// What is deployed, on disk: a change is durable before its answer is sent (SQLite, WAL, `synchronous=FULL`).
+package final class FunctionRegistry: Sendable {
+    private let database: DatabasePool
+
+    /// Opens or creates `registry.sqlite` in the state directory.
+    package init(stateDirectory: String) throws(FunctionsError) {
+        let path = "\(stateDirectory)/registry.sqlite"
+        do {
+            var configuration = Configuration()
+            configuration.prepareDatabase { db in try db.execute(sql: "PRAGMA synchronous = FULL") }
+            configuration.busyMode = .timeout(5)
+            database = try DatabasePool(path: path, configuration: configuration)
+            try Self.migrator.migrate(database)
+        } catch {
+            throw .storage("\(path): \(error)")
+        }
+    }
+
+    private static var migrator: DatabaseMigrator {
+        var migrator = DatabaseMigrator()
+        migrator.registerMigration("functions") { db in
+            try db.create(table: "functions") { table in
+                table.primaryKey("name", .text)
+                table.column("record", .blob).notNull()
+            }
+        }
+        return migrator
+    }
+
+    package func create(_ spec: FunctionSpec, code: CodeBundle) throws(FunctionsError) -> FunctionRecord {
+        try FunctionSpec.checkName(spec.name)
+        let record = FunctionRecord(
+            spec: spec, revision: 1, revisionID: UUID().uuidString.lowercased(), codeSHA256: code.sha256,
+            codeSize: code.archiveSize, codeGeneration: 1, lastModifiedMs: Self.now())
+        return try write { db in
+            guard try Self.fetch(db, spec.name) == nil else { throw FunctionsError.alreadyExists(spec.name) }
+            try Self.store(db, record)
+            return record
+        }
+    }
+
+    /// Changes a function in one transaction.
+    ///
+    /// - Parameter expectedRevisionID: refuse the change if the function has another revision by now.
+    package func update(
+        _ name: String, expectedRevisionID: String? = nil, code: CodeBundle? = nil,
+        _ change: @escaping @Sendable (inout FunctionSpec) throws -> Void = { _ in }
+    ) throws(FunctionsError) -> FunctionRecord {
+        try write { db in
+            guard var record = try Self.fetch(db, name) else { throw FunctionsError.notFound(name) }
+            if let expectedRevisionID, expectedRevisionID != record.revisionID {
+                throw FunctionsError.revisionMismatch(name: name)
+            }
+            let old = record
+            try change(&record.spec)
+            if let code {
+                record.codeSHA256 = code.sha256
+                record.codeSize = code.archiveSize
+            }
+            record.revision += 1
+            record.revisionID = UUID().uuidString.lowercased()
+            record.lastModifiedMs = Self.now()
+            if Self.outdates(old, record) { record.codeGeneration += 1 }
+            try Self.store(db, record)
+            return record
+        }
+    }
+
+    /// Whether sandboxes started for `old` may not serve `new`.
+    private static func outdates(_ old: FunctionRecord, _ new: FunctionRecord) -> Bool {
+        old.codeSHA256 != new.codeSHA256 || old.spec.handler != new.spec.handler || old.spec.runtime != new.spec.runtime
+            || old.spec.env != new.spec.env || old.spec.tmp != new.spec.tmp
+    }
+
+    package func get(_ name: String) throws(FunctionsError) -> FunctionRecord? {
+        try read { db in try Self.fetch(db, name) }
+    }
+
+    /// All functions, by name, after `marker`.
+    package func list(after marker: String = "", limit: Int = .max) throws(FunctionsError) -> [FunctionRecord] {
+        try read { db in
+            let sql = "SELECT record FROM functions WHERE name > ? ORDER BY name LIMIT ?"
+            let rows = try Data.fetchAll(db, sql: sql, arguments: [marker, Int64(clamping: limit)])
+            return try rows.map { try JSONDecoder().decode(FunctionRecord.self, from: $0) }
+        }
+    }
+
+    /// Removes a function; `false` when there was none.
+    package func delete(_ name: String) throws(FunctionsError) -> Bool {
+        try write { db in
+            try db.execute(sql: "DELETE FROM functions WHERE name = ?", arguments: [name])
+            return db.changesCount > 0
+        }
+    }
+
+    package func close() { try? database.close() }
+
+    private static func now() -> Int64 { Int64(Date().timeIntervalSince1970 * 1000) }
+
+    private static func fetch(_ db: Database, _ name: String) throws -> FunctionRecord? {
+        try Data.fetchOne(db, sql: "SELECT record FROM functions WHERE name = ?", arguments: [name])
+            .map { try JSONDecoder().decode(FunctionRecord.self, from: $0) }
+    }
+
+    private static func store(_ db: Database, _ record: FunctionRecord) throws {
+        let data = try JSONEncoder().encode(record)
+        let sql = "INSERT INTO functions (name, record) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET record = excluded.record"
+        try db.execute(sql: sql, arguments: [record.spec.name, data])
+    }
+
+    private func write<Value>(_ body: (Database) throws -> Value) throws(FunctionsError) -> Value {
+        do { return try database.write(body) } catch { throw Self.wrap(error) }
+    }
+
+    private func read<Value>(_ body: (Database) throws -> Value) throws(FunctionsError) -> Value {
+        do { return try database.read(body) } catch { throw Self.wrap(error) }
+    }
+
+    private static func wrap(_ error: any Error) -> FunctionsError {
+        error as? FunctionsError ?? .storage("\(error)")
+    }
+}

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+import Units
+
+/// What can be wrong with what is deployed, or with where it is kept.
+package enum FunctionsError: Error, Sendable, Equatable, CustomStringConvertible {
+    case alreadyExists(String)
+    case notFound(String)
+    /// Somebody else changed the function since the caller looked at it.
+    case revisionMismatch(name: String)
+    /// A value that the caller sent, and what would be right.
+    case invalid(String)
+    case archiveTooLarge(limit: Bytes)
+    case unpackedTooLarge(limit: Bytes)
+    case archiveUnreadable(String)
+    /// An entry that would leave the function's directory, or is no file, directory or harmless link.
+    case archiveHostile(entry: String, reason: String)
+    case storage(String)
+
+    package var description: String {
+        switch self {
+        case .alreadyExists(let name): "Function already exist: \(name)"
+        case .notFound(let name): "no such function: \(name)"
+        case .revisionMismatch(let name): "function \(name) was changed meanwhile: its RevisionId is another one now"
+        case .invalid(let what): what
+        case .archiveTooLarge(let limit): "the archive is larger than \(limit) (limits.code in fn.yaml)"
+        case .unpackedTooLarge(let limit): "Unzipped size must be smaller than \(limit.count) bytes (limits.unpacked_code in fn.yaml)"
+        case .archiveUnreadable(let why): "Could not unzip uploaded file. Please check your file, then try to upload again. (\(why))"
+        case .archiveHostile(let entry, let reason): "the archive is refused: entry '\(entry)' \(reason)"
+        case .storage(let what): "the registry could not be read or written: \(what)"
+        }
+    }
+}

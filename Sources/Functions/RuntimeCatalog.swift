@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+import Linux
+
+/// One way to run functions: a directory with a `runtime.yaml` and a bootstrap.
+package struct RuntimeDefinition: Sendable, Equatable {
+    /// What an event has to be.
+    package enum Payload: String, Sendable {
+        case json
+        case bytes
+    }
+
+    package enum Handler: String, Sendable {
+        case required
+        case optional
+        case none
+    }
+
+    package var name: String
+    /// The root image's name.
+    package var image: String
+    /// The command inside the sandbox.
+    package var command: [String]
+    package var handler: Handler
+    package var handlerExample: String?
+    package var payload: Payload
+    package var environment: [String: String]
+    /// The runtime's own directory on the host.
+    package var directory: String
+    /// Lambda's names for it; one that ends in `*` is a prefix.
+    package var lambdaNames: [String]
+}
+
+/// The runtimes that are there: one is added by adding a directory.
+package struct RuntimeCatalog: Sendable {
+    package private(set) var all: [RuntimeDefinition] = []
+    /// What is wrong with directories that could not be used; the others work.
+    package private(set) var problems: [FunctionsError] = []
+
+    private static let keys = ["name", "image", "command", "handler", "handler_example", "payload", "env", "lambda_names"]
+
+    package init(directory: String) throws(FunctionsError) {
+        let names: [String]
+        do throws(SyscallError) {
+            names = try Directory.list(directory)
+        } catch {
+            throw .invalid("no runtimes: \(error) (storage.runtimes in fn.yaml, or --runtimes)")
+        }
+        for name in names {
+            let file = "\(directory)/\(name)/runtime.yaml"
+            guard let text = try? KernelFile.read(file) else { continue }
+            do throws(FunctionsError) {
+                all.append(try Self.parse(text, file: file, directory: "\(directory)/\(name)"))
+            } catch {
+                problems.append(error)
+            }
+        }
+    }
+
+    static func parse(_ text: String, file: String, directory: String) throws(FunctionsError) -> RuntimeDefinition {
+        let yaml = try StrictYAML(text, file: file, keys: keys)
+        guard let name = try yaml.string("name"), let image = try yaml.string("image"),
+            let command = try yaml.list("command"), command.first?.hasPrefix("/") == true
+        else { throw .invalid("\(file): error: name, image and command (a list, first an absolute path) are needed") }
+        return RuntimeDefinition(
+            name: name, image: image, command: command,
+            handler: try yaml.value("handler", "required, optional or none") { .init(rawValue: $0) } ?? .required,
+            handlerExample: try yaml.string("handler_example"),
+            payload: try yaml.value("payload", "json or bytes") { .init(rawValue: $0) } ?? .json,
+            environment: try yaml.map("env") ?? [:], directory: directory,
+            lambdaNames: try yaml.list("lambda_names") ?? [])
+    }
+
+    /// A runtime by its own name or by one of Lambda's.
+    package func find(_ name: String) -> RuntimeDefinition? {
+        all.first { $0.name == name }
+            ?? all.first { runtime in
+                runtime.lambdaNames.contains { $0.hasSuffix("*") ? name.hasPrefix($0.dropLast()) : name == $0 }
+            }
+    }
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+import Yams
+
+/// A flat mapping read from YAML, whose keys must be known ones; errors name file, line and column.
+struct StrictYAML {
+    let file: String
+    private var nodes: [String: Node] = [:]
+
+    init(_ text: String, file: String, keys: [String]) throws(FunctionsError) {
+        self.file = file
+        let root: Node?
+        do {
+            root = try Yams.compose(yaml: text)
+        } catch {
+            throw .invalid("\(file): \(error)")
+        }
+        guard let root else { return }
+        guard case .mapping(let mapping) = root else { throw .invalid("\(file):1:1: error: expected `key: value` lines") }
+        for (key, value) in mapping {
+            let name = key.string ?? ""
+            guard keys.contains(name) else {
+                let near = keys.first { $0.hasPrefix(name.prefix(3)) }.map { "; did you mean '\($0)'?" } ?? ""
+                throw .invalid("\(Self.place(file, key)): error: unknown key '\(name)'\(near)")
+            }
+            nodes[name] = value
+        }
+    }
+
+    private static func place(_ file: String, _ node: Node) -> String {
+        "\(file):\(node.mark?.line ?? 1):\(node.mark?.column ?? 1)"
+    }
+
+    func string(_ key: String) throws(FunctionsError) -> String? {
+        guard let node = nodes[key] else { return nil }
+        guard let text = node.scalar?.string, !text.isEmpty else { throw wrong(key, "a single value") }
+        return text
+    }
+
+    /// A value that `read` understands.
+    func value<Value>(_ key: String, _ form: String, _ read: (String) -> Value?) throws(FunctionsError) -> Value? {
+        guard let text = try string(key) else { return nil }
+        guard let value = read(text) else { throw wrong(key, "\(form), got '\(text)'") }
+        return value
+    }
+
+    func list(_ key: String) throws(FunctionsError) -> [String]? {
+        guard let node = nodes[key] else { return nil }
+        guard case .sequence(let items) = node else { throw wrong(key, "a list") }
+        let texts = items.compactMap { $0.scalar?.string }
+        guard texts.count == items.count else { throw wrong(key, "a list of single values") }
+        return texts
+    }
+
+    func map(_ key: String) throws(FunctionsError) -> [String: String]? {
+        guard let node = nodes[key] else { return nil }
+        guard case .mapping(let mapping) = node else { throw wrong(key, "names and values") }
+        var values: [String: String] = [:]
+        for (name, value) in mapping {
+            guard let name = name.string, let text = value.scalar?.string else { throw wrong(key, "names and single values") }
+            values[name] = text
+        }
+        return values
+    }
+
+    func wrong(_ key: String, _ expected: String) -> FunctionsError {
+        .invalid("\(nodes[key].map { Self.place(file, $0) } ?? file): error: \(key): expected \(expected)")
+    }
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+import CArchive
+import Foundation
+import Linux
+import Units
+
+/// Unpacks an untrusted archive below one directory, or refuses it.
+///
+/// libarchive reads the formats; what is written, and where, is decided here from checked names only. Nothing is written
+/// through a link: links are made last.
+struct Unpacker {
+    let limits: CodeLimits
+    let root: String
+
+    private struct Link {
+        var path: String
+        var target: String
+    }
+
+    func unpack(_ archive: [UInt8]) throws(FunctionsError) {
+        guard let reader = unsafe archive_read_new() else { throw .archiveUnreadable("out of memory") }
+        defer { unsafe archive_read_free(reader) }
+        unsafe archive_read_support_format_zip(reader)
+        unsafe archive_read_support_format_tar(reader)
+        unsafe archive_read_support_filter_gzip(reader)
+        unsafe archive_read_support_filter_xz(reader)
+        unsafe archive_read_support_filter_zstd(reader)
+        let result = Result { try unsafe archive.withUnsafeBytes { try unsafe read(reader, $0) } }
+        switch result {
+        case .success: return
+        case .failure(let error as FunctionsError): throw error
+        case .failure(let error): throw .storage("\(error)")
+        }
+    }
+
+    private func read(_ reader: OpaquePointer, _ bytes: UnsafeRawBufferPointer) throws {
+        guard unsafe archive_read_open_memory(reader, bytes.baseAddress, bytes.count) == ARCHIVE_OK else {
+            throw unsafe unreadable(reader)
+        }
+        var seen: Set<String> = []
+        var links: [Link] = []
+        var total: Int64 = 0
+        while true {
+            var entry: OpaquePointer?
+            let result = unsafe archive_read_next_header(reader, &entry)
+            if result == ARCHIVE_EOF { break }
+            guard result >= ARCHIVE_WARN, let entry = unsafe entry else { throw unsafe unreadable(reader) }
+            try unsafe take(entry, from: reader, &seen, &links, &total)
+        }
+        guard !seen.isEmpty else { throw FunctionsError.archiveUnreadable("it holds no files") }
+        for link in links { try make(link) }
+    }
+
+    private func unreadable(_ reader: OpaquePointer) -> FunctionsError {
+        .archiveUnreadable(unsafe archive_error_string(reader).map { unsafe String(cString: $0) } ?? "unknown format")
+    }
+
+    private func take(
+        _ entry: OpaquePointer, from reader: OpaquePointer, _ seen: inout Set<String>, _ links: inout [Link],
+        _ total: inout Int64
+    ) throws {
+        guard let raw = unsafe archive_entry_pathname(entry) else { throw FunctionsError.archiveUnreadable("an entry has no name") }
+        let name = unsafe String(cString: raw)
+        guard let path = try EntryPath.check(name) else { return }
+        let type = unsafe archive_entry_filetype(entry)
+        guard seen.insert(path).inserted || type == S_IFDIR else {
+            throw FunctionsError.archiveHostile(entry: name, reason: "is there twice")
+        }
+        guard seen.count <= limits.entries else {
+            throw FunctionsError.archiveHostile(entry: name, reason: "is one of more than \(limits.entries)")
+        }
+        if unsafe archive_entry_hardlink(entry) != nil {
+            throw FunctionsError.archiveHostile(entry: name, reason: "is a hard link")
+        }
+        switch type {
+        case S_IFDIR: try makeDirectory(path, name)
+        case S_IFREG:
+            let isExecutable = unsafe archive_entry_perm(entry) & 0o111 != 0
+            try makeDirectory(EntryPath.parent(path), name)
+            try unsafe write(reader, to: path, name, isExecutable: isExecutable, &total)
+        case S_IFLNK:
+            let target = unsafe archive_entry_symlink(entry).map { unsafe String(cString: $0) } ?? ""
+            try EntryPath.checkLink(target, at: path, name)
+            links.append(Link(path: path, target: target))
+        default: throw FunctionsError.archiveHostile(entry: name, reason: "is no file, directory or symbolic link")
+        }
+    }
+
+    private func makeDirectory(_ path: String, _ name: String) throws {
+        do {
+            try Directory.makeAll("\(root)/\(path)")
+        } catch {
+            throw FunctionsError.archiveHostile(entry: name, reason: "needs a directory where a file is")
+        }
+    }
+
+    private func write(
+        _ reader: OpaquePointer, to path: String, _ name: String, isExecutable: Bool, _ total: inout Int64
+    ) throws {
+        let flags = O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC
+        let fd = unsafe open("\(root)/\(path)", flags, isExecutable ? 0o755 : 0o644)
+        guard fd >= 0 else { throw FunctionsError.archiveHostile(entry: name, reason: "cannot be written: error \(errno)") }
+        let file = Descriptor(owning: fd)
+        fchmod(file.raw, isExecutable ? 0o755 : 0o644)
+        var buffer = [UInt8](repeating: 0, count: 128 << 10)
+        while true {
+            let count = unsafe archive_read_data(reader, &buffer, buffer.count)
+            guard count >= 0 else { throw unsafe unreadable(reader) }
+            guard count > 0 else { return }
+            total += Int64(count)
+            // Counted as it comes out: what an archive says of its own sizes is not believed.
+            guard total <= limits.unpacked.count else { throw FunctionsError.unpackedTooLarge(limit: limits.unpacked) }
+            let written = unsafe Glibc.write(file.raw, buffer, count)
+            guard written == count else { throw FunctionsError.storage("\(path): error \(errno)") }
+        }
+    }
+
+    private func make(_ link: Link) throws {
+        try makeDirectory(EntryPath.parent(link.path), link.path)
+        guard unsafe symlink(link.target, "\(root)/\(link.path)") == 0 else {
+            throw FunctionsError.archiveHostile(entry: link.path, reason: "cannot be made: error \(errno)")
+        }
+    }
+}
+
+/// The names in an archive, and what they may be.
+enum EntryPath {
+    /// The cleaned relative path; `nil` for the root itself.
+    static func check(_ name: String) throws(FunctionsError) -> String? {
+        guard !name.hasPrefix("/"), !name.contains("\\") else {
+            throw .archiveHostile(entry: name, reason: "is an absolute path, or one with a backslash")
+        }
+        let parts = name.split(separator: "/").filter { $0 != "." }
+        guard !parts.contains("..") else { throw .archiveHostile(entry: name, reason: "leads out of the archive with '..'") }
+        guard name.utf8.count < 1024, parts.count < 64 else { throw .archiveHostile(entry: name.prefix(60) + "…", reason: "is too long") }
+        return parts.isEmpty ? nil : parts.joined(separator: "/")
+    }
+
+    /// A link may lead anywhere inside the function's directory.
+    static func checkLink(_ target: String, at path: String, _ name: String) throws(FunctionsError) {
+        guard !target.hasPrefix("/"), !target.isEmpty else {
+            throw .archiveHostile(entry: name, reason: "is a link to '\(target)', outside of the archive")
+        }
+        var depth = path.split(separator: "/").count - 1
+        for part in target.split(separator: "/") where part != "." {
+            depth += part == ".." ? -1 : 1
+            guard depth >= 0 else { throw .archiveHostile(entry: name, reason: "is a link to '\(target)', outside of the archive") }
+        }
+    }
+
+    static func parent(_ path: String) -> String { path.split(separator: "/").dropLast().joined(separator: "/") }
+}

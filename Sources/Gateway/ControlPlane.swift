@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+import Dispatching
+import FnProtocol
+import Functions
+import HTTP
+import Linux
+import NIOCore
+import NIOHTTP1
+import Pool
+import Settings
+import Units
+
+/// `/v1`: what Lambda's API cannot say. Blocking.
+struct ControlPlane {
+    let context: GatewayContext
+
+    func answer(_ route: Route, _ request: HTTPRequest) -> HTTPResponse {
+        do {
+            return try answerOrThrow(route, request)
+        } catch let error as FunctionsError {
+            return .problem(error.status, error.code, error.description)
+        } catch {
+            return .problem(.badRequest, "InvalidRequest", "the request's body could not be understood: \(error)")
+        }
+    }
+
+    private func answerOrThrow(_ route: Route, _ request: HTTPRequest) throws -> HTTPResponse {
+        switch route {
+        case .lambda(let operation, let name): LambdaControl(context: context).answer(operation, name, request)
+        case .deploy: try deploy(request)
+        case .functions: .json(.ok, FunctionList(functions: context.catalog.all.map { FunctionView($0, context) }))
+        case .function(let name): .json(.ok, try view(name))
+        case .updateFunction(let name): try update(name, request)
+        case .removeFunction(let name): try remove(name)
+        case .followLogs(let name): try logs(name, request)
+        case .sandboxes:
+            .json(.ok, SandboxList(sandboxes: context.pool.views(enforced: context.limitsEnforced), limitsEnforced: context.limitsEnforced))
+        case .ledger: .json(.ok, context.pool.ledgerView)
+        case .doctor: .json(.ok, context.doctor())
+        case .version: .json(.ok, VersionView(version: Version.current))
+        case .config: .json(.ok, ConfigView(context.settings.current))
+        case .reloadConfig: reload()
+        case .ready: HTTPResponse(.ok, text: "ready\n", type: "text/plain")
+        case .invoke, .lambdaInvoke, .health: .problem(.internalServerError, "Misrouted", "answered elsewhere")
+        }
+    }
+
+    private func view(_ name: String) throws(FunctionsError) -> FunctionView {
+        guard let function = context.catalog[name] else { throw .notFound(name) }
+        return FunctionView(function, context)
+    }
+
+    private func deploy(_ request: HTTPRequest) throws -> HTTPResponse {
+        let body = try JSONText.decode(DeployRequest.self, from: request.body.readableBytesView)
+        guard let archive = Base64.decode(body.code) else { throw FunctionsError.invalid("code is not base64") }
+        let deployment = Deployment(name: body.name, runtime: body.runtime, handler: body.handler, archive: archive) { spec in
+            // Variables of the command line are added to those of function.yaml.
+            let env = spec.env.merging(body.limits.env ?? [:]) { _, new in new }
+            body.limits.apply(to: &spec)
+            spec.env = env
+        }
+        let (record, created, changed) = try context.deployments.deploy(deployment)
+        let result = DeployResult(function: try view(record.spec.name), created: created, codeChanged: changed)
+        return .json(created ? .created : .ok, result)
+    }
+
+    private func update(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
+        let body = try JSONText.decode(UpdateRequest.self, from: request.body.readableBytesView)
+        _ = try context.deployments.update(name) { body.apply(to: &$0) }
+        return .json(.ok, try view(name))
+    }
+
+    private func remove(_ name: String) throws -> HTTPResponse {
+        try context.deployments.remove(name)
+        return HTTPResponse(.noContent)
+    }
+
+    private func logs(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
+        guard context.catalog[name] != nil else { throw FunctionsError.notFound(name) }
+        let lines = context.log.read(name, since: try LogStream.since(request), tail: request.query("tail").flatMap { Int($0) })
+        let text = lines.map { JSONText.encode($0) + "\n" }.joined()
+        return HTTPResponse(.ok, text: text, type: "application/x-ndjson")
+    }
+
+    private func reload() -> HTTPResponse {
+        switch context.settings.reload() {
+        case .accepted(let changes):
+            let views = changes.map {
+                ReloadView.Change(path: $0.path, old: $0.old, new: $0.new, applied: $0.isApplied ? "live" : "needs-restart")
+            }
+            return .json(.ok, ReloadView(accepted: true, changes: views, errors: []))
+        case .refused(let errors):
+            return .json(.unprocessableEntity, ReloadView(accepted: false, changes: [], errors: errors.problems.map(\.description)))
+        }
+    }
+}
+
+extension UpdateRequest {
+    func apply(to spec: inout FunctionSpec) {
+        spec.memory = memory.map { Bytes($0) } ?? spec.memory
+        spec.cpus = cpus.map { CPUQuota(millis: $0) } ?? spec.cpus
+        spec.timeoutMs = timeoutMs ?? spec.timeoutMs
+        spec.tmp = tmp.map { Bytes($0) } ?? spec.tmp
+        spec.concurrency = concurrency ?? spec.concurrency
+        spec.minWarm = minWarm ?? spec.minWarm
+        spec.description = description ?? spec.description
+        spec.env = env ?? spec.env
+    }
+}
+
+extension FunctionsError {
+    var status: HTTPResponseStatus {
+        switch self {
+        case .notFound: .notFound
+        case .alreadyExists: .conflict
+        case .revisionMismatch: .preconditionFailed
+        case .archiveTooLarge: .payloadTooLarge
+        case .storage: .internalServerError
+        default: .badRequest
+        }
+    }
+
+    var code: String {
+        switch self {
+        case .notFound: "FunctionNotFound"
+        case .alreadyExists: "FunctionExists"
+        case .revisionMismatch: "RevisionMismatch"
+        case .archiveTooLarge, .unpackedTooLarge, .archiveUnreadable, .archiveHostile: "InvalidArchive"
+        case .storage: "Storage"
+        case .invalid: "Invalid"
+        }
+    }
+}

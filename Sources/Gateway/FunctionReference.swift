@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+import Functions
+
+/// Request ids are UUIDs, as runtimes check.
+enum RequestID {
+    static func make() -> String {
+        var generator = SystemRandomNumberGenerator()
+        var high = generator.next()
+        var low = generator.next()
+        high = high & 0xFFFF_FFFF_FFFF_0FFF | 0x4000  // version 4
+        low = low & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000  // variant 1
+        let hex = { (value: UInt64) in String(repeating: "0", count: 16 - String(value, radix: 16).count) + String(value, radix: 16) }
+        let (a, b) = (Array(hex(high)), Array(hex(low)))
+        return "\(String(a[0..<8]))-\(String(a[8..<12]))-\(String(a[12..<16]))-\(String(b[0..<4]))-\(String(b[4..<16]))"
+    }
+}
+
+/// A function as Lambda's clients name it: `name`, `name:qualifier`, `account:function:name`, or a whole ARN.
+struct FunctionReference: Equatable {
+    static let account = "000000000000"
+    static let region = "us-east-1"
+
+    var name: String
+    var qualifier: String?
+
+    static func arn(_ name: String, qualifier: String? = nil) -> String {
+        "arn:aws:lambda:\(region):\(account):function:\(name)" + (qualifier.map { ":\($0)" } ?? "")
+    }
+
+    init(_ text: String) throws(LambdaError) {
+        let parts = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
+        let tail: ArraySlice<String>
+        if parts.count >= 7, parts[0] == "arn", parts[2] == "lambda", parts[5] == "function" {
+            tail = parts[6...]
+        } else if parts.count >= 3, parts[1] == "function" {
+            tail = parts[2...]
+        } else {
+            tail = parts[...]
+        }
+        name = tail.first ?? ""
+        qualifier = tail.count > 1 ? tail.dropFirst().first : nil
+        guard tail.count <= 2, (try? FunctionSpec.checkName(name)) != nil else {
+            let pattern = "(arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}(-gov)?-[a-z]+-\\d{1}:)?(\\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?"
+            throw LambdaError(
+                .badRequest, "ValidationException",
+                "1 validation error detected: Value '\(text)' at 'functionName' failed to satisfy constraint: "
+                    + "Member must satisfy regular expression pattern: \(pattern)")
+        }
+    }
+
+    /// Checks the qualifier: one version is kept, `$LATEST`.
+    func checked(_ query: String?) throws(LambdaError) -> FunctionReference {
+        if let query, let qualifier, query != qualifier {
+            throw LambdaError(
+                .badRequest, "InvalidParameterValueException",
+                "The derived qualifier from the function name does not match the specified qualifier.")
+        }
+        guard let wanted = qualifier ?? query, wanted != "$LATEST" else { return self }
+        throw LambdaError.notFound(Self.arn(name, qualifier: wanted))
+    }
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+import Dispatching
+import FnProtocol
+import Functions
+import HTTP
+import Linux
+import Logging
+import NIOCore
+import NIOHTTP1
+import NIOPosix
+import Pool
+import Settings
+import Telemetry
+import Units
+
+/// Everything the doors need. Built once by the daemon.
+package struct GatewayContext: Sendable {
+    package var catalog: FunctionCatalog
+    package var dispatcher: Dispatcher
+    package var deployments: Deployments
+    package var pool: SandboxPool
+    package var log: FunctionLog
+    package var settings: SettingsSource
+    package var doctor: @Sendable () -> DoctorReport
+    package var limitsEnforced: Bool
+    /// Threads for what may block: the control plane.
+    package var workers: NIOThreadPool
+
+    package init(
+        catalog: FunctionCatalog, dispatcher: Dispatcher, deployments: Deployments, pool: SandboxPool, log: FunctionLog,
+        settings: SettingsSource, doctor: @escaping @Sendable () -> DoctorReport, limitsEnforced: Bool,
+        workers: NIOThreadPool
+    ) {
+        self.catalog = catalog
+        self.dispatcher = dispatcher
+        self.deployments = deployments
+        self.pool = pool
+        self.log = log
+        self.settings = settings
+        self.doctor = doctor
+        self.limitsEnforced = limitsEnforced
+        self.workers = workers
+    }
+}
+
+/// The doors: Lambda's API, the plain `/invoke`, and `/v1`.
+///
+/// Invocations stay on the event loop. Everything else is the control plane: it may touch the disk and runs on workers.
+package struct Gateway: Sendable {
+    let context: GatewayContext
+
+    package init(_ context: GatewayContext) { self.context = context }
+
+    /// What the HTTP servers call for each request.
+    package func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
+        guard let route = Route(request.method, request.path) else {
+            return responder.respond(.problem(.notFound, "NotFound", "no such path: \(request.method) \(request.path)"))
+        }
+        switch route {
+        case .invoke(let name): PlainDoor(context: context).invoke(name, request, responder)
+        case .lambdaInvoke(let name): LambdaInvoke(context: context).invoke(name, request, responder)
+        case .health: responder.respond(HTTPResponse(.ok, text: "ok\n", type: "text/plain"))
+        case .followLogs(let name) where request.query("follow") == "true": LogStream(context: context).follow(name, request, responder)
+        default:
+            context.workers.submit { _ in responder.respond(ControlPlane(context: context).answer(route, request)) }
+        }
+    }
+
+    /// The largest body of a request with this head, in bytes.
+    package static func bodyLimit(_ head: HTTPRequestHead, _ settings: Settings) -> Int {
+        switch Route(head.method, HTTPRequest(method: head.method, uri: head.uri).path) {
+        case .invoke, .lambdaInvoke: Int(settings.limits.payload.count)
+        // Base64 makes code a third larger, and it travels inside JSON.
+        case .deploy, .lambda(.createFunction, _), .lambda(.updateCode, _): Int(settings.limits.code.count) / 3 * 4 + (1 << 20)
+        default: 1 << 20
+        }
+    }
+
+    /// The answer to a body over its limit: in the words of the door that was knocked at.
+    package static func tooLarge(_ head: HTTPRequestHead, _ limit: Int) -> HTTPResponse {
+        switch Route(head.method, HTTPRequest(method: head.method, uri: head.uri).path) {
+        case .lambdaInvoke, .lambda:
+            LambdaError(
+                .payloadTooLarge, "RequestTooLargeException",
+                "Request must be smaller than \(limit) bytes for the InvokeFunction operation").response
+        default: .problem(.payloadTooLarge, "PayloadTooLarge", "the request's body is larger than \(Bytes(Int64(limit)))")
+        }
+    }
+}
+
+extension HTTPResponse {
+    /// A failure in our own words.
+    static func problem(
+        _ status: HTTPResponseStatus, _ code: String, _ message: String, headers: HTTPHeaders = [:]
+    ) -> HTTPResponse {
+        HTTPResponse(status, text: JSONText.encode(ErrorBody(code: code, message: message)), headers: headers)
+    }
+
+    static func json(_ status: HTTPResponseStatus = .ok, _ value: some Encodable) -> HTTPResponse {
+        HTTPResponse(status, text: JSONText.encode(value))
+    }
+}

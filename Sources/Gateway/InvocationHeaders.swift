@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+import Dispatching
+import FnProtocol
+import HTTP
+import NIOCore
+import NIOHTTP1
+import Units
+
+/// A header that cannot be understood.
+struct BadHeader: Error, CustomStringConvertible {
+    let name: String
+    let value: String
+    let expected: String
+    var description: String { "\(name): expected \(expected), got '\(value)'" }
+}
+
+extension InvocationRequest {
+    /// Reads what both doors share: the event and the headers that size this one request.
+    init(_ name: String, _ request: HTTPRequest, arn: String) throws(BadHeader) {
+        // A caller that sends nothing means an empty event.
+        let payload = request.body.readableBytes > 0 ? request.body : ByteBuffer(string: "{}")
+        self.init(function: name, payload: payload, functionARN: arn)
+        memory = try Self.number(request, "X-Fn-Memory-Mb", 4...1_048_576).map { .mib(Int64($0)) }
+        cpu = try Self.number(request, "X-Fn-Cpu-Millis", 10...1_000_000).map { CPUQuota(millis: $0) }
+        timeout = try Self.number(request, "X-Fn-Timeout-Ms", 1...86_400_000).map { .milliseconds($0) }
+        fresh = request.headers.first(name: "X-Fn-Cold") == "1"
+        traceID = request.headers.first(name: "X-Amzn-Trace-Id")
+        if let context = request.headers.first(name: "X-Amz-Client-Context") {
+            guard let bytes = Base64.decode(context) else {
+                throw BadHeader(name: "X-Amz-Client-Context", value: context, expected: "base64 of a JSON object")
+            }
+            clientContext = String(decoding: bytes, as: UTF8.self).filter { !$0.isNewline }
+        }
+    }
+
+    private static func number(
+        _ request: HTTPRequest, _ name: String, _ range: ClosedRange<Int>
+    ) throws(BadHeader) -> Int? {
+        guard let text = request.headers.first(name: name) else { return nil }
+        guard let value = Int(text), range.contains(value) else {
+            throw BadHeader(
+                name: name, value: text, expected: "a whole number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return value
+    }
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+import Dispatching
+import FnProtocol
+import FoundationEssentials
+import Functions
+import HTTP
+import NIOCore
+import NIOHTTP1
+import Units
+
+/// Lambda's control plane, as far as it is offered. Blocking.
+struct LambdaControl {
+    let context: GatewayContext
+
+    func answer(_ operation: LambdaOperation, _ name: String, _ request: HTTPRequest) -> HTTPResponse {
+        do {
+            switch operation {
+            case .createFunction: return try create(request)
+            case .listFunctions: return try list(request)
+            case .getFunction: return try get(name, request)
+            case .getConfiguration: return answer(.ok, FunctionConfiguration(try record(name, request), context))
+            case .updateConfiguration: return try updateConfiguration(name, request)
+            case .updateCode: return try updateCode(name, request)
+            case .deleteFunction: return try delete(name, request)
+            }
+        } catch let error as LambdaError {
+            return error.response
+        } catch let error as FunctionsError {
+            return LambdaError(error).response
+        } catch {
+            return LambdaError(.badRequest, "InvalidRequestContentException", "Could not parse request body into json: \(error)").response
+        }
+    }
+
+    private func answer(_ status: HTTPResponseStatus, _ value: some Encodable) -> HTTPResponse {
+        var response = HTTPResponse.json(status, value)
+        response.headers.add(name: "x-amzn-RequestId", value: RequestID.make())
+        return response
+    }
+
+    private func reference(_ name: String, _ request: HTTPRequest) throws(LambdaError) -> FunctionReference {
+        try FunctionReference(name).checked(request.query("Qualifier"))
+    }
+
+    private func record(_ name: String, _ request: HTTPRequest) throws -> FunctionRecord {
+        let name = try reference(name, request).name
+        guard let record = try context.deployments.record(name) else { throw LambdaError.notFound(FunctionReference.arn(name)) }
+        return record
+    }
+
+    // MARK: Operations
+
+    private struct CodeMembers: Decodable {
+        var ZipFile: String?
+        var ImageUri: String?
+        var S3Bucket: String?
+    }
+
+    private struct ConfigurationMembers: Decodable {
+        struct Variables: Decodable { var Variables: [String: String]? }
+        struct Storage: Decodable { var Size: Int }
+        var FunctionName: String?
+        var Runtime: String?
+        var Role: String?
+        var Handler: String?
+        var Description: String?
+        var Timeout: Int?
+        var MemorySize: Int?
+        var Environment: Variables?
+        var EphemeralStorage: Storage?
+        var RevisionId: String?
+        var Code: CodeMembers?
+
+        func apply(to spec: inout FunctionSpec, runtime: String?) {
+            if let runtime { (spec.runtime, spec.lambdaRuntime) = (runtime, Runtime) }
+            spec.role = Role ?? spec.role
+            spec.handler = Handler ?? spec.handler
+            spec.description = Description ?? spec.description
+            spec.timeoutMs = Timeout.map { $0 * 1000 } ?? spec.timeoutMs
+            spec.memory = MemorySize.map { .mib(Int64($0)) } ?? spec.memory
+            spec.env = Environment?.Variables ?? spec.env
+            spec.tmp = EphemeralStorage.map { .mib(Int64($0.Size)) } ?? spec.tmp
+        }
+    }
+
+    private func create(_ request: HTTPRequest) throws -> HTTPResponse {
+        let members = try JSONText.decode(ConfigurationMembers.self, from: request.body.readableBytesView)
+        guard let name = members.FunctionName else { throw LambdaError.invalid("FunctionName is missing") }
+        let reference = try FunctionReference(name)
+        let archive = try code(members.Code)
+        guard let lambdaRuntime = members.Runtime else { throw LambdaError.invalid("Runtime is mandatory for functions created with deployment packages.") }
+        let runtime = try context.deployments.runtimeName(lambdaRuntime)
+        var spec = FunctionSpec(name: reference.name, runtime: runtime)
+        members.apply(to: &spec, runtime: runtime)
+        return answer(.created, FunctionConfiguration(try context.deployments.create(spec, archive: archive), context))
+    }
+
+    private func code(_ members: CodeMembers?) throws(LambdaError) -> [UInt8] {
+        guard let members else { throw .invalid("Code is missing") }
+        guard let text = members.ZipFile else {
+            throw .invalid("Code must be given as ZipFile: images and S3 objects are not offered")
+        }
+        guard let archive = Base64.decode(text) else { throw .invalid("Code.ZipFile is not base64") }
+        return archive
+    }
+
+    private func updateConfiguration(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
+        let name = try reference(name, request).name
+        let members = try JSONText.decode(ConfigurationMembers.self, from: request.body.readableBytesView)
+        let runtime = try members.Runtime.map { try context.deployments.runtimeName($0) }
+        let record = try context.deployments.update(name, expectedRevisionID: members.RevisionId) { spec in
+            members.apply(to: &spec, runtime: runtime)
+        }
+        return answer(.ok, FunctionConfiguration(record, context))
+    }
+
+    private func updateCode(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
+        struct Members: Decodable {
+            var ZipFile: String?
+            var ImageUri: String?
+            var S3Bucket: String?
+            var RevisionId: String?
+            var DryRun: Bool?
+        }
+        let name = try reference(name, request).name
+        let members = try JSONText.decode(Members.self, from: request.body.readableBytesView)
+        let archive = try code(CodeMembers(ZipFile: members.ZipFile, ImageUri: members.ImageUri, S3Bucket: members.S3Bucket))
+        guard members.DryRun != true else { throw LambdaError.invalid("DryRun is not offered") }
+        let record = try context.deployments.updateCode(name, expectedRevisionID: members.RevisionId, archive: archive)
+        return answer(.ok, FunctionConfiguration(record, context))
+    }
+
+    private func get(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
+        struct Code: Encodable {
+            var RepositoryType = "S3"
+            var Location: String
+        }
+        struct Answer: Encodable {
+            var Configuration: FunctionConfiguration
+            var Code: Code
+        }
+        let record = try record(name, request)
+        let location = "/v1/functions/\(record.spec.name)/code"
+        return answer(.ok, Answer(Configuration: FunctionConfiguration(record, context), Code: Code(Location: location)))
+    }
+
+    private func list(_ request: HTTPRequest) throws -> HTTPResponse {
+        struct Answer: Encodable {
+            var Functions: [FunctionConfiguration]
+            var NextMarker: String?
+        }
+        let limit = request.query("MaxItems").flatMap { Int($0) } ?? 50
+        guard (1...10_000).contains(limit) else { throw LambdaError.invalid("MaxItems must be between 1 and 10000") }
+        let records = try context.deployments.records(after: request.query("Marker") ?? "", limit: limit + 1)
+        let page = records.prefix(limit).map { FunctionConfiguration($0, context) }
+        return answer(.ok, Answer(Functions: page, NextMarker: records.count > limit ? page.last?.FunctionName : nil))
+    }
+
+    private func delete(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
+        try context.deployments.remove(try reference(name, request).name)
+        var response = HTTPResponse(.noContent)
+        response.headers.add(name: "x-amzn-RequestId", value: RequestID.make())
+        return response
+    }
+}

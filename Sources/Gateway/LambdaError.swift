@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+import Dispatching
+import FnProtocol
+import Functions
+import HTTP
+import NIOHTTP1
+import Pool
+
+/// An error as AWS SDKs read it: status, `x-amzn-ErrorType`, and a JSON body.
+struct LambdaError: Error {
+    var status: HTTPResponseStatus
+    var type: String
+    var message: String
+    var reason: String?
+    var headers: HTTPHeaders = [:]
+
+    init(_ status: HTTPResponseStatus, _ type: String, _ message: String) {
+        self.status = status
+        self.type = type
+        self.message = message
+    }
+
+    static func notFound(_ arn: String) -> LambdaError {
+        LambdaError(.notFound, "ResourceNotFoundException", "Function not found: \(arn)")
+    }
+
+    static func invalid(_ message: String) -> LambdaError {
+        LambdaError(.badRequest, "InvalidParameterValueException", message)
+    }
+
+    var response: HTTPResponse {
+        // The service itself spells this member with a capital letter for some errors.
+        var body = [(type == "ResourceNotFoundException" ? "Message" : "message"): message]
+        if type != "ValidationException" { body["Type"] = status.code < 500 ? "User" : "Service" }
+        if let reason { body["Reason"] = reason }
+        var headers = headers
+        headers.add(name: "x-amzn-ErrorType", value: type)
+        headers.add(name: "x-amzn-RequestId", value: RequestID.make())
+        return HTTPResponse(status, text: JSONText.encode(body), headers: headers)
+    }
+
+    init(_ error: FunctionsError) {
+        switch error {
+        case .alreadyExists(let name):
+            self.init(.conflict, "ResourceConflictException", "Function already exist: \(name)")
+        case .notFound(let name): self = .notFound(FunctionReference.arn(name))
+        case .revisionMismatch:
+            self.init(
+                .preconditionFailed, "PreconditionFailedException",
+                "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id")
+        case .invalid(let message): self = .invalid(message)
+        case .archiveTooLarge: self.init(.payloadTooLarge, "RequestEntityTooLargeException", error.description)
+        case .unpackedTooLarge, .archiveUnreadable, .archiveHostile: self = .invalid(error.description)
+        case .storage: self.init(.internalServerError, "ServiceException", error.description)
+        }
+    }
+
+    /// The platform's failures; those of the function itself are answers with status 200.
+    init?(_ failure: InvocationFailure, function: String) {
+        switch failure {
+        case .functionError, .outOfMemory, .timedOut: return nil
+        case .unknownFunction: self = .notFound(FunctionReference.arn(function, qualifier: "$LATEST"))
+        case .payloadNotJSON(let why):
+            self.init(.badRequest, "InvalidRequestContentException", "Could not parse request body into json: \(why)")
+        case .payloadTooLarge(let limit):
+            self.init(
+                .payloadTooLarge, "RequestTooLargeException",
+                "Request must be smaller than \(limit.count) bytes for the InvokeFunction operation")
+        case .overCeiling(let what, let wanted, let limit): self = .invalid("\(what): \(wanted) is above the limit of \(limit)")
+        case .throttled(let refusal):
+            self.init(.tooManyRequests, "TooManyRequestsException", "Rate Exceeded. \(refusal.text)")
+            if case .concurrency = refusal {
+                reason = "ReservedFunctionConcurrentInvocationLimitExceeded"
+            } else {
+                reason = "ConcurrentInvocationLimitExceeded"
+            }
+            headers.add(name: "Retry-After", value: "1")
+        case .cannotStart(let why): self.init(.internalServerError, "ServiceException", why)
+        case .shuttingDown: self.init(.serviceUnavailable, "ServiceException", "the daemon is stopping")
+        }
+    }
+}

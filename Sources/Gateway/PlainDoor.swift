@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+import Dispatching
+import FnProtocol
+import HTTP
+import NIOCore
+import NIOHTTP1
+import Pool
+import Units
+
+/// `POST /invoke/NAME`: the body is the event, the answer is the function's answer. The door for `curl`.
+struct PlainDoor {
+    let context: GatewayContext
+
+    func invoke(_ name: String, _ request: HTTPRequest, _ responder: HTTPResponder) {
+        guard request.headers.first(name: "X-Amz-Invocation-Type") != "Event" else {
+            return responder.respond(
+                .problem(.notImplemented, "NotImplemented", "asynchronous invocation is not offered yet; leave out --async"))
+        }
+        let invocation: InvocationRequest
+        do throws(BadHeader) {
+            invocation = try InvocationRequest(name, request, arn: FunctionReference.arn(name))
+        } catch {
+            return responder.respond(.problem(.badRequest, "InvalidHeader", error.description))
+        }
+        let wantsTail = request.headers.first(name: "X-Amz-Log-Type")?.lowercased() == "tail"
+        let withdraw = context.dispatcher.invoke(invocation, requestID: RequestID.make()) { result in
+            responder.respond(Self.response(result, tail: wantsTail))
+        }
+        responder.onDisconnect(withdraw)
+    }
+
+    static func response(_ result: InvocationResult, tail: Bool) -> HTTPResponse {
+        var response: HTTPResponse
+        switch result.outcome {
+        case .success(let body): response = HTTPResponse(.ok, headers: ["Content-Type": "application/json"], body: body)
+        case .failure(let failure): response = Self.response(failure)
+        }
+        response.headers.add(name: "X-Fn-Request-Id", value: result.requestID)
+        if let start = result.start {
+            response.headers.add(name: "X-Fn-Start", value: start.rawValue)
+            response.headers.add(name: "X-Fn-Duration-Ms", value: result.durationText)
+        }
+        if let peak = result.peak { response.headers.add(name: "X-Fn-Memory-Peak-Mb", value: String(peak.mebibytes)) }
+        if tail { response.headers.add(name: "X-Amz-Log-Result", value: Base64.encode(result.logTail)) }
+        return response
+    }
+
+    private static func response(_ failure: InvocationFailure) -> HTTPResponse {
+        func ofFunction(_ status: HTTPResponseStatus, _ document: ByteBuffer) -> HTTPResponse {
+            HTTPResponse(status, headers: ["Content-Type": "application/json", "X-Fn-Error": "Unhandled"], body: document)
+        }
+        switch failure {
+        case .functionError(let document): return ofFunction(.badGateway, document)
+        case .outOfMemory(let document): return ofFunction(.insufficientStorage, document)
+        case .timedOut(let document): return ofFunction(.gatewayTimeout, document)
+        case .unknownFunction(let name): return .problem(.notFound, "FunctionNotFound", "no such function: \(name)")
+        case .payloadNotJSON(let why): return .problem(.badRequest, "InvalidPayload", "Could not parse request body into json: \(why)")
+        case .payloadTooLarge(let limit):
+            return .problem(.payloadTooLarge, "PayloadTooLarge", "the event is larger than \(limit) (limits.payload in fn.yaml)")
+        case .overCeiling(let what, let wanted, let limit):
+            return .problem(.badRequest, "OverLimit", "\(what): \(wanted) is above the operator's limit of \(limit)")
+        case .throttled(let refusal):
+            return .problem(.tooManyRequests, "Throttled", refusal.text, headers: ["Retry-After": "1"])
+        case .cannotStart(let why): return .problem(.serviceUnavailable, "CannotStart", why)
+        case .shuttingDown: return .problem(.serviceUnavailable, "ShuttingDown", "the daemon is stopping")
+        }
+    }
+}
+
+extension InvocationResult {
+    /// Milliseconds with two decimals.
+    var durationText: String {
+        let hundredths = Int64((duration.seconds * 100_000).rounded())
+        return "\(hundredths / 100).\(hundredths % 100 < 10 ? "0" : "")\(hundredths % 100)"
+    }
+}
+
+extension PoolRefusal {
+    /// One sentence with the numbers.
+    var text: String {
+        switch self {
+        case .unknownFunction: "the function was removed"
+        case .neverFits(let contract, let budget): "\(contract.rounded) are asked for, and the host's whole budget is \(budget.rounded) (host.memory in fn.yaml)"
+        case .noMemory(let wanted, let free, let budget):
+            "no memory for another sandbox: \(wanted.rounded) are needed, \(free.rounded) of \(budget.rounded) are free, and nothing idle is left to take from"
+        case .concurrency(let limit): "all \(limit) sandboxes of the function are busy (its concurrency)"
+        case .tooManySandboxes(let limit): "all \(limit) sandboxes of the host are busy (pools.max_sandboxes)"
+        case .queueFull(let limit): "\(limit) requests are waiting already"
+        case .shuttingDown: "the daemon is stopping"
+        }
+    }
+}

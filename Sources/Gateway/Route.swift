@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+import HTTP
+import NIOHTTP1
+
+/// The operations of Lambda's control plane that are offered.
+enum LambdaOperation: Equatable {
+    case createFunction
+    case listFunctions
+    case getFunction
+    case getConfiguration
+    case updateConfiguration
+    case updateCode
+    case deleteFunction
+}
+
+/// Where a request goes.
+enum Route: Equatable {
+    case invoke(String)
+    case lambdaInvoke(String)
+    case lambda(LambdaOperation, String)
+    case health
+    case ready
+    case deploy
+    case functions
+    case function(String)
+    case updateFunction(String)
+    case removeFunction(String)
+    case followLogs(String)
+    case sandboxes
+    case ledger
+    case doctor
+    case version
+    case config
+    case reloadConfig
+
+    /// - Parameter path: still percent-encoded; names are decoded here.
+    init?(_ method: HTTPMethod, _ path: String) {
+        var encoded = path.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
+        if encoded.last?.isEmpty == true { encoded = encoded.dropLast() }  // older SDKs end paths with a slash
+        let parts = encoded.compactMap { PercentEncoding.decode($0) }
+        guard parts.count == encoded.count else { return nil }
+        let route: Route? =
+            switch parts.first {
+            case "2015-03-31": Self.lambda(method, Array(parts.dropFirst()))
+            case "v1": Self.v1(method, Array(parts.dropFirst()))
+            case "invoke" where method == .POST && parts.count == 2: .invoke(parts[1])
+            case "healthz" where parts.count == 1: .health
+            case "readyz" where parts.count == 1: .ready
+            default: nil
+            }
+        guard let route else { return nil }
+        self = route
+    }
+
+    private static func lambda(_ method: HTTPMethod, _ parts: [String]) -> Route? {
+        guard parts.first == "functions" else { return nil }
+        switch (method, parts.count) {
+        case (.POST, 1): return .lambda(.createFunction, "")
+        case (.GET, 1): return .lambda(.listFunctions, "")
+        case (.GET, 2): return .lambda(.getFunction, parts[1])
+        case (.DELETE, 2): return .lambda(.deleteFunction, parts[1])
+        case (.POST, 3) where parts[2] == "invocations": return .lambdaInvoke(parts[1])
+        case (.GET, 3) where parts[2] == "configuration": return .lambda(.getConfiguration, parts[1])
+        case (.PUT, 3) where parts[2] == "configuration": return .lambda(.updateConfiguration, parts[1])
+        case (.PUT, 3) where parts[2] == "code": return .lambda(.updateCode, parts[1])
+        default: return nil
+        }
+    }
+
+    private static func v1(_ method: HTTPMethod, _ parts: [String]) -> Route? {
+        switch (method, parts.count) {
+        case (.PUT, 1) where parts[0] == "functions": return .deploy
+        case (.GET, 1) where parts[0] == "functions": return .functions
+        case (.GET, 2) where parts[0] == "functions": return .function(parts[1])
+        case (.PATCH, 2) where parts[0] == "functions": return .updateFunction(parts[1])
+        case (.DELETE, 2) where parts[0] == "functions": return .removeFunction(parts[1])
+        case (.GET, 3) where parts[0] == "functions" && parts[2] == "logs": return .followLogs(parts[1])
+        case (.GET, 1) where parts[0] == "sandboxes": return .sandboxes
+        case (.GET, 1) where parts[0] == "ledger": return .ledger
+        case (.GET, 1) where parts[0] == "doctor": return .doctor
+        case (.GET, 1) where parts[0] == "version": return .version
+        case (.GET, 1) where parts[0] == "config": return .config
+        case (.POST, 2) where parts == ["config", "reload"]: return .reloadConfig
+        default: return nil
+        }
+    }
+}

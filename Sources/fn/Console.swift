@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+
+/// Standard output for results, standard error for everything else.
+enum Console {
+    static let isTerminal = isatty(1) == 1
+    static let hasColour = isTerminal && environment("NO_COLOR") == nil && environment("TERM") != "dumb"
+
+    static func environment(_ name: String) -> String? {
+        unsafe getenv(name).map { unsafe String(cString: $0) }.flatMap { $0.isEmpty ? nil : $0 }
+    }
+
+    static func write(_ bytes: [UInt8], to fd: CInt = 1) {
+        var rest = bytes[...]
+        while !rest.isEmpty {
+            let count = unsafe rest.withUnsafeBytes { unsafe Glibc.write(fd, $0.baseAddress, $0.count) }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { return }
+            rest = rest.dropFirst(count)
+        }
+    }
+
+    static func print(_ text: String) { write(Array((text + "\n").utf8)) }
+    static func error(_ text: String) { write(Array((text + "\n").utf8), to: 2) }
+
+    /// A line that a person may answer with yes.
+    static func confirm(_ question: String) -> Bool {
+        write(Array("\(question) [y/N] ".utf8), to: 2)
+        return readLine()?.lowercased().hasPrefix("y") ?? false
+    }
+
+    static func readAll(_ fd: CInt) -> [UInt8] {
+        var bytes: [UInt8] = []
+        var buffer = [UInt8](repeating: 0, count: 64 << 10)
+        while true {
+            let count = unsafe read(fd, &buffer, buffer.count)
+            guard count > 0 else { return bytes }
+            bytes += buffer[..<count]
+        }
+    }
+
+    static func readFile(_ path: String) throws -> [UInt8] {
+        let fd = unsafe open(path, O_RDONLY)
+        guard fd >= 0 else { throw Failure(.notFound, "\(path): \(unsafe String(cString: strerror(errno)))") }
+        defer { close(fd) }
+        return readAll(fd)
+    }
+}
+
+/// Rows of text in columns as wide as their widest cell.
+struct Table {
+    var header: [String]
+    var rows: [[String]] = []
+
+    var text: String {
+        let widths = header.indices.map { column in ([header] + rows).map { $0[column].count }.max() ?? 0 }
+        func line(_ cells: [String]) -> String {
+            var text = ""
+            for (index, cell) in cells.enumerated() {
+                let isLast = index == cells.count - 1
+                text += isLast ? cell : cell + String(repeating: " ", count: widths[index] - cell.count + 2)
+            }
+            return text
+        }
+        return ([line(header)] + rows.map(line)).joined(separator: "\n")
+    }
+}

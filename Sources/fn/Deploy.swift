@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+import ArgumentParser
+import FnProtocol
+import Glibc
+import Units
+
+/// Sizes on the command line, shared by `deploy` and `update`.
+struct LimitOptions: ParsableArguments {
+    @Option(help: "Memory, such as 256MiB.") var memory: String?
+    @Option(help: "Processor time in cores, such as 0.5.") var cpus: String?
+    @Option(help: "Time limit of one invocation, such as 30s.") var timeout: String?
+    @Option(help: "Size of /tmp, such as 64MiB.") var tmp: String?
+    @Option(help: "Sandboxes at once.") var concurrency: Int?
+    @Option(help: "Sandboxes that are always kept.") var minWarm: Int?
+    @Option(help: "A variable for the function, NAME=VALUE; may be repeated.") var env: [String] = []
+
+    func request() throws -> UpdateRequest {
+        var request = UpdateRequest()
+        request.memory = try read("--memory", memory, "a size such as 256MiB") { Bytes($0)?.count }
+        request.cpus = try read("--cpus", cpus, "a number of cores such as 0.5") { CPUQuota($0)?.millis }
+        request.timeoutMs = try read("--timeout", timeout, "a duration such as 30s") { Duration(text: $0).map { Int($0.milliseconds) } }
+        request.tmp = try read("--tmp", tmp, "a size such as 64MiB") { Bytes($0)?.count }
+        request.concurrency = concurrency
+        request.minWarm = minWarm
+        for pair in env {
+            guard let sign = pair.firstIndex(of: "="), sign != pair.startIndex else {
+                throw Failure(.usage, "fn: --env: expected NAME=VALUE, got '\(pair)'")
+            }
+            request.env = (request.env ?? [:]).merging([String(pair[..<sign]): String(pair[pair.index(after: sign)...])]) { $1 }
+        }
+        return request
+    }
+
+    private func read<Value>(_ flag: String, _ text: String?, _ form: String, _ parse: (String) -> Value?) throws -> Value? {
+        guard let text else { return nil }
+        guard let value = parse(text) else { throw Failure(.usage, "fn: \(flag): expected \(form), got '\(text)'") }
+        return value
+    }
+}
+
+struct Deploy: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Package a directory or an archive and register it.",
+        discussion: "fn deploy Examples/hello-python\nfn deploy app.zip --name app --runtime python --handler app.handle")
+
+    @Argument(help: "A directory, or a .zip or .tar.gz file.") var source = "."
+    @Option(help: "The function's name.") var name: String?
+    @Option(help: "The runtime, such as python.") var runtime: String?
+    @Option(help: "The handler, such as handler.handle.") var handler: String?
+    @OptionGroup var limits: LimitOptions
+    @OptionGroup var daemon: DaemonAddress
+
+    func run() throws {
+        var request = DeployRequest(code: Base64.encode(try archive()))
+        request.limits = try limits.request()
+        (request.name, request.runtime, request.handler) = (name, runtime, handler)
+        let answer = try daemon.call("PUT", "/v1/functions", body: Array(JSONText.encode(request).utf8))
+        let result = try JSONText.decode(DeployResult.self, from: answer.body)
+        let function = result.function
+        let verb = result.created ? "Deployed" : result.codeChanged ? "Updated" : "Deployed unchanged code of"
+        Console.error("\(verb) \(function.name) (rev \(function.revision), \(Bytes(function.codeSize).rounded)). Try: fn invoke \(function.name)")
+        Console.print(function.name)
+    }
+
+    private func archive() throws -> [UInt8] {
+        var info = stat()
+        guard unsafe stat(source, &info) == 0 else {
+            throw Failure(.notFound, "fn: \(source): \(unsafe String(cString: strerror(errno)))")
+        }
+        guard info.st_mode & S_IFMT == S_IFDIR else { return try Console.readFile(source) }
+        var zip = ZipWriter()
+        try zip.add(directory: source)
+        guard zip.count > 0 else { throw Failure(.usage, "fn: \(source) holds no files") }
+        return zip.finish()
+    }
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+import ArgumentParser
+import FnClient
+import FnProtocol
+import Glibc
+import Units
+
+struct Invoke: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Run a function: its answer on standard output, everything else on standard error.",
+        discussion: "fn invoke hello-python -d '{\"name\": \"Ebb\"}'\nfn invoke sum-command -d @numbers.txt")
+
+    enum LogKind: String, ExpressibleByArgument { case none, tail }
+
+    @Argument(help: "The function.") var name: String
+    @Option(name: .shortAndLong, help: "The event: text, @FILE, or - for standard input.") var data: String?
+    @Flag(help: "Queue it and do not wait for the answer.") var async = false
+    @Option(help: "tail: show the end of the log.") var log = LogKind.none
+    @Option(help: "A size for this one request, such as 512MiB.") var memory: String?
+    @Option(help: "A time limit for this one request, such as 30s.") var timeout: String?
+    @Flag(help: "Use a sandbox that is started for this request.") var cold = false
+    @Flag(help: "Never add a newline to the answer.") var raw = false
+    @OptionGroup var daemon: DaemonAddress
+
+    func run() throws {
+        let (headers, event) = (try headers(), try event())
+        let answer = try daemon.reach { client throws(ClientError) in
+            try client.call("POST", "/invoke/\(PercentEncoder.encode(name))", headers: headers, body: event)
+        }
+        if let tail = answer.headers["x-amz-log-result"].flatMap({ Base64.decode($0) }) { Console.write(tail, to: 2) }
+        if answer.status == 404 { throw daemon.unknown(name) }
+        let isFunctions = answer.status < 400 || answer.headers["x-fn-error"] != nil
+        guard isFunctions else { throw Failure(Exit(status: answer.status), "fn: \(answer.errorMessage)") }
+        Console.write(answer.body)
+        if !raw, Console.isTerminal, answer.body.last != UInt8(ascii: "\n") { Console.write([UInt8(ascii: "\n")]) }
+        guard answer.status >= 400 else {
+            if log == .tail { Console.error(status(answer)) }
+            return
+        }
+        throw Failure(Exit(status: answer.status), "fn: \(name) \(what(answer.status)) (\(status(answer)))")
+    }
+
+    private func headers() throws -> [(String, String)] {
+            var headers = [("Content-Type", "application/json")]
+            if let memory {
+                guard let size = Bytes(memory), size > .zero else { throw Failure(.usage, "fn: --memory: expected a size such as 512MiB, got '\(memory)'") }
+                headers.append(("X-Fn-Memory-Mb", String(size.mebibytes)))
+            }
+            if let timeout {
+                guard let time = Duration(text: timeout) else { throw Failure(.usage, "fn: --timeout: expected a duration such as 30s, got '\(timeout)'") }
+                headers.append(("X-Fn-Timeout-Ms", String(time.milliseconds)))
+            }
+            if cold { headers.append(("X-Fn-Cold", "1")) }
+            if log == .tail { headers.append(("X-Amz-Log-Type", "Tail")) }
+            if async { headers.append(("X-Amz-Invocation-Type", "Event")) }
+            return headers
+    }
+
+    private func event() throws -> [UInt8] {
+            guard let data else { return [] }
+            if data == "-" { return Console.readAll(0) }
+            return data.hasPrefix("@") ? try Console.readFile(String(data.dropFirst())) : Array(data.utf8)
+    }
+
+    private func what(_ status: Int) -> String {
+        switch status {
+        case 504: "timed out"
+        case 507: "ran out of memory"
+        default: "failed"
+        }
+    }
+
+    private func status(_ answer: HTTPAnswer) -> String {
+        let fields = [
+            answer.headers["x-fn-start"].map { "\($0) start" }, answer.headers["x-fn-duration-ms"].map { "\($0) ms" },
+            answer.headers["x-fn-memory-peak-mb"].map { "peak \($0) MiB" },
+            answer.headers["x-fn-request-id"].map { "request \($0)" },
+        ]
+        return fields.compactMap { $0 }.joined(separator: ", ")
+    }
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+import ArgumentParser
+import FnClient
+import FnProtocol
+
+struct Logs: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Show what a function printed.", discussion: "fn logs hello-python --since 10m\nfn logs -f hello-python")
+    @Argument(help: "The function.") var name: String
+    @Flag(name: .shortAndLong, help: "Go on as it prints.") var follow = false
+    @Option(help: "Only what is younger, such as 10m.") var since: String?
+    @Option(help: "Only so many lines.") var tail: Int?
+    @OptionGroup var daemon: DaemonAddress
+
+    func run() throws {
+        var query: [String] = []
+        if follow { query.append("follow=true") }
+        if let since { query.append("since=\(PercentEncoder.encode(since))") }
+        if let tail { query.append("tail=\(tail)") }
+        let path = "/v1/functions/\(PercentEncoder.encode(name))/logs" + (query.isEmpty ? "" : "?" + query.joined(separator: "&"))
+        var rest: [UInt8] = []
+        let answer = try daemon.reach { client throws(ClientError) in
+            try client.call("GET", path) { bytes in
+                rest += bytes
+                while let end = rest.firstIndex(of: UInt8(ascii: "\n")) {
+                    show(Array(rest[..<end]))
+                    rest.removeFirst(end + 1)
+                }
+            }
+        }
+        if answer.status == 404 { throw daemon.unknown(name) }
+        guard answer.status == 200 else { throw Failure(Exit(status: answer.status), "fn: \(answer.errorMessage)") }
+    }
+
+    /// Pretty on a terminal, the daemon's JSON when piped.
+    private func show(_ line: [UInt8]) {
+        guard Console.isTerminal, let parsed = try? JSONText.decode(LogLineView.self, from: line) else {
+            return Console.write(line + [UInt8(ascii: "\n")])
+        }
+        let time = parsed.time.dropFirst(11).dropLast()
+        Console.print(Console.hasColour ? "\u{1B}[2m\(time)\u{1B}[0m \(parsed.message)" : "\(time) \(parsed.message)")
+    }
+}

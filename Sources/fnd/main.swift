@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+import ArgumentParser
+import Daemon
+import FnProtocol
+import Foundation
+import Settings
+
+/// The daemon's command line.
+struct Fnd: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "fnd", abstract: "The Ebb daemon: holds the sandboxes and serves requests.",
+        version: Version.current, subcommands: [Serve.self, CheckConfig.self, ShowConfig.self, RunDoctor.self],
+        defaultSubcommand: Serve.self)
+}
+
+struct Serve: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "serve", abstract: "Serve until stopped (the default).")
+
+    @Option(help: "Configuration file (default /etc/fn/fn.yaml, if it is there; $FN_CONFIG).") var config: String?
+    @Option(help: "Address for HTTP, in place of http.listen.") var listen: String?
+    @Option(help: "Unix socket, in place of socket.path.") var socket: String?
+    @Option(help: "State directory, in place of storage.state.") var state: String?
+    @Option(help: "Runtimes directory, in place of storage.runtimes.") var runtimes: String?
+    @Option(help: "Root images directory, in place of storage.images.") var images: String?
+    @Option(help: "Cgroup to build below, in place of the one that is found.") var cgroupRoot: String?
+    @Option(help: "Log level, in place of log.level.") var logLevel: String?
+    @Flag(help: "Run without limits on a host that cannot enforce them: for development, on loopback only.")
+    var allowUnenforcedLimits = false
+
+    func run() throws {
+        var options = DaemonOptions()
+        options.configFile = config
+        options.allowUnenforcedLimits = allowUnenforcedLimits
+        options.cgroupRoot = cgroupRoot
+        let flags = [
+            "http.listen": listen, "socket.path": socket, "storage.state": state, "storage.runtimes": runtimes,
+            "storage.images": images, "log.level": logLevel,
+        ]
+        options.flags = flags.compactMapValues { $0 }
+        do {
+            let daemon = try Daemon(options, environment: ProcessInfo.processInfo.environment)
+            try daemon.serve()
+            Signals.handle(daemon)
+        } catch StartError.settings(let errors) {
+            Report.fail("\(errors)", code: 78)
+        } catch {
+            Report.fail("\(error)", code: 1)
+        }
+    }
+}
+
+struct CheckConfig: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "check-config", abstract: "Check a configuration file.")
+    @Argument(help: "The file (default /etc/fn/fn.yaml).") var file: String?
+
+    func run() throws {
+        let loaded = try Configured.load(file)
+        print("\(Configured.file(file)): valid, \(loaded.values.count { $0.origin != .builtIn }) of \(loaded.values.count) settings changed")
+    }
+}
+
+struct ShowConfig: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "show-config", abstract: "Show the configuration.")
+    @Argument(help: "The file (default /etc/fn/fn.yaml).") var file: String?
+    @Flag(help: "Show what is built in.") var defaults = false
+    @Flag(help: "Show where each value comes from.") var origin = false
+
+    func run() throws {
+        if defaults {
+            for setting in Schema.settings { print("\(setting.path): \(setting.fallback)") }
+        } else {
+            for value in try Configured.load(file).values {
+                print("\(value.path): \(value.text)" + (origin ? "  # \(value.origin)" : ""))
+            }
+        }
+    }
+}
+
+struct RunDoctor: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "doctor", abstract: "Check this host.")
+    @Option(name: .shortAndLong, help: "Output: table or json.") var output = "table"
+
+    func run() throws {
+        let environment = ProcessInfo.processInfo.environment
+        var problem: String?
+        var settings = Settings()
+        do throws(SettingsErrors) {
+            settings = try Configured.loadOrThrow(nil).settings
+        } catch {
+            problem = error.description
+            settings = (try? SettingsLoader.load(text: nil, file: "", machine: .current))?.settings ?? settings
+        }
+        let places = Places(settings, environment: environment)
+        let report = Doctor(settings: settings, places: places, configProblem: problem).report()
+        print(JSONText.encode(report, pretty: true))
+        if report.hasFailures { throw ExitCode(2) }
+    }
+}
+
+/// Reading the configuration without a daemon.
+enum Configured {
+    static func file(_ file: String?) -> String {
+        file ?? ProcessInfo.processInfo.environment["FN_CONFIG"] ?? "/etc/fn/fn.yaml"
+    }
+
+    static func loadOrThrow(_ named: String?) throws(SettingsErrors) -> LoadedSettings {
+        let source = try SettingsSource(
+            file: file(named), isRequired: named != nil, environment: ProcessInfo.processInfo.environment, flags: [:],
+            machine: .current)
+        return source.current
+    }
+
+    static func load(_ named: String?) throws -> LoadedSettings {
+        do throws(SettingsErrors) {
+            return try loadOrThrow(named)
+        } catch {
+            Report.fail(error.description, code: 78)
+        }
+    }
+}
+
+enum Report {
+    static func fail(_ text: String, code: Int32) -> Never {
+        FileHandle.standardError.write(Data("\(text)\n".utf8))
+        exit(code)
+    }
+}
+
+/// SIGTERM and SIGINT stop the daemon, SIGHUP reloads its configuration.
+enum Signals {
+    static func handle(_ daemon: Daemon) -> Never {
+        var wanted = sigset_t()
+        unsafe sigemptyset(&wanted)
+        for number in [SIGTERM, SIGINT, SIGHUP] { unsafe sigaddset(&wanted, number) }
+        while true {
+            var number: Int32 = 0
+            guard unsafe sigwait(&wanted, &number) == 0 else { continue }
+            if number == SIGHUP { daemon.reload() } else { break }
+        }
+        daemon.stop()
+        exit(0)
+    }
+
+    /// Before any thread is started, so that all of them leave these signals to the one that waits.
+    static func block() {
+        var wanted = sigset_t()
+        unsafe sigemptyset(&wanted)
+        for number in [SIGTERM, SIGINT, SIGHUP] { unsafe sigaddset(&wanted, number) }
+        unsafe pthread_sigmask(SIG_BLOCK, &wanted, nil)
+    }
+}
+
+Signals.block()
+Fnd.main()
