@@ -39,34 +39,39 @@ struct LaunchPlan: ~Copyable {
         ])
         let limits = Self.resourceLimits.map { clinux_rlimit(resource: $0.resource, limit: $0.limit) }
         let programs = filters.map { FilterBytes($0) }
-        let descriptions = unsafe programs.map { unsafe clinux_filter(instructions: $0.pointer, length: UInt16($0.count / 8)) }
+        let descriptions = unsafe programs.map {
+            unsafe clinux_filter(instructions: $0.pointer, length: UInt16($0.count / 8))
+        }
         var launched = clinux_launched()
-        let result = unsafe limits.withUnsafeBufferPointer { limits in
-            unsafe descriptions.withUnsafeBufferPointer { filters in
-                var plan = unsafe clinux_plan()
-                unsafe plan.cgroup = cgroup
-                unsafe plan.mount_namespace = mountNamespace
-                unsafe plan.network_namespace = networkNamespace
-                unsafe plan.ipc_namespace = ipcNamespace
-                unsafe plan.uts_namespace = utsNamespace
-                unsafe plan.user_namespace = userNamespace
-                unsafe plan.code_mount = codeMount
-                unsafe plan.code_target = strings[1]
-                unsafe plan.tmp_options = strings[2]
-                unsafe plan.working_directory = strings[1]
-                unsafe plan.standard_input = standardInput
-                unsafe plan.standard_output = standardOutput
-                unsafe plan.limits = limits.baseAddress
-                unsafe plan.limit_count = limits.count
-                unsafe plan.last_capability = cap_max_bits() - 1
-                unsafe plan.user = NamespacePool.insideID
-                unsafe plan.group = NamespacePool.insideID
-                unsafe plan.filters = filters.baseAddress
-                unsafe plan.filter_count = filters.count
-                unsafe plan.executable = strings[0]
-                unsafe plan.arguments = arguments.pointer
-                unsafe plan.environment = environment.pointer
-                return unsafe clinux_launch(&plan, &launched)
+        // The plan holds bare pointers into these: without this the optimiser may free them before the call.
+        let result = unsafe withExtendedLifetime((arguments, environment, strings, programs)) {
+            unsafe limits.withUnsafeBufferPointer { limits in
+                unsafe descriptions.withUnsafeBufferPointer { filters in
+                    var plan = unsafe clinux_plan()
+                    unsafe plan.cgroup = cgroup
+                    unsafe plan.mount_namespace = mountNamespace
+                    unsafe plan.network_namespace = networkNamespace
+                    unsafe plan.ipc_namespace = ipcNamespace
+                    unsafe plan.uts_namespace = utsNamespace
+                    unsafe plan.user_namespace = userNamespace
+                    unsafe plan.code_mount = codeMount
+                    unsafe plan.code_target = strings[1]
+                    unsafe plan.tmp_options = strings[2]
+                    unsafe plan.working_directory = strings[1]
+                    unsafe plan.standard_input = standardInput
+                    unsafe plan.standard_output = standardOutput
+                    unsafe plan.limits = limits.baseAddress
+                    unsafe plan.limit_count = limits.count
+                    unsafe plan.last_capability = cap_max_bits() - 1
+                    unsafe plan.user = NamespacePool.insideID
+                    unsafe plan.group = NamespacePool.insideID
+                    unsafe plan.filters = filters.baseAddress
+                    unsafe plan.filter_count = filters.count
+                    unsafe plan.executable = strings[0]
+                    unsafe plan.arguments = arguments.pointer
+                    unsafe plan.environment = environment.pointer
+                    return unsafe clinux_launch(&plan, &launched)
+                }
             }
         }
         guard result == 0 else {

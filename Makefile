@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+# What people call: `make run`, `make test`. `make help` lists the rest.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+RELEASE := .build-release
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+deps: ## install what is missing (Debian packages; checks for Swift)
+	@scripts/install-deps
+
+build: deps ## a debug build
+	@scripts/build debug
+
+release: deps ## the programs as they are shipped, in .build-release/bin
+	@scripts/build release
+
+run: release ## a daemon with a function deployed and invoked; serves on 127.0.0.1:9000 until Ctrl-C
+	@scripts/run
+
+test: ## everything CI runs: unit tests, then system tests on a real cgroup v2 kernel
+	@scripts/test
+
+test-unit: deps ## the unit tests alone: no root needed
+	@swift test --disable-xctest
+
+test-system: release ## the system tests alone
+	@scripts/test-system
+
+fmt: ## format the Swift sources
+	@swift format --in-place --recursive Sources Tests Package.swift
+
+lint: ## check format and shell scripts
+	@swift format lint --strict --recursive Sources Tests Package.swift
+	@shellcheck scripts/*
+
+clean: ## remove what was built here
+	@rm -rf .build .build-*
+
+.PHONY: help deps build release run test test-unit test-system fmt lint clean
