@@ -44,7 +44,7 @@ struct LaunchPlan: ~Copyable {
         }
         var launched = clinux_launched()
         // The plan holds bare pointers into these: without this the optimiser may free them before the call.
-        let result = unsafe withExtendedLifetime((arguments, environment, strings, programs)) {
+        let result = withExtendedLifetime((arguments, environment, strings, programs)) {
             unsafe limits.withUnsafeBufferPointer { limits in
                 unsafe descriptions.withUnsafeBufferPointer { filters in
                     var plan = unsafe clinux_plan()

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""System tests drive the real programs on a real kernel.
+
+They run as root on a host with a usable cgroup v2, or in the small machine. With EBB_SYSTEM=required a skipped test is
+a failed one.
+"""
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import pytest
+
+BIN = pathlib.Path(os.environ["EBB_BIN"])
+IMAGES = os.environ["EBB_IMAGES"]
+RUNTIMES = os.environ["EBB_RUNTIMES"]
+ROOT = pathlib.Path(RUNTIMES).parent
+EXAMPLES = ROOT / "Examples"
+SCALE = float(os.environ.get("EBB_TIME_SCALE", "1"))
+REQUIRED = os.environ.get("EBB_SYSTEM") == "required"
+HAS_LIMITS = pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists() and "memory" in pathlib.Path(
+    "/sys/fs/cgroup/cgroup.controllers").read_text()
+
+
+def wait_until(condition, what, seconds=10):
+    """Waits for a condition, not for a time; returns what it returned."""
+    deadline = time.monotonic() + seconds * SCALE
+    while True:
+        result = condition()
+        if result:
+            return result
+        assert time.monotonic() < deadline, f"waited {seconds * SCALE:.0f} s for: {what}"
+        time.sleep(0.05)
+
+
+class Answer:
+    def __init__(self, response, body):
+        self.status = response.status
+        self.headers = {name.lower(): value for name, value in response.getheaders()}
+        self.body = body
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+
+class Daemon:
+    """One running fnd with directories of its own."""
+
+    def __init__(self, config="", arguments=()):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="ebb-"))
+        self.config = self.directory / "fn.yaml"
+        self.config.write_text(config)
+        self.socket = self.directory / "fn.sock"
+        self.log_path = self.directory / "fnd.log"
+        self.arguments = list(arguments)
+        self.process = None
+        self.port = None
+
+    def command(self):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        command = [
+            str(BIN / "fnd"), "--listen", f"127.0.0.1:{self.port}", "--socket", str(self.socket),
+            "--state", str(self.directory / "state"), "--images", IMAGES, "--runtimes", RUNTIMES,
+            "--config", str(self.config), "--log-level", "debug",
+        ]
+        if not HAS_LIMITS:
+            base = pathlib.Path("/sys/fs/cgroup/unified/ebb-system-tests")
+            base.mkdir(exist_ok=True)
+            command += ["--allow-unenforced-limits", "--cgroup-root", str(base)]
+        return command + self.arguments
+
+    def start(self):
+        log = open(self.log_path, "ab")
+        self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_until(self.is_ready, "the daemon to serve", 20)
+        return self
+
+    def is_ready(self):
+        assert self.process.poll() is None, f"fnd ended: {self.log}"
+        try:
+            return self.request("GET", "/readyz").status == 200
+        except OSError:
+            return False
+
+    @property
+    def log(self):
+        return self.log_path.read_text()
+
+    def stop(self, how=signal.SIGTERM):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(how)
+            self.process.wait(60 * SCALE)
+
+    def request(self, method, path, body=b"", headers=None, timeout=60):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout * SCALE)
+        try:
+            connection.request(method, path, body=body, headers=headers or {})
+            response = connection.getresponse()
+            return Answer(response, response.read())
+        finally:
+            connection.close()
+
+    def invoke(self, name, event=None, headers=None, raw=None):
+        body = raw if raw is not None else json.dumps({} if event is None else event).encode()
+        return self.request("POST", f"/invoke/{name}", body, headers)
+
+    def fn(self, *arguments, stdin=b"", env=None):
+        environment = {
+            "PATH": os.environ["PATH"], "HOME": str(self.directory), "FN_SOCKET": str(self.socket),
+            "FN_RUNTIMES": RUNTIMES, **(env or {}),
+        }
+        return subprocess.run(
+            [str(BIN / "fn"), *map(str, arguments)], input=stdin, capture_output=True, env=environment,
+            cwd=self.directory, timeout=120 * SCALE)
+
+    def deploy(self, example, *arguments):
+        result = self.fn("deploy", EXAMPLES / example, *arguments)
+        assert result.returncode == 0, result.stderr.decode()
+
+    def deploy_code(self, name, files, runtime="python", handler="app.handle", *arguments):
+        """Deploys a function from file names and their contents."""
+        source = self.directory / "code" / name
+        shutil.rmtree(source, ignore_errors=True)
+        source.mkdir(parents=True)
+        for file, text in files.items():
+            (source / file).write_text(text)
+            if text.startswith("#!"):
+                (source / file).chmod(0o755)
+        result = self.fn("deploy", source, "--name", name, "--runtime", runtime, "--handler", handler, *arguments)
+        assert result.returncode == 0, result.stderr.decode()
+
+    def sandboxes(self, function=None):
+        found = self.request("GET", "/v1/sandboxes").json["sandboxes"]
+        return [s for s in found if function in (None, s["function"])]
+
+    def sandbox(self, function, *states):
+        """The only sandbox of a function, once it is in one of these states."""
+        def look():
+            found = self.sandboxes(function)
+            return found[0] if len(found) == 1 and (not states or found[0]["state"] in states) else None
+        return wait_until(look, f"one sandbox of {function} to be {' or '.join(states) or 'there'}", 20)
+
+    def describe(self, function):
+        return self.request("GET", f"/v1/functions/{function}").json
+
+
+def cgroup_file(sandbox, name):
+    return (pathlib.Path(sandbox["cgroup"]) / name).read_text().strip()
+
+
+def leftovers(daemon):
+    """Everything of a stopped daemon that should not be there any more."""
+    found = []
+    own = str(daemon.directory)
+    for entry in pathlib.Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            group = (entry / "cgroup").read_text()
+        except OSError:
+            continue
+        if "/fn.slice/pool/" in group:
+            found.append(f"process {entry.name}: {command}")
+    for pool in pathlib.Path("/sys/fs/cgroup").glob("**/fn.slice/pool/*/"):
+        found.append(f"cgroup {pool}")
+    for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
+        if own in line:
+            found.append(f"mount {line}")
+    if daemon.socket.exists():
+        found.append("socket")
+    return found
+
+
+@pytest.fixture(scope="module")
+def daemon(request):
+    """One daemon for a file of tests; `CONFIG` of the file is its fn.yaml. Afterwards nothing may be left."""
+    running = Daemon(getattr(request.module, "CONFIG", "")).start()
+    yield running
+    running.stop()
+    left = leftovers(running)
+    shutil.rmtree(running.directory)
+    assert not left, left
+
+
+@pytest.fixture
+def own_daemon():
+    """Makes daemons for one test alone."""
+    made = []
+
+    def make(config="", arguments=()):
+        made.append(Daemon(config, arguments))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop()
+        left = leftovers(each)
+        shutil.rmtree(each.directory)
+        assert not left, left
+
+
+@pytest.fixture
+def limits():
+    if not HAS_LIMITS:
+        pytest.skip("this host cannot enforce limits")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if REQUIRED and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, where no test may be: {report.longrepr}"

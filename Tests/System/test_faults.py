@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+import os
+import signal
+import subprocess
+import threading
+
+from conftest import leftovers, wait_until
+
+CONFIG = "defaults: {timeout: 120s}\n"
+
+
+def test_out_of_memory_says_limit_and_peak_and_the_next_request_works(daemon, limits):
+    daemon.deploy("memory-hog", "--memory", "64MiB", "--timeout", "100s", "--env", "X=1")
+    daemon.config.write_text(CONFIG)
+    answer = daemon.invoke("memory-hog", {"mb": 400})
+    assert answer.status == 507, answer.body
+    assert answer.json["errorType"] == "Runtime.OutOfMemory"
+    assert answer.json["limitMB"] == 64
+    assert 60 <= answer.json["peakMB"] <= 64
+    assert daemon.fn("invoke", "memory-hog", "-d", '{"mb": 400}').returncode == 137
+    assert daemon.invoke("memory-hog", {"mb": 8}).json["took_mb"] == 8
+
+
+def test_a_sandbox_killed_from_outside_is_replaced(daemon):
+    daemon.deploy("hello-python", "--timeout", "100s")
+    daemon.invoke("hello-python")
+    first = daemon.sandbox("hello-python")
+    os.kill(first["pid"], signal.SIGKILL)
+    wait_until(lambda: not [s for s in daemon.sandboxes("hello-python") if s["pid"] == first["pid"]], "it to be gone")
+    answer = daemon.invoke("hello-python")
+    assert (answer.status, answer.headers["x-fn-start"]) == (200, "cold")
+
+
+def test_after_kill_9_the_sandboxes_die_and_the_next_start_leaves_nothing_of_them(own_daemon):
+    daemon = own_daemon(CONFIG).start()
+    daemon.deploy("counter", "--timeout", "100s")
+    daemon.deploy("hello-python", "--timeout", "100s")
+    daemon.invoke("hello-python")
+    caller = threading.Thread(target=lambda: _ignore(lambda: daemon.invoke("counter", {"hold_ms": 60000})))
+    caller.start()
+    daemon.sandbox("counter", "busy")
+    pids = [s["pid"] for s in daemon.sandboxes()]
+    groups = [s["cgroup"] for s in daemon.sandboxes()]
+    daemon.stop(signal.SIGKILL)
+    wait_until(lambda: not any(_is_alive(pid) for pid in pids), "every sandbox to die with the daemon")
+    caller.join()
+    daemon.start()
+    assert not [group for group in groups if os.path.exists(group)]
+    assert daemon.sandboxes() == []
+    answer = daemon.invoke("counter")
+    assert answer.json["count"] == 1, "what is deployed is still there, what ran is not"
+
+
+def test_a_stopped_daemon_leaves_nothing(own_daemon):
+    daemon = own_daemon(CONFIG).start()
+    daemon.deploy("hello-python", "--timeout", "100s")
+    daemon.invoke("hello-python")
+    daemon.stop()
+    assert daemon.process.returncode == 0
+    assert leftovers(daemon) == []
+
+
+def test_a_second_daemon_on_the_same_state_is_refused(daemon):
+    result = subprocess.run(daemon_command(daemon), capture_output=True, timeout=120)
+    assert result.returncode == 1
+    assert b"is in use by another fnd" in result.stderr
+
+
+def test_many_starts_leak_no_descriptors(daemon):
+    daemon.deploy("sum-command", "--timeout", "100s")
+    def count():
+        return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
+    for _ in range(2):
+        daemon.invoke("sum-command", raw=b"1", headers={"X-Fn-Cold": "1"})
+    daemon.fn("rm", "--yes", "sum-command")
+    wait_until(lambda: not daemon.sandboxes("sum-command"), "its sandboxes to end", 30)
+    before = count()
+    for _ in range(3):
+        daemon.deploy("sum-command", "--timeout", "100s")
+        for _ in range(3):
+            assert daemon.invoke("sum-command", raw=b"1 2", headers={"X-Fn-Cold": "1"}).body == b"3\n"
+        daemon.fn("rm", "--yes", "sum-command")
+        wait_until(lambda: not daemon.sandboxes("sum-command"), "its sandboxes to end", 30)
+    # Slots and stocked networks are kept; what comes and goes with a sandbox is not.
+    assert count() <= before + 12
+
+
+def daemon_command(daemon):
+    port = daemon.port
+    command = daemon.command()
+    daemon.port = port
+    return command
+
+
+def _is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _ignore(body):
+    try:
+        body()
+    except OSError:
+        pass
