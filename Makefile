@@ -33,7 +33,7 @@ fmt: ## format the Swift sources
 
 lint: ## check format and shell scripts
 	@swift format lint --strict --recursive Sources Tests Package.swift
-	@shellcheck scripts/*
+	@shellcheck $$(grep -lE "^.!.*sh$$" scripts/*)
 
 clean: ## remove what was built here
 	@rm -rf .build .build-*

@@ -45,6 +45,12 @@ package final class Cgroup: Sendable {
         try write("cgroup.subtree_control", controllers.map { "+\($0.rawValue)" }.sorted().joined(separator: " "))
     }
 
+    /// Takes controllers back from the groups below.
+    func disable(_ controllers: some Collection<Controller>) throws(CgroupError) {
+        guard !controllers.isEmpty else { return }
+        try write("cgroup.subtree_control", controllers.map { "-\($0.rawValue)" }.sorted().joined(separator: " "))
+    }
+
     /// The groups directly below.
     package func children() throws(CgroupError) -> [Cgroup] {
         let names: [String]

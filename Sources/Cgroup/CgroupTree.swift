@@ -21,6 +21,7 @@ package struct CgroupTree: Sendable {
         case missing = "none"
     }
 
+    private let base: Cgroup
     package let root: Cgroup
     package let daemon: Cgroup
     package let pool: Cgroup
@@ -94,7 +95,7 @@ package struct CgroupTree: Sendable {
         try old.enable(wanted)
         // Opened again, now that the files of the controllers are there.
         return CgroupTree(
-            root: try Cgroup(root.path), daemon: try Cgroup(daemon.path), pool: try Cgroup(old.path),
+            base: base, root: try Cgroup(root.path), daemon: try Cgroup(daemon.path), pool: try Cgroup(old.path),
             enforced: enforced, layout: layout)
     }
 
@@ -102,6 +103,15 @@ package struct CgroupTree: Sendable {
         for process in try group.processes() where process != 0 { try? leaf.add(process) }
     }
 
-    /// Removes the sandboxes' groups, at the end. The daemon's own leaf stays, because the daemon is in it.
-    package func teardown() throws(CgroupError) { try pool.destroy() }
+    /// Removes the sandboxes' groups, and then the daemon's own, if there is a group that may take the daemon in.
+    package func teardown() throws(CgroupError) {
+        try pool.destroy()
+        // A group that hands controllers down may hold no process: the base takes that back first. Where the base is
+        // somebody else's as well, or nobody takes us, the two empty groups stay, and the next start uses them.
+        try? root.disable(root.controllers)
+        if base.path != Self.findLayout().mount { try? base.disable(base.controllers) }
+        guard (try? base.add(getpid())) != nil else { return }
+        try daemon.remove()
+        try root.remove()
+    }
 }

@@ -33,6 +33,7 @@ package struct Doctor: Sendable {
             return [
                 DoctorCheck("cgroup v2", .fail, "the hierarchy is \(layout.rawValue): controllers are on cgroup v1", fix: fix),
                 DoctorCheck("controllers", .fail, "memory, cpu and pids are not on cgroup v2", fix: fix),
+                DoctorCheck("delegation", .fail, "there is no group with controllers to subdivide", fix: fix),
             ]
         }
         let group = tree?.root ?? (try? Cgroup(mount))

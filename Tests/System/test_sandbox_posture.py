@@ -38,7 +38,6 @@ def handle(event, context):
         "write etc": attempt(write("/etc/passwd")),
         "make device": attempt(lambda: os.mknod("/tmp/d", 0o60600, os.makedev(254, 0))),
         "become root": attempt(lambda: os.setuid(0)),
-        "kill 1": attempt(lambda: os.kill(1, 0)),
         "read sys": attempt(lambda: os.listdir("/proc/sys") and None),
         "connect out": attempt(lambda: socket.create_connection(("192.0.2.1", 80), 1) and None),
         "bpf": attempt(lambda: libc.syscall(321, 0, 0, 0)),
@@ -46,6 +45,7 @@ def handle(event, context):
         "io_uring": attempt(lambda: libc.syscall(425, 0, 0)),
         "userfaultfd": attempt(lambda: libc.syscall(323, 0)),
     }
+    os.kill(1, 9)  # process 1 has no handler: the kernel ignores what comes from inside
     return {
         "attempts": found,
         "interfaces": [name for _, name in socket.if_nameindex()] if hasattr(socket, "if_nameindex") else [],
