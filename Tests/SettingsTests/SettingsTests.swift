@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+import Linux
+import Testing
+import Units
+
+@testable import Settings
+
+@Suite("fn.yaml")
+struct SettingsTests {
+    private let machine = Machine(memory: .gib(8), cpus: 4)
+
+    private func load(_ text: String, environment: [String: String] = [:], flags: [String: String] = [:]) throws(SettingsErrors) -> LoadedSettings {
+        try SettingsLoader.load(text: text, file: "fn.yaml", environment: environment, flags: flags, machine: machine)
+    }
+
+    @Test("an empty file gives what is built in")
+    func defaults() throws {
+        let settings = try load("").settings
+        #expect(settings.defaults.memory == .mib(128))
+        #expect(settings.reclaim.idleAfter == .seconds(5))
+        #expect(settings.host.memory == .gib(8) * 0.8)
+        #expect(settings.http.listen == "127.0.0.1:9000")
+    }
+
+    @Test("every built-in value passes its own check")
+    func schemaIsSound() {
+        for setting in Schema.settings {
+            var settings = Settings()
+            #expect(setting.read(setting.fallback, &settings, machine), "\(setting.path)")
+        }
+    }
+
+    @Test("flags win over the environment, which wins over the file")
+    func precedence() throws {
+        let text = "defaults: {memory: 64MiB, timeout: 9s, pids: 50}"
+        let loaded = try load(
+            text, environment: ["FN_DEFAULTS_MEMORY": "96MiB", "FN_DEFAULTS_TIMEOUT": "8s"], flags: ["defaults.memory": "32MiB"])
+        #expect(loaded.settings.defaults.memory == .mib(32))
+        #expect(loaded.settings.defaults.timeout == .seconds(8))
+        #expect(loaded.settings.defaults.pids == 50)
+        let origins = Dictionary(uniqueKeysWithValues: loaded.values.map { ($0.path, $0.origin.description) })
+        #expect(origins["defaults.memory"] == "--defaults.memory")
+        #expect(origins["defaults.timeout"] == "FN_DEFAULTS_TIMEOUT")
+        #expect(origins["defaults.pids"] == "fn.yaml:1")
+        #expect(origins["defaults.cpus"] == "built-in")
+    }
+
+    @Test(
+        "what is wrong is said with its place, and what may have been meant",
+        arguments: [
+            ("defaults:\n  memmory: 1MiB", "fn.yaml:2:3: error: unknown setting 'defaults.memmory'; did you mean 'memory'?"),
+            ("htp: {}", "fn.yaml:1:1: error: unknown setting 'htp'; did you mean 'http'?"),
+            ("defaults: {timeout: 30}", "fn.yaml:1:21: error: defaults.timeout: expected a duration such as '30s' or '250ms', got '30'"),
+            ("defaults: {cpu_weight: 0}", "fn.yaml:1:24: error: defaults.cpu_weight: expected a whole number from 1 to 10000, got '0'"),
+            ("host: {memory: 9GiB}", "fn.yaml:1:16: error: host.memory: expected a size such as '8GiB' or a share of the machine's memory such as '80%', not more than it has, got '9GiB'"),
+            ("reclaim: {mode: sometimes}", "fn.yaml:1:17: error: reclaim.mode: expected one of auto, off, got 'sometimes'"),
+            ("functions: {a: {memroy: 1MiB}}", "fn.yaml:1:17: error: unknown setting 'functions.a.memroy'; did you mean 'memory'?"),
+            ("functions: {a: {memory: 1}}", "fn.yaml:1:25: error: functions.a.memory: expected a size such as '256MiB', at least 4MiB, got '1'"),
+            ("version: 2", "fn.yaml:1:10: error: version: this daemon reads version 1"),
+            ("defaults: 3", "fn.yaml:1:11: error: 'defaults' must be a section with settings in it"),
+            ("limits: {memory: 64MiB}", "fn.yaml: error: defaults.memory: 128MiB is above limits.memory, 64MiB"),
+            ("http: {listen: '0.0.0.0:9000'}", "fn.yaml:1: error: http.listen: 0.0.0.0:9000 is not a loopback address, and there is no authentication: use 127.0.0.1"),
+        ])
+    func problems(text: String, message: String) {
+        let errors = #expect(throws: SettingsErrors.self) { try load(text) }
+        #expect(errors?.problems.map(\.description) == [message])
+    }
+
+    @Test("all problems are listed at once, in the order of the file")
+    func allProblems() {
+        let errors = #expect(throws: SettingsErrors.self) { try load("a: 1\nb: 2\ndefaults: {memory: x}\n") }
+        #expect(errors?.problems.map(\.line) == [1, 2, 3])
+    }
+
+    @Test("a key that stands twice is an error, and so is broken YAML")
+    func broken() {
+        #expect(throws: SettingsErrors.self) { try load("defaults: {memory: 64MiB, memory: 65MiB}") }
+        #expect(throws: SettingsErrors.self) { try load("defaults: {") }
+    }
+
+    @Test("an exact name beats the longest prefix, which beats shorter ones")
+    func overrides() throws {
+        let text = """
+            functions:
+              "a*": {memory: 10MiB}
+              "abc*": {memory: 20MiB, reclaim: off}
+              abcd: {memory: 30MiB}
+            """
+        let functions = try load(text).settings.functions
+        #expect(functions.override(for: "ax").memory == .mib(10))
+        #expect(functions.override(for: "abcx").memory == .mib(20))
+        #expect(functions.override(for: "abcx").reclaim == false)
+        #expect(functions.override(for: "abcd").memory == .mib(30))
+        #expect(functions.override(for: "z").memory == nil)
+    }
+
+    @Test("a bad file changes nothing; a good one is told with what changed and what has to wait")
+    func reload() throws {
+        let path = "/tmp/ebb-settings-\(getpid()).yaml"
+        defer { unsafe unlink(path) }
+        func write(_ text: String) throws {
+            unsafe unlink(path)
+            close(unsafe open(path, O_CREAT | O_WRONLY, 0o600))
+            try KernelFile.write(path, text)
+        }
+        try write("defaults: {memory: 64MiB}")
+        let source = try SettingsSource(file: path, isRequired: true, environment: [:], flags: [:], machine: machine)
+        try write("defaults: {memory: lots}")
+        guard case .refused = source.reload() else { Issue.record("a bad file was accepted"); return }
+        #expect(source.current.settings.defaults.memory == .mib(64))
+        try write("defaults: {memory: 96MiB, pids: 99}")
+        let result = source.reloadIfChanged()
+        #expect(
+            result
+                == .accepted([
+                    SettingsChange(path: "defaults.memory", old: "64MiB", new: "96MiB", isApplied: true),
+                    SettingsChange(path: "defaults.pids", old: "128", new: "99", isApplied: false),
+                ]))
+        #expect(source.current.revision == 2)
+        #expect(source.reloadIfChanged() == nil)
+        unsafe unlink(path)
+        #expect(source.reloadIfChanged() == nil, "a file that has gone changes nothing")
+    }
+
+    @Test("the reference page is what the schema says")
+    func referencePage() throws {
+        let here = #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
+        let page = "/\(here)/docs/configuration.md"
+        if unsafe getenv("EBB_UPDATE_DOCS") != nil {
+            unsafe unlink(page)
+            close(unsafe open(page, O_CREAT | O_WRONLY, 0o644))
+            try KernelFile.write(page, Schema.markdown)
+        }
+        #expect(try KernelFile.read(page) == Schema.markdown, "run the tests with EBB_UPDATE_DOCS=1")
+    }
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import Linux
+import Synchronization
+import Testing
+import Units
+
+@testable import Telemetry
+
+@Suite("A function's log")
+struct FunctionLogTests {
+    private func line(_ n: Int) -> LogLine {
+        LogLine(time: WallClock.iso8601(Int64(n) * 1000), requestId: "r", sandbox: "s", message: "line \(n)")
+    }
+
+    private func withLog(retain: Bytes, _ body: (FunctionLog, String) throws -> Void) throws {
+        let directory = "/tmp/ebb-log-\(UUID().uuidString)"
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        try body(try FunctionLog(directory: directory, retain: retain), directory)
+    }
+
+    @Test("is read back, from a time on, or its last lines")
+    func reading() throws {
+        try withLog(retain: .mib(1)) { log, _ in
+            for n in 0..<10 { log.append(line(n), function: "f") }
+            #expect(log.read("f").map(\.message) == (0..<10).map { "line \($0)" })
+            #expect(log.read("f", tail: 2).map(\.message) == ["line 8", "line 9"])
+            #expect(log.read("f", since: WallClock.iso8601(7000)).count == 3)
+            #expect(log.read("g").isEmpty)
+        }
+    }
+
+    @Test("never grows beyond what is to be kept, and keeps the newest")
+    func bounded() throws {
+        try withLog(retain: .kib(16)) { log, directory in
+            for n in 0..<2000 { log.append(line(n), function: "f") }
+            let files = try FileManager.default.contentsOfDirectory(atPath: directory)
+            let sizes = files.compactMap { try? FileManager.default.attributesOfItem(atPath: "\(directory)/\($0)")[.size] as? Int }
+            #expect(sizes.reduce(0, +) <= 16 << 10)
+            #expect(log.read("f").last?.message == "line 1999")
+        }
+    }
+
+    @Test("tells those who follow it, until they stop")
+    func following() throws {
+        try withLog(retain: .mib(1)) { log, _ in
+            let seen = Mutex<[String]>([])
+            let token = log.follow("f") { line in seen.withLock { $0.append(line.message) } }
+            log.append(line(1), function: "f")
+            log.append(line(2), function: "other")
+            log.unfollow(token)
+            log.append(line(3), function: "f")
+            #expect(seen.withLock { $0 } == ["line 1"])
+        }
+    }
+}
