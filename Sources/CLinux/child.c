@@ -63,7 +63,10 @@ static int namespaces(struct clinux_child *child) {
 static int session(struct clinux_child *child) {
     const struct clinux_plan *plan = child->plan;
     for (size_t i = 0; i < plan->limit_count; i++) {
-        struct limit64 wanted = {plan->limits[i].limit, plan->limits[i].limit};
+        struct limit64 wanted = {plan->limits[i].limit, plan->limits[i].limit}, now = {0, 0};
+        TRY(RESOURCE_LIMITS, syscall(SYS_prlimit64, 0, plan->limits[i].resource, 0, &now));
+        // Raising a hard limit takes CAP_SYS_RESOURCE, which the daemon may not have.
+        if (wanted.hard > now.hard) wanted.hard = wanted.soft = now.hard;
         TRY(RESOURCE_LIMITS, syscall(SYS_prlimit64, 0, plan->limits[i].resource, &wanted, 0));
     }
     TRY(SESSION, syscall(SYS_setsid));
@@ -128,7 +131,10 @@ static int signals_and_filters(struct clinux_child *child) {
     const struct clinux_plan *plan = child->plan;
     // CLONE_CLEAR_SIGHAND resets handlers, not what is ignored; and the launcher blocks everything.
     struct kernel_sigaction standard = {0, 0, 0, 0};
-    TRY(SIGNALS, syscall(SYS_rt_sigaction, SIGPIPE, &standard, 0, 8));
+    for (int number = 1; number <= 64; number++) {
+        if (number == SIGKILL || number == SIGSTOP) continue;
+        TRY(SIGNALS, syscall(SYS_rt_sigaction, number, &standard, 0, 8));
+    }
     uint64_t none = 0;
     TRY(SIGNALS, syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, 0, 8));
     syscall(SYS_umask, 022);

@@ -84,10 +84,10 @@ package struct CgroupTree: Sendable {
         // A group with processes cannot hand controllers down ("no internal processes"): ours leave first, to a leaf.
         let root = try base.makeChild("fn.slice")
         let daemon = try root.makeChild("daemon")
-        let others = try daemon.processes().filter { $0 != getpid() && $0 != 0 }
-        guard others.isEmpty else { throw .busy(path: daemon.path) }
+        guard try !daemon.processes().contains(where: isAnotherDaemon) else { throw .busy(path: daemon.path) }
         try daemon.add(getpid())
-        if base.path != findLayout().mount { try moveAll(from: base, to: daemon) }
+        // Only the true root of the hierarchy, which has no type, may hold processes and hand controllers down.
+        if !isTrueRoot(base) { try moveAll(from: base, to: daemon) }
         try base.enable(wanted)
         try root.enable(wanted)
         let old = try root.makeChild("pool")
@@ -97,6 +97,12 @@ package struct CgroupTree: Sendable {
         return CgroupTree(
             base: base, root: try Cgroup(root.path), daemon: try Cgroup(daemon.path), pool: try Cgroup(old.path),
             enforced: enforced, layout: layout)
+    }
+
+    private static func isTrueRoot(_ group: Cgroup) -> Bool { !KernelFile.exists("\(group.path)/cgroup.type") }
+
+    private static func isAnotherDaemon(_ process: Int32) -> Bool {
+        process != getpid() && (try? KernelFile.read("/proc/\(process)/comm")) == "fnd\n"
     }
 
     private static func moveAll(from group: Cgroup, to leaf: Cgroup) throws(CgroupError) {
@@ -109,8 +115,9 @@ package struct CgroupTree: Sendable {
         // A group that hands controllers down may hold no process: the base takes that back first. Where the base is
         // somebody else's as well, or nobody takes us, the two empty groups stay, and the next start uses them.
         try? root.disable(root.controllers)
-        if base.path != Self.findLayout().mount { try? base.disable(base.controllers) }
+        if !Self.isTrueRoot(base) { try? base.disable(base.controllers) }
         guard (try? base.add(getpid())) != nil else { return }
+        try Self.moveAll(from: daemon, to: base)
         try daemon.remove()
         try root.remove()
     }

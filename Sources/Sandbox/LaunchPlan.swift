@@ -37,7 +37,9 @@ struct LaunchPlan: ~Copyable {
         let strings = CStrings([
             "/.init", "/var/task", "size=\(spec.tmpSize.count),nr_inodes=65536,mode=1777",
         ])
-        let limits = Self.resourceLimits.map { clinux_rlimit(resource: $0.resource, limit: $0.limit) }
+        // RLIMIT_NPROC is counted for each host user, and each sandbox has its own: it holds where pids.max cannot.
+        let processes = (resource: Int32(6), limit: UInt64(spec.limits.pids))
+        let limits = (Self.resourceLimits + [processes]).map { clinux_rlimit(resource: $0.resource, limit: $0.limit) }
         let programs = filters.map { FilterBytes($0) }
         let descriptions = unsafe programs.map {
             unsafe clinux_filter(instructions: $0.pointer, length: UInt16($0.count / 8))

@@ -110,14 +110,17 @@ package final class Sandbox: Sendable {
     /// Begins to wait for the end of process 1.
     func watch() {
         do throws(SyscallError) {
-            let token = try events.watch(pidfd.descriptor.raw, .readable) { [self] in ended() }
-            state.withLock { $0.watch = token }
+            // Inside the lock: a process that has ended already calls back before this returns, and must find its token.
+            try state.withLock { state throws(SyscallError) in
+                state.watch = try events.watch(pidfd.descriptor.raw, .readable) { [self] in ended() }
+            }
         } catch {
             preconditionFailure("a pidfd cannot be watched: \(error)")
         }
     }
 
     private func ended() {
+        guard state.withLock({ $0.exit == nil }) else { return }
         let status: ExitStatus
         do throws(SyscallError) { status = try pidfd.reap().asSeenThroughInit } catch { status = .signaled(SIGKILL) }
         let (token, body) = state.withLock { state in

@@ -34,19 +34,21 @@ package struct SeccompProfile: Sendable {
         for (call, flags) in [("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3), ("recvfrom", 3), ("recvmsg", 2), ("recvmmsg", 3)] {
             try filter.add(call, .allow, [.masked(UInt32(flags), 1, 0)])
         }
-        // Socket options by level: IP, SOCKET, IPv6; TCP but not upper layer protocols, UDP but not encapsulation.
-        for level: UInt64 in [0, 1, 41] { try filter.add("setsockopt", .allow, [.equal(1, level)]) }
-        try filter.add("setsockopt", .allow, [.equal(1, 6), .different(2, 31)])
-        try filter.add("setsockopt", .allow, [.equal(1, 17), .different(2, 100)])
+        // Socket options by level: IP, SOCKET, TCP, UDP, IPv6. Two options of them are refused below.
+        for level: UInt64 in [0, 1, 6, 17, 41] { try filter.add("setsockopt", .allow, [.equal(1, level)]) }
         return try filter.export()
     }
 
     private static func refused() throws(SandboxError) -> [UInt8] {
         let filter = try SeccompFilter(otherwise: .allow)
-        // TIOCSTI, TIOCLINUX, TIOCSETD. Only the low 32 bits count for the kernel, so only they are compared
-        // (CVE-2019-10063 was a comparison of all 64).
+        // Only the low 32 bits of these arguments count for the kernel, so only they are compared: CVE-2019-10063 was a
+        // comparison of all 64. Terminals: TIOCSTI, TIOCLINUX, TIOCSETD.
         for request: UInt64 in [0x5412, 0x541C, 0x5423] {
             try filter.add("ioctl", .fail(EPERM), [.masked(1, 0xFFFF_FFFF, request)])
+        }
+        // TCP_ULP (upper layer protocols) and UDP_ENCAP (ESP in UDP): the way to page-cache writes of 2026.
+        for (level, option) in [(6, 31), (17, 100)] as [(UInt64, UInt64)] {
+            try filter.add("setsockopt", .fail(EPERM), [.masked(1, 0xFFFF_FFFF, level), .masked(2, 0xFFFF_FFFF, option)])
         }
         for name in SystemCalls.refused { try filter.add(name, .fail(EPERM)) }
         return try filter.export()
@@ -69,14 +71,12 @@ package struct SeccompProfile: Sendable {
 
     enum Condition {
         case equal(UInt32, UInt64)
-        case different(UInt32, UInt64)
         /// The bits of the mask have this value.
         case masked(UInt32, UInt64, UInt64)
 
         var raw: scmp_arg_cmp {
             switch self {
             case .equal(let index, let value): scmp_arg_cmp(arg: index, op: SCMP_CMP_EQ, datum_a: value, datum_b: 0)
-            case .different(let index, let value): scmp_arg_cmp(arg: index, op: SCMP_CMP_NE, datum_a: value, datum_b: 0)
             case .masked(let index, let mask, let value):
                 scmp_arg_cmp(arg: index, op: SCMP_CMP_MASKED_EQ, datum_a: mask, datum_b: value)
             }
