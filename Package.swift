@@ -70,7 +70,8 @@ let package = Package(
         library("Dispatching", ["Pool", "RuntimeAPI", "Sandbox", "Linux", "Functions", "Settings", "Units"] + nio),
         library(
             "Gateway",
-            ["Dispatching", "Pool", "HTTP", "Functions", "Settings", "FnProtocol", "Telemetry", "Units", logging] + nio),
+            ["Dispatching", "Pool", "HTTP", "Functions", "Settings", "FnProtocol", "Telemetry", "Units", logging] + nio
+        ),
 
         // What is deployed, configured and told.
         library("Functions", ["CArchive", "CLinux", "Linux", "Units", grdb, crypto, yams]),
@@ -81,13 +82,18 @@ let package = Package(
         library(
             "Daemon",
             [
-                "Gateway", "Dispatching", "Pool", "Reclaim", "Sandbox", "Cgroup", "Linux", "CLinux", "Functions", "Settings",
+                "Gateway", "Dispatching", "Pool", "Reclaim", "Sandbox", "Cgroup", "Linux", "CLinux", "Functions",
+                "Settings",
                 "Telemetry", "HTTP", "FnProtocol", "Units", logging,
-            ] + nio),
+            ] + nio
+        ),
         .executableTarget(name: "fnd", dependencies: ["Daemon", "Settings", arguments], swiftSettings: strict),
         .executableTarget(
-            name: "fn", dependencies: ["FnClient", "FnProtocol", "Units", arguments], swiftSettings: strict,
-            linkerSettings: [.unsafeFlags(["-static-executable"], .when(configuration: .release))]),
+            name: "fn",
+            dependencies: ["FnClient", "FnProtocol", "Units", arguments],
+            swiftSettings: strict,
+            linkerSettings: [.unsafeFlags(["-static-executable"], .when(configuration: .release))]
+        ),
 
         tests("Units"), tests("Linux"), tests("Cgroup", ["Linux", "Units"]),
         tests("HTTP", nio), tests("RuntimeAPI", ["HTTP"] + nio), tests("Reclaim", ["Units"]),

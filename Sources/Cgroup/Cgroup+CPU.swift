@@ -14,7 +14,9 @@ extension Cgroup {
 
     /// The share as the kernel has it; `nil` when there is no limit or it cannot be read.
     package func cpuMax() -> CPUQuota? {
-        guard let parts = measure(.cpu, "cpu.max")?.split(whereSeparator: \.isWhitespace), parts.count == 2 else { return nil }
+        guard let parts = measure(.cpu, "cpu.max")?.split(whereSeparator: \.isWhitespace), parts.count == 2 else {
+            return nil
+        }
         guard let quota = Int(parts[0]), let period = Int(parts[1]), period > 0 else { return nil }
         return CPUQuota(millis: quota * 1000 / period)
     }

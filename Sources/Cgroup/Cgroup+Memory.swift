@@ -22,7 +22,9 @@ extension Cgroup {
     }
 
     /// Whether running out of memory ends the whole group rather than one process of it.
-    package func setOOMGroup(_ isOn: Bool) throws(CgroupError) { try write(.memory, "memory.oom.group", isOn ? "1" : "0") }
+    package func setOOMGroup(_ isOn: Bool) throws(CgroupError) {
+        try write(.memory, "memory.oom.group", isOn ? "1" : "0")
+    }
 
     private func setMemory(_ file: String, _ limit: Bytes?) throws(CgroupError) {
         try write(.memory, file, limit.map { String($0.count) } ?? "max")

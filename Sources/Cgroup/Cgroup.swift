@@ -56,7 +56,9 @@ package final class Cgroup: Sendable {
         let names: [String]
         do throws(SyscallError) { names = try Directory.list(path) } catch { throw .io(error) }
         var groups: [Cgroup] = []
-        for name in names where Directory.isDirectory("\(path)/\(name)") { groups.append(try Cgroup("\(path)/\(name)")) }
+        for name in names where Directory.isDirectory("\(path)/\(name)") {
+            groups.append(try Cgroup("\(path)/\(name)"))
+        }
         return groups
     }
 

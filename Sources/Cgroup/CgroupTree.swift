@@ -60,7 +60,8 @@ package struct CgroupTree: Sendable {
         .unusable(
             reason: "cgroup v2 cannot be used: \(reason)",
             fix: "boot with systemd.unified_cgroup_hierarchy=1, or run the service with Delegate=yes, or the container "
-                + "with --cgroupns=private and a writable /sys/fs/cgroup; for development only: --allow-unenforced-limits")
+                + "with --cgroupns=private and a writable /sys/fs/cgroup; for development only: --allow-unenforced-limits"
+        )
     }
 
     /// The group of this process, as a path: `0::/system.slice/fn.service`. The leaf of a former run counts as its tree.
@@ -95,8 +96,13 @@ package struct CgroupTree: Sendable {
         try old.enable(wanted)
         // Opened again, now that the files of the controllers are there.
         return CgroupTree(
-            base: base, root: try Cgroup(root.path), daemon: try Cgroup(daemon.path), pool: try Cgroup(old.path),
-            enforced: enforced, layout: layout)
+            base: base,
+            root: try Cgroup(root.path),
+            daemon: try Cgroup(daemon.path),
+            pool: try Cgroup(old.path),
+            enforced: enforced,
+            layout: layout
+        )
     }
 
     private static func isTrueRoot(_ group: Cgroup) -> Bool { !KernelFile.exists("\(group.path)/cgroup.type") }

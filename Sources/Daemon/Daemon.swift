@@ -67,8 +67,12 @@ package final class Daemon: Sendable {
             throw StartError.refused("\(places.initProgram) is missing: `make build` compiles it beside fnd")
         }
         launcher = try SandboxLauncher(
-            tree: tree, events: events, stateDirectory: state, initPath: places.initProgram,
-            readyNetworks: current.pools.readyNetworks)
+            tree: tree,
+            events: events,
+            stateDirectory: state,
+            initPath: places.initProgram,
+            readyNetworks: current.pools.readyNetworks
+        )
         group = MultiThreadedEventLoopGroup(numberOfThreads: max(2, System.coreCount))
         workers = NIOThreadPool(numberOfThreads: 4)
         workers.start()
@@ -81,49 +85,81 @@ package final class Daemon: Sendable {
         registry = try FunctionRegistry(stateDirectory: state)
         let limits = current.limits
         let store = try CodeStore(
-            stateDirectory: state, limits: CodeLimits(archive: limits.code, unpacked: limits.unpackedCode))
+            stateDirectory: state,
+            limits: CodeLimits(archive: limits.code, unpacked: limits.unpackedCode)
+        )
         let functionLog = try FunctionLog(directory: "\(state)/logs", retain: current.log.functionsRetain)
         let factory = FunctionSandboxes(launcher: launcher, places: places, store: store)
         let epoch = String(UInt32(truncatingIfNeeded: WallClock.nowMs() / 1000), radix: 36).suffix(3)
         pool = SandboxPool(
             state: PoolState(budget: Self.budget(current, machine), limits: current.poolLimits, epoch: String(epoch)),
-            group: group, workers: workers, reclaimers: reclaimers, events: events, cpus: machine.cpus, log: log,
+            group: group,
+            workers: workers,
+            reclaimers: reclaimers,
+            events: events,
+            cpus: machine.cpus,
+            log: log,
             factory: { try factory.make($0, $1, $2) }
         ) { function, sandbox, line in
             functionLog.append(
                 LogLine(
-                    time: WallClock.iso8601(WallClock.nowMs()), requestId: line.requestID, sandbox: sandbox.description,
-                    message: String(decoding: line.bytes, as: UTF8.self)), function: function)
+                    time: WallClock.iso8601(WallClock.nowMs()),
+                    requestId: line.requestID,
+                    sandbox: sandbox.description,
+                    message: String(decoding: line.bytes, as: UTF8.self)
+                ),
+                function: function
+            )
         }
         catalog = FunctionCatalog(runtimes: runtimes, settings: current, pool: pool)
         let catalog = catalog
         factory.catalog.withLock { $0 = catalog }
         let deployments = Deployments(
-            registry: registry, store: store, runtimes: runtimes, catalog: catalog, log: functionLog)
+            registry: registry,
+            store: store,
+            runtimes: runtimes,
+            catalog: catalog,
+            log: functionLog
+        )
         for name in try deployments.loadAll() { log.warning("function \(name) cannot run: its runtime is not there") }
 
         let (source, doctorTree) = (settings, tree)
         context = GatewayContext(
             catalog: catalog,
             dispatcher: Dispatcher(catalog: catalog, pool: pool, group: group) { WallClock.nowMs() },
-            deployments: deployments, pool: pool, log: functionLog, settings: settings,
+            deployments: deployments,
+            pool: pool,
+            log: functionLog,
+            settings: settings,
             doctor: {
                 var problem: String?
                 if case .refused(let errors) = source.lastResult { problem = errors.description }
                 let settings = source.current.settings
                 return Doctor(settings: settings, places: places, configProblem: problem, tree: doctorTree).report()
-            }, limitsEnforced: tree.enforced, workers: workers)
+            },
+            limitsEnforced: tree.enforced,
+            workers: workers
+        )
         watchSettings(machine)
     }
 
     private let context: GatewayContext
 
     private static func settings(
-        _ file: String, _ isRequired: Bool, _ environment: [String: String], _ flags: [String: String], _ machine: Machine
+        _ file: String,
+        _ isRequired: Bool,
+        _ environment: [String: String],
+        _ flags: [String: String],
+        _ machine: Machine
     ) throws(StartError) -> SettingsSource {
         do throws(SettingsErrors) {
             return try SettingsSource(
-                file: file, isRequired: isRequired, environment: environment, flags: flags, machine: machine)
+                file: file,
+                isRequired: isRequired,
+                environment: environment,
+                flags: flags,
+                machine: machine
+            )
         } catch {
             throw .settings(error)
         }
@@ -152,7 +188,9 @@ package final class Daemon: Sendable {
             pool.setBudget(Self.budget(loaded.settings, machine))
             catalog.apply(loaded.settings)
             for change in changes {
-                log.info("config reload rev \(loaded.revision): \(change.path) \(change.old) -> \(change.new) \(change.isApplied ? "[applied]" : "[needs restart]")")
+                log.info(
+                    "config reload rev \(loaded.revision): \(change.path) \(change.old) -> \(change.new) \(change.isApplied ? "[applied]" : "[needs restart]")"
+                )
             }
         }
     }
@@ -162,13 +200,17 @@ package final class Daemon: Sendable {
     /// Opens the doors.
     package func serve() throws {
         let current = settings.current.settings
-        guard let colon = current.http.listen.lastIndex(of: ":"), let port = Int(current.http.listen[current.http.listen.index(after: colon)...]) else {
+        guard let colon = current.http.listen.lastIndex(of: ":"),
+            let port = Int(current.http.listen[current.http.listen.index(after: colon)...])
+        else {
             throw StartError.refused("http.listen: '\(current.http.listen)' is no address")
         }
         let host = String(current.http.listen[..<colon])
         if !context.limitsEnforced {
             guard SettingsLoader.isLoopback(current.http.listen) else {
-                throw StartError.refused("--allow-unenforced-limits is for development: it needs a loopback address, not \(current.http.listen)")
+                throw StartError.refused(
+                    "--allow-unenforced-limits is for development: it needs a loopback address, not \(current.http.listen)"
+                )
             }
             log.warning("limits are NOT enforced: this host has no usable cgroup v2 controllers")
         }
@@ -192,7 +234,9 @@ package final class Daemon: Sendable {
         configuration.bodyLimit = { Gateway.bodyLimit($0, source.current.settings) }
         configuration.tooLarge = { Gateway.tooLarge($0, $1) }
         do {
-            let server = try HTTPServer.start(on: address, group: group, configuration: configuration) { gateway.handle($0, $1) }.wait()
+            let server =
+                try HTTPServer.start(on: address, group: group, configuration: configuration) { gateway.handle($0, $1) }
+                .wait()
             servers.withLock { $0.append(server) }
         } catch {
             throw StartError.refused("cannot listen on \(address): \(error)")
@@ -202,13 +246,14 @@ package final class Daemon: Sendable {
     /// Looks once a second whether the file is another one.
     private func scheduleConfigCheck() {
         let (settings, log, workers) = (settings, log, workers)
-        group.next().scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in
-            workers.submit { _ in
-                if case .refused(let errors) = settings.reloadIfChanged() {
-                    log.error("config refused, the settings in force stay:\n\(errors)")
+        group.next()
+            .scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in
+                workers.submit { _ in
+                    if case .refused(let errors) = settings.reloadIfChanged() {
+                        log.error("config refused, the settings in force stay:\n\(errors)")
+                    }
                 }
             }
-        }
     }
 
     /// Reads the configuration again, as `SIGHUP` asks.
@@ -238,7 +283,10 @@ extension Settings {
     /// What the pool has to know.
     var poolLimits: PoolLimits {
         PoolLimits(
-            maxSandboxes: pools.maxSandboxes, idleAfter: reclaim.idleAfter, evictAfter: pools.evictAfter,
-            reclaims: reclaim.mode == .auto)
+            maxSandboxes: pools.maxSandboxes,
+            idleAfter: reclaim.idleAfter,
+            evictAfter: pools.evictAfter,
+            reclaims: reclaim.mode == .auto
+        )
     }
 }

@@ -28,7 +28,8 @@ extension Machine {
         let text = (try? KernelFile.read("/proc/meminfo")) ?? ""
         let line = text.split(separator: "\n").first { $0.hasPrefix("MemTotal:") }
         let kib = line.flatMap { $0.split(separator: " ").dropFirst().first }.flatMap { Int64($0) } ?? 0
-        let cpus = (try? KernelFile.read("/proc/cpuinfo"))?.split(separator: "\n").count { $0.hasPrefix("processor") } ?? 1
+        let cpus =
+            (try? KernelFile.read("/proc/cpuinfo"))?.split(separator: "\n").count { $0.hasPrefix("processor") } ?? 1
         return Machine(memory: .kib(kib), cpus: max(1, cpus))
     }
 }

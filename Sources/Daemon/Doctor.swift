@@ -21,39 +21,64 @@ package struct Doctor: Sendable {
     }
 
     package func report() -> DoctorReport {
-        DoctorReport(checks: cgroupChecks() + [
-            pressure(), reclaim(), swap(), userNamespaces(), overlay(), seccomp(), root(), images(), socket(), state(), config(),
-        ])
+        DoctorReport(
+            checks: cgroupChecks() + [
+                pressure(), reclaim(), swap(), userNamespaces(), overlay(), seccomp(), root(), images(), socket(),
+                state(), config(),
+            ]
+        )
     }
 
     private func cgroupChecks() -> [DoctorCheck] {
         let (layout, mount) = CgroupTree.findLayout()
-        let fix = "boot with systemd.unified_cgroup_hierarchy=1; or use `make run`, which brings a small machine of its own"
+        let fix =
+            "boot with systemd.unified_cgroup_hierarchy=1; or use `make run`, which brings a small machine of its own"
         guard layout == .unified else {
             return [
-                DoctorCheck("cgroup v2", .fail, "the hierarchy is \(layout.rawValue): controllers are on cgroup v1", fix: fix),
+                DoctorCheck(
+                    "cgroup v2",
+                    .fail,
+                    "the hierarchy is \(layout.rawValue): controllers are on cgroup v1",
+                    fix: fix
+                ),
                 DoctorCheck("controllers", .fail, "memory, cpu and pids are not on cgroup v2", fix: fix),
                 DoctorCheck("delegation", .fail, "there is no group with controllers to subdivide", fix: fix),
             ]
         }
         let group = tree?.root ?? (try? Cgroup(mount))
         let missing = Controller.required.filter { !(group?.controllers.contains($0) ?? false) }
-        let controllers = missing.isEmpty
+        let controllers =
+            missing.isEmpty
             ? DoctorCheck("controllers", .pass, "memory, cpu and pids at \(group?.path ?? mount)")
             : DoctorCheck(
-                "controllers", .fail, "\(missing.map(\.rawValue).joined(separator: ", ")) not available at \(group?.path ?? mount)",
-                fix: "run the service with Delegate=yes, or the container with --cgroupns=private and a writable /sys/fs/cgroup")
+                "controllers",
+                .fail,
+                "\(missing.map(\.rawValue).joined(separator: ", ")) not available at \(group?.path ?? mount)",
+                fix:
+                    "run the service with Delegate=yes, or the container with --cgroupns=private and a writable /sys/fs/cgroup"
+            )
         let isWritable = unsafe access("\(group?.path ?? mount)/cgroup.subtree_control", W_OK) == 0
-        let delegation = isWritable
+        let delegation =
+            isWritable
             ? DoctorCheck("delegation", .pass, "\(group?.path ?? mount) may be subdivided")
-            : DoctorCheck("delegation", .fail, "\(group?.path ?? mount) may not be subdivided", fix: "run as root, or with Delegate=yes")
+            : DoctorCheck(
+                "delegation",
+                .fail,
+                "\(group?.path ?? mount) may not be subdivided",
+                fix: "run as root, or with Delegate=yes"
+            )
         return [DoctorCheck("cgroup v2", .pass, "mounted at \(mount) (layout v2)"), controllers, delegation]
     }
 
     private func pressure() -> DoctorCheck {
         KernelFile.exists("/proc/pressure/memory")
             ? DoctorCheck("pressure (PSI)", .pass, "/proc/pressure/memory is there")
-            : DoctorCheck("pressure (PSI)", .warn, "the kernel reports no pressure stall information", fix: "boot with psi=1")
+            : DoctorCheck(
+                "pressure (PSI)",
+                .warn,
+                "the kernel reports no pressure stall information",
+                fix: "boot with psi=1"
+            )
     }
 
     private func reclaim() -> DoctorCheck {
@@ -69,14 +94,18 @@ package struct Doctor: Sendable {
         let lines = (try? KernelFile.read("/proc/swaps"))?.split(separator: "\n").dropFirst() ?? []
         guard let first = lines.first?.split(separator: " ").first else {
             return DoctorCheck(
-                "swap or zram", .warn, "none: the memory of idle sandboxes cannot leave; they are frozen and give file pages only",
-                fix: "modprobe zram && zramctl --find --size 2G, then mkswap and swapon it")
+                "swap or zram",
+                .warn,
+                "none: the memory of idle sandboxes cannot leave; they are frozen and give file pages only",
+                fix: "modprobe zram && zramctl --find --size 2G, then mkswap and swapon it"
+            )
         }
         return DoctorCheck("swap or zram", .pass, "\(first)\(lines.count > 1 ? " and \(lines.count - 1) more" : "")")
     }
 
     private func userNamespaces() -> DoctorCheck {
-        let limit = (try? KernelFile.read("/proc/sys/user/max_user_namespaces")).flatMap { Int($0.filter(\.isNumber)) } ?? 0
+        let limit =
+            (try? KernelFile.read("/proc/sys/user/max_user_namespaces")).flatMap { Int($0.filter(\.isNumber)) } ?? 0
         return limit > 0
             ? DoctorCheck("user namespaces", .pass, "up to \(limit)")
             : DoctorCheck("user namespaces", .fail, "none allowed", fix: "sysctl user.max_user_namespaces=10000")
@@ -86,13 +115,23 @@ package struct Doctor: Sendable {
         let known = (try? KernelFile.read("/proc/filesystems"))?.contains("overlay") ?? false
         return known
             ? DoctorCheck("overlayfs", .pass, "known to the kernel")
-            : DoctorCheck("overlayfs", .warn, "not loaded; not needed by the runtimes that come with Ebb", fix: "modprobe overlay")
+            : DoctorCheck(
+                "overlayfs",
+                .warn,
+                "not loaded; not needed by the runtimes that come with Ebb",
+                fix: "modprobe overlay"
+            )
     }
 
     private func seccomp() -> DoctorCheck {
         KernelFile.exists("/proc/sys/kernel/seccomp/actions_avail")
             ? DoctorCheck("seccomp", .pass, "filters are available")
-            : DoctorCheck("seccomp", .fail, "the kernel has no seccomp filters", fix: "use a kernel with CONFIG_SECCOMP_FILTER")
+            : DoctorCheck(
+                "seccomp",
+                .fail,
+                "the kernel has no seccomp filters",
+                fix: "use a kernel with CONFIG_SECCOMP_FILTER"
+            )
     }
 
     private func root() -> DoctorCheck {
@@ -104,7 +143,12 @@ package struct Doctor: Sendable {
     private func images() -> DoctorCheck {
         let images = (try? Directory.list(places.images))?.filter { !$0.hasPrefix(".") } ?? []
         return images.isEmpty
-            ? DoctorCheck("root images", .fail, "none below \(places.images)", fix: "scripts/build-image python \(places.images)")
+            ? DoctorCheck(
+                "root images",
+                .fail,
+                "none below \(places.images)",
+                fix: "scripts/build-image python \(places.images)"
+            )
             : DoctorCheck("root images", .pass, "\(images.joined(separator: ", ")) below \(places.images)")
     }
 
@@ -118,11 +162,18 @@ package struct Doctor: Sendable {
         let path = settings.storage.state
         return unsafe access(path, W_OK) == 0
             ? DoctorCheck("state directory", .pass, "\(path) is writable")
-            : DoctorCheck("state directory", tree == nil ? .warn : .fail, "\(path) is not writable", fix: "mkdir -p \(path), or set storage.state")
+            : DoctorCheck(
+                "state directory",
+                tree == nil ? .warn : .fail,
+                "\(path) is not writable",
+                fix: "mkdir -p \(path), or set storage.state"
+            )
     }
 
     private func config() -> DoctorCheck {
-        configProblem.map { DoctorCheck("config", .fail, $0, fix: "mend the file; `fn config check` shows every problem") }
+        configProblem.map {
+            DoctorCheck("config", .fail, $0, fix: "mend the file; `fn config check` shows every problem")
+        }
             ?? DoctorCheck("config", .pass, "valid")
     }
 }

@@ -14,7 +14,9 @@ package struct Places: Sendable {
     package init(_ settings: Settings, environment: [String: String]) {
         let home = Self.directoryOfProgram
         let storage = settings.storage
-        runtimes = storage.runtimes != "auto" ? storage.runtimes
+        runtimes =
+            storage.runtimes != "auto"
+            ? storage.runtimes
             : environment["FN_RUNTIMES"] ?? Self.upwards(from: home, "Runtimes") ?? "/usr/share/fn/runtimes"
         images = storage.images != "auto" ? storage.images : "\(storage.state)/images"
         initProgram = ["\(home)/fn-init", "/usr/lib/fn/fn-init"].first { KernelFile.exists($0) } ?? "\(home)/fn-init"

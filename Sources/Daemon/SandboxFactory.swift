@@ -23,11 +23,15 @@ final class FunctionSandboxes: Sendable {
     }
 
     func make(_ id: SandboxID, _ name: String, _ contract: Bytes) throws -> FactoryResult {
-        guard let catalog = catalog.withLock({ $0 }), let function = catalog[name] else { throw FunctionsError.notFound(name) }
+        guard let catalog = catalog.withLock({ $0 }), let function = catalog[name] else {
+            throw FunctionsError.notFound(name)
+        }
         let runtime = function.runtime
         let image = "\(places.images)/\(runtime.image)"
         guard Directory.isDirectory(image) else {
-            throw FunctionsError.invalid("the root image '\(runtime.image)' of runtime \(runtime.name) is not below \(places.images); build it with scripts/build-image")
+            throw FunctionsError.invalid(
+                "the root image '\(runtime.image)' of runtime \(runtime.name) is not below \(places.images); build it with scripts/build-image"
+            )
         }
         var limits = SandboxLimits(memoryMax: contract, cpu: function.cpus.value)
         limits.memoryLow = .zero
@@ -37,19 +41,27 @@ final class FunctionSandboxes: Sendable {
         let spec = SandboxSpec(
             id: id.description,
             template: SandboxTemplate(name: runtime.name, imageRoot: image, runtimeDirectory: runtime.directory),
-            codeDirectory: store.directory(function.record.codeSHA256), arguments: runtime.command,
-            environment: environment(function, id), limits: limits, tmpSize: function.tmp.value)
+            codeDirectory: store.directory(function.record.codeSHA256),
+            arguments: runtime.command,
+            environment: environment(function, id),
+            limits: limits,
+            tmpSize: function.tmp.value
+        )
         let settings = catalog.settings
         return FactoryResult(
-            sandbox: try launcher.launch(spec), cpu: function.cpus.value, initTimeout: function.initTimeout,
-            answerLimit: Int(settings.limits.response.count))
+            sandbox: try launcher.launch(spec),
+            cpu: function.cpus.value,
+            initTimeout: function.initTimeout,
+            answerLimit: Int(settings.limits.response.count)
+        )
     }
 
     /// What Lambda's runtimes expect to find. Nothing of the daemon's own environment is passed on.
     private func environment(_ function: DeployedFunction, _ id: SandboxID) -> [String: String] {
         let name = function.name
         var variables = [
-            "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin", "LANG": "C.UTF-8", "TZ": ":UTC", "HOME": "/tmp",
+            "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin", "LANG": "C.UTF-8", "TZ": ":UTC",
+            "HOME": "/tmp",
             "TMPDIR": "/tmp", "LD_LIBRARY_PATH": "/var/task:/var/task/lib:/opt/lib", "PWD": "/var/task",
         ]
         variables.merge(function.runtime.environment) { $1 }

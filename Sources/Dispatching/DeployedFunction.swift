@@ -38,7 +38,8 @@ package struct Effective<Value: Sendable & Equatable>: Sendable, Equatable {
     package var origin: Origin
 
     /// Operator over function over default; never above the ceiling.
-    package init(operator word: Value?, function: Value?, default fallback: Value, ceiling: Value) where Value: Comparable {
+    package init(operator word: Value?, function: Value?, default fallback: Value, ceiling: Value)
+    where Value: Comparable {
         if let word {
             (value, origin) = (word, .operator)
         } else if let function {
@@ -58,7 +59,12 @@ extension DeployedFunction {
         let (defaults, limits) = (settings.defaults, settings.limits)
         self.record = record
         self.runtime = runtime
-        memory = Effective(operator: word.memory, function: spec.memory, default: defaults.memory, ceiling: limits.memory)
+        memory = Effective(
+            operator: word.memory,
+            function: spec.memory,
+            default: defaults.memory,
+            ceiling: limits.memory
+        )
         memoryLow = word.memoryLow ?? defaults.memoryLow
         swap = defaults.swap
         cpus = Effective(operator: word.cpus, function: spec.cpus, default: defaults.cpus, ceiling: limits.cpus)
@@ -66,12 +72,18 @@ extension DeployedFunction {
         pids = word.pids ?? defaults.pids
         tmp = Effective(operator: word.tmp, function: spec.tmp, default: defaults.tmp, ceiling: limits.memory)
         timeout = Effective(
-            operator: word.timeout, function: spec.timeoutMs.map { .milliseconds($0) }, default: defaults.timeout,
-            ceiling: limits.timeout)
+            operator: word.timeout,
+            function: spec.timeoutMs.map { .milliseconds($0) },
+            default: defaults.timeout,
+            ceiling: limits.timeout
+        )
         initTimeout = defaults.initTimeout
         concurrency = Effective(
-            operator: word.concurrency, function: spec.concurrency, default: defaults.concurrency,
-            ceiling: limits.concurrency)
+            operator: word.concurrency,
+            function: spec.concurrency,
+            default: defaults.concurrency,
+            ceiling: limits.concurrency
+        )
         minWarm = Effective(operator: word.minWarm, function: spec.minWarm, default: defaults.minWarm, ceiling: .max)
         reclaims = word.reclaim ?? true
         environment = defaults.env.merging(spec.env) { _, own in own }

@@ -15,7 +15,10 @@ package struct Deployment: Sendable {
     package var edit: @Sendable (inout FunctionSpec) throws -> Void
 
     package init(
-        name: String?, runtime: String?, handler: String?, archive: [UInt8],
+        name: String?,
+        runtime: String?,
+        handler: String?,
+        archive: [UInt8],
         edit: @escaping @Sendable (inout FunctionSpec) throws -> Void
     ) {
         self.name = name
@@ -36,7 +39,11 @@ package final class Deployments: Sendable {
     private let log: FunctionLog
 
     package init(
-        registry: FunctionRegistry, store: CodeStore, runtimes: RuntimeCatalog, catalog: FunctionCatalog, log: FunctionLog
+        registry: FunctionRegistry,
+        store: CodeStore,
+        runtimes: RuntimeCatalog,
+        catalog: FunctionCatalog,
+        log: FunctionLog
     ) {
         self.registry = registry
         self.store = store
@@ -58,7 +65,9 @@ package final class Deployments: Sendable {
     }
 
     /// Creates a function, or brings an existing one to what is deployed now.
-    package func deploy(_ deployment: Deployment) throws(FunctionsError) -> (record: FunctionRecord, created: Bool, codeChanged: Bool) {
+    package func deploy(
+        _ deployment: Deployment
+    ) throws(FunctionsError) -> (record: FunctionRecord, created: Bool, codeChanged: Bool) {
         let code = try store.store(archive: deployment.archive)
         let manifest = try readManifest(code)
         guard let name = deployment.name ?? manifest?.name else {
@@ -66,7 +75,9 @@ package final class Deployments: Sendable {
         }
         let old = try registry.get(name)
         guard let runtime = deployment.runtime ?? manifest?.runtime ?? old?.spec.runtime else {
-            throw .invalid("the function needs a runtime: --runtime RUNTIME, or `runtime:` in function.yaml; there are: \(runtimeNames)")
+            throw .invalid(
+                "the function needs a runtime: --runtime RUNTIME, or `runtime:` in function.yaml; there are: \(runtimeNames)"
+            )
         }
         var spec = FunctionSpec(name: name, runtime: runtime)
         if let manifest { spec.apply(manifest) } else if let old { spec = old.spec }
@@ -90,7 +101,9 @@ package final class Deployments: Sendable {
 
     /// Changes what is said about a function; sizes reach its living sandboxes at once.
     package func update(
-        _ name: String, expectedRevisionID: String? = nil, _ edit: @escaping @Sendable (inout FunctionSpec) throws -> Void
+        _ name: String,
+        expectedRevisionID: String? = nil,
+        _ edit: @escaping @Sendable (inout FunctionSpec) throws -> Void
     ) throws(FunctionsError) -> FunctionRecord {
         guard let old = try registry.get(name) else { throw .notFound(name) }
         try check(try edited(old.spec, edit))
@@ -99,7 +112,9 @@ package final class Deployments: Sendable {
 
     /// Changes a function's code; sandboxes that run the old one finish their request and end.
     package func updateCode(
-        _ name: String, expectedRevisionID: String? = nil, archive: [UInt8]
+        _ name: String,
+        expectedRevisionID: String? = nil,
+        archive: [UInt8]
     ) throws(FunctionsError) -> FunctionRecord {
         guard try registry.get(name) != nil else { throw .notFound(name) }
         let code = try store.store(archive: archive)
@@ -118,7 +133,8 @@ package final class Deployments: Sendable {
     private var runtimeNames: String { runtimes.all.map(\.name).joined(separator: ", ") }
 
     private func edited(
-        _ spec: FunctionSpec, _ edit: (inout FunctionSpec) throws -> Void
+        _ spec: FunctionSpec,
+        _ edit: (inout FunctionSpec) throws -> Void
     ) throws(FunctionsError) -> FunctionSpec {
         var spec = spec
         do { try edit(&spec) } catch { throw error as? FunctionsError ?? .invalid("\(error)") }
@@ -137,7 +153,9 @@ package final class Deployments: Sendable {
         }
         if runtime.handler == .required, spec.handler?.isEmpty ?? true {
             let example = runtime.handlerExample.map { " such as '\($0)'" } ?? ""
-            throw .invalid("runtime \(runtime.name) needs a handler\(example): --handler, or `handler:` in function.yaml")
+            throw .invalid(
+                "runtime \(runtime.name) needs a handler\(example): --handler, or `handler:` in function.yaml"
+            )
         }
         let limits = catalog.settings.limits
         if let memory = spec.memory, memory > limits.memory || memory < .mib(4) {
@@ -147,21 +165,27 @@ package final class Deployments: Sendable {
             throw .invalid("cpus: \(cpus) is not between 0.01 and the operator's limit of \(limits.cpus)")
         }
         if let ms = spec.timeoutMs, ms < 1 || Int64(ms) > limits.timeout.milliseconds {
-            throw .invalid("timeout: \(Duration.milliseconds(ms).text) is not between 1ms and the operator's limit of \(limits.timeout.text)")
+            throw .invalid(
+                "timeout: \(Duration.milliseconds(ms).text) is not between 1ms and the operator's limit of \(limits.timeout.text)"
+            )
         }
         let size = spec.env.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count + 2 }
         guard Int64(size) <= limits.env.count else {
             throw .invalid(
                 "Lambda was unable to configure your environment variables because the environment variables you have "
-                    + "provided exceeded the \(limits.env) limit. String measured: \(size) bytes")
+                    + "provided exceeded the \(limits.env) limit. String measured: \(size) bytes"
+            )
         }
         for key in spec.env.keys where !Self.isVariable(key) || key.hasPrefix("AWS_LAMBDA_") || key.hasPrefix("_") {
-            throw .invalid("env: '\(key)' cannot be set: names are letters, digits and '_', and do not begin with '_' or 'AWS_LAMBDA_'")
+            throw .invalid(
+                "env: '\(key)' cannot be set: names are letters, digits and '_', and do not begin with '_' or 'AWS_LAMBDA_'"
+            )
         }
     }
 
     private static func isVariable(_ name: String) -> Bool {
-        !name.isEmpty && name.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "_") } && name.first?.isNumber == false
+        !name.isEmpty && name.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "_") }
+            && name.first?.isNumber == false
     }
 
     private func put(_ record: FunctionRecord) throws(FunctionsError) -> FunctionRecord {
@@ -179,7 +203,9 @@ package final class Deployments: Sendable {
     package func codeDirectory(of record: FunctionRecord) -> String { store.directory(record.codeSHA256) }
     /// The name of a runtime by its own name or by Lambda's.
     package func runtimeName(_ name: String) throws(FunctionsError) -> String {
-        guard let runtime = runtimes.find(name) else { throw .invalid("no such runtime: '\(name)'; there are: \(runtimeNames)") }
+        guard let runtime = runtimes.find(name) else {
+            throw .invalid("no such runtime: '\(name)'; there are: \(runtimeNames)")
+        }
         return runtime.name
     }
 }

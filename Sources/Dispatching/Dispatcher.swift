@@ -16,7 +16,10 @@ package final class Dispatcher: Sendable {
 
     /// - Parameter clock: milliseconds since the epoch.
     package init(
-        catalog: FunctionCatalog, pool: SandboxPool, group: any EventLoopGroup, clock: @escaping @Sendable () -> Int64
+        catalog: FunctionCatalog,
+        pool: SandboxPool,
+        group: any EventLoopGroup,
+        clock: @escaping @Sendable () -> Int64
     ) {
         self.catalog = catalog
         self.pool = pool
@@ -29,7 +32,9 @@ package final class Dispatcher: Sendable {
     /// - Returns: a way to withdraw while the request still waits; it does nothing once it runs.
     @discardableResult
     package func invoke(
-        _ request: InvocationRequest, requestID: String, completion: @escaping @Sendable (InvocationResult) -> Void
+        _ request: InvocationRequest,
+        requestID: String,
+        completion: @escaping @Sendable (InvocationResult) -> Void
     ) -> @Sendable () -> Void {
         let function: DeployedFunction
         do throws(InvocationFailure) {
@@ -40,11 +45,18 @@ package final class Dispatcher: Sendable {
         }
         let timeout = request.timeout ?? function.timeout.value
         let token = pool.lease(
-            function.name, memory: request.memory, cpu: request.cpu, fresh: request.fresh,
+            function.name,
+            memory: request.memory,
+            cpu: request.cpu,
+            fresh: request.fresh,
             giveUpAfter: catalog.settings.pools.queueTimeout
         ) { [self] outcome in
             let invocation = RunningInvocation(
-                requestID: requestID, function: function, timeout: timeout, completion: completion)
+                requestID: requestID,
+                function: function,
+                timeout: timeout,
+                completion: completion
+            )
             switch outcome {
             case .granted(let lease): run(request, invocation, on: lease)
             case .refused(let refusal): invocation.refuse(refusal)
@@ -58,12 +70,18 @@ package final class Dispatcher: Sendable {
     private func run(_ request: InvocationRequest, _ invocation: RunningInvocation, on lease: Lease) {
         invocation.begin(lease)
         let deadlineMs = clock() + invocation.timeout.milliseconds
-        let timer = group.next().scheduleTask(in: .milliseconds(invocation.timeout.milliseconds)) {
-            invocation.timedOut()
-        }
+        let timer = group.next()
+            .scheduleTask(in: .milliseconds(invocation.timeout.milliseconds)) {
+                invocation.timedOut()
+            }
         let event = RuntimeInvocation(
-            requestID: invocation.requestID, deadlineMs: deadlineMs, functionARN: request.functionARN,
-            traceID: request.traceID, clientContext: request.clientContext, payload: request.payload)
+            requestID: invocation.requestID,
+            deadlineMs: deadlineMs,
+            functionARN: request.functionARN,
+            traceID: request.traceID,
+            clientContext: request.clientContext,
+            payload: request.payload
+        )
         lease.run(event) { end in
             timer.cancel()
             invocation.ended(end)
@@ -75,7 +93,9 @@ package final class Dispatcher: Sendable {
     private func check(_ request: InvocationRequest) throws(InvocationFailure) -> DeployedFunction {
         guard let function = catalog[request.function] else { throw .unknownFunction(request.function) }
         let limits = catalog.settings.limits
-        guard request.payload.readableBytes <= limits.payload.count else { throw .payloadTooLarge(limit: limits.payload) }
+        guard request.payload.readableBytes <= limits.payload.count else {
+            throw .payloadTooLarge(limit: limits.payload)
+        }
         try ceiling("X-Fn-Memory-Mb", request.memory, limits.memory)
         try ceiling("X-Fn-Cpu-Millis", request.cpu, limits.cpus)
         if let timeout = request.timeout, timeout > limits.timeout {
@@ -88,7 +108,9 @@ package final class Dispatcher: Sendable {
     }
 
     private func ceiling<Value: Comparable & CustomStringConvertible>(
-        _ what: String, _ wanted: Value?, _ limit: Value
+        _ what: String,
+        _ wanted: Value?,
+        _ limit: Value
     ) throws(InvocationFailure) {
         guard let wanted, wanted > limit else { return }
         throw .overCeiling(what: what, wanted: wanted.description, limit: limit.description)

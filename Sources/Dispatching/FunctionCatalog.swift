@@ -71,7 +71,13 @@ extension DeployedFunction {
     /// What the pool has to know.
     package var plan: FunctionPlan {
         FunctionPlan(
-            name: name, generation: record.codeGeneration, memory: memory.value, cpu: cpus.value,
-            concurrency: concurrency.value, minWarm: minWarm.value, reclaims: reclaims)
+            name: name,
+            generation: record.codeGeneration,
+            memory: memory.value,
+            cpu: cpus.value,
+            concurrency: concurrency.value,
+            minWarm: minWarm.value,
+            reclaims: reclaims
+        )
     }
 }

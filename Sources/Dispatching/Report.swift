@@ -5,7 +5,9 @@ extension InvocationResult {
     /// Lambda's REPORT line: tab-separated, with a tab at the end, as log parsers expect it.
     func report(status: String?) -> String {
         let ms = Self.hundredths(duration)
-        let billed = (duration.milliseconds * 1_000_000 < nanoseconds(duration)) ? duration.milliseconds + 1 : duration.milliseconds
+        let billed =
+            (duration.milliseconds * 1_000_000 < nanoseconds(duration))
+            ? duration.milliseconds + 1 : duration.milliseconds
         var line = "REPORT RequestId: \(requestID)\tDuration: \(ms) ms\tBilled Duration: \(billed) ms\t"
         line += "Memory Size: \(contract?.mebibytes ?? 0) MB\tMax Memory Used: \(peak?.mebibytes ?? 0) MB\t"
         if let initDuration { line += "Init Duration: \(Self.hundredths(initDuration)) ms\t" }

@@ -22,7 +22,9 @@ final class RunningInvocation: Sendable {
     private let state: Mutex<State>
 
     init(
-        requestID: String, function: DeployedFunction, timeout: Duration,
+        requestID: String,
+        function: DeployedFunction,
+        timeout: Duration,
         completion: @escaping @Sendable (InvocationResult) -> Void
     ) {
         self.requestID = requestID
@@ -64,7 +66,8 @@ final class RunningInvocation: Sendable {
         case .tooLarge(let limit):
             let document = ErrorDocument(
                 "Function.ResponseSizeTooLarge",
-                "Response payload size exceeded maximum allowed payload size (\(limit) bytes).")
+                "Response payload size exceeded maximum allowed payload size (\(limit) bytes)."
+            )
             complete(.failure(.functionError(document.json)), status: "error", peak: usage.peak)
         }
     }
@@ -82,7 +85,9 @@ final class RunningInvocation: Sendable {
         let hundredths = Int64(seconds * 100)
         let text = "\(hundredths / 100).\(hundredths % 100 < 10 ? "0" : "")\(hundredths % 100)"
         var document = ErrorDocument(
-            "Sandbox.Timedout", "RequestId: \(requestID) Error: Task timed out after \(text) seconds")
+            "Sandbox.Timedout",
+            "RequestId: \(requestID) Error: Task timed out after \(text) seconds"
+        )
         document.timeoutMs = timeout.milliseconds
         return document
     }

@@ -22,18 +22,23 @@ extension SandboxExit {
         }
         var document = ErrorDocument(
             "Sandbox.Timedout",
-            "RequestId: \(requestID) Error: the runtime did not ask for its first event within \(initTimeout.text)")
+            "RequestId: \(requestID) Error: the runtime did not ask for its first event within \(initTimeout.text)"
+        )
         document.timeoutMs = initTimeout.milliseconds
-        document.hint = "the limit is defaults.init_timeout in fn.yaml; a `provided` function must call GET /2018-06-01/runtime/invocation/next"
+        document.hint =
+            "the limit is defaults.init_timeout in fn.yaml; a `provided` function must call GET /2018-06-01/runtime/invocation/next"
         return .functionError(document.json)
     }
 
     private func outOfMemoryDocument(_ requestID: String) -> ErrorDocument {
         var document = ErrorDocument(
-            "Runtime.OutOfMemory", "RequestId: \(requestID) Error: Runtime exited with error: signal: killed")
+            "Runtime.OutOfMemory",
+            "RequestId: \(requestID) Error: Runtime exited with error: signal: killed"
+        )
         document.limitMB = limit.mebibytes
         document.peakMB = peak?.mebibytes
-        document.hint = "the function used all of its memory limit of \(limit.rounded); raise it with: fn update NAME --memory SIZE"
+        document.hint =
+            "the function used all of its memory limit of \(limit.rounded); raise it with: fn update NAME --memory SIZE"
         return document
     }
 

@@ -40,7 +40,10 @@ package struct HTTPClient: Sendable {
 
     /// - Parameter onBody: gets the body as it comes, instead of the answer.
     package func call(
-        _ method: String, _ path: String, headers: [(String, String)] = [], body: [UInt8] = [],
+        _ method: String,
+        _ path: String,
+        headers: [(String, String)] = [],
+        body: [UInt8] = [],
         onBody: (([UInt8]) -> Void)? = nil
     ) throws(ClientError) -> HTTPAnswer {
         let fd = try connect()
@@ -84,7 +87,9 @@ package struct HTTPClient: Sendable {
         guard result == 0 else {
             let reason = unsafe String(cString: strerror(errno))
             close(fd)
-            throw .unreachable("fnd is not reachable at \(path): \(reason). Start it with `fnd`, or name another with --url or $FN_URL.")
+            throw .unreachable(
+                "fnd is not reachable at \(path): \(reason). Start it with `fnd`, or name another with --url or $FN_URL."
+            )
         }
         return fd
     }

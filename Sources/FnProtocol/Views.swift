@@ -30,10 +30,27 @@ package struct FunctionView: Codable, Sendable, Equatable {
     package var sandboxes: Int
 
     package init(
-        name: String, runtime: String, handler: String?, description: String?, version: String, memory: Int64, cpus: Int,
-        timeoutMs: Int64, tmp: Int64, concurrency: Int, minWarm: Int, origins: [String: String], env: [String: String],
-        codeSha256: String, codeSize: Int64, revision: Int, revisionId: String, lastModified: String,
-        limitsEnforced: Bool, pending: [PendingLimit], sandboxes: Int
+        name: String,
+        runtime: String,
+        handler: String?,
+        description: String?,
+        version: String,
+        memory: Int64,
+        cpus: Int,
+        timeoutMs: Int64,
+        tmp: Int64,
+        concurrency: Int,
+        minWarm: Int,
+        origins: [String: String],
+        env: [String: String],
+        codeSha256: String,
+        codeSize: Int64,
+        revision: Int,
+        revisionId: String,
+        lastModified: String,
+        limitsEnforced: Bool,
+        pending: [PendingLimit],
+        sandboxes: Int
     ) {
         self.name = name
         self.runtime = runtime
@@ -104,8 +121,16 @@ package struct SandboxView: Codable, Sendable, Equatable {
     package var pending: Int64?
 
     package init(
-        id: String, function: String, state: String, pid: Int32, startTime: UInt64, cgroup: String, held: Int64,
-        ageMs: Int64, invocations: Int, limitsEnforced: Bool
+        id: String,
+        function: String,
+        state: String,
+        pid: Int32,
+        startTime: UInt64,
+        cgroup: String,
+        held: Int64,
+        ageMs: Int64,
+        invocations: Int,
+        limitsEnforced: Bool
     ) {
         self.id = id
         self.function = function

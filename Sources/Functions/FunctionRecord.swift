@@ -26,7 +26,8 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
 
     /// Lambda's rule for names.
     package static func checkName(_ name: String) throws(FunctionsError) {
-        let isRight = (1...64).contains(name.utf8.count)
+        let isRight =
+            (1...64).contains(name.utf8.count)
             && name.utf8.allSatisfy { byte in
                 (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
                     || byte == 0x2D || byte == 0x5F

@@ -34,8 +34,14 @@ package final class FunctionRegistry: Sendable {
     package func create(_ spec: FunctionSpec, code: CodeBundle) throws(FunctionsError) -> FunctionRecord {
         try FunctionSpec.checkName(spec.name)
         let record = FunctionRecord(
-            spec: spec, revision: 1, revisionID: UUID().uuidString.lowercased(), codeSHA256: code.sha256,
-            codeSize: code.archiveSize, codeGeneration: 1, lastModifiedMs: Self.now())
+            spec: spec,
+            revision: 1,
+            revisionID: UUID().uuidString.lowercased(),
+            codeSHA256: code.sha256,
+            codeSize: code.archiveSize,
+            codeGeneration: 1,
+            lastModifiedMs: Self.now()
+        )
         return try write { db in
             guard try Self.fetch(db, spec.name) == nil else { throw FunctionsError.alreadyExists(spec.name) }
             try Self.store(db, record)
@@ -47,7 +53,9 @@ package final class FunctionRegistry: Sendable {
     ///
     /// - Parameter expectedRevisionID: refuse the change if the function has another revision by now.
     package func update(
-        _ name: String, expectedRevisionID: String? = nil, code: CodeBundle? = nil,
+        _ name: String,
+        expectedRevisionID: String? = nil,
+        code: CodeBundle? = nil,
         _ change: @escaping @Sendable (inout FunctionSpec) throws -> Void = { _ in }
     ) throws(FunctionsError) -> FunctionRecord {
         try write { db in
@@ -108,7 +116,8 @@ package final class FunctionRegistry: Sendable {
 
     private static func store(_ db: Database, _ record: FunctionRecord) throws {
         let data = try JSONEncoder().encode(record)
-        let sql = "INSERT INTO functions (name, record) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET record = excluded.record"
+        let sql =
+            "INSERT INTO functions (name, record) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET record = excluded.record"
         try db.execute(sql: sql, arguments: [record.spec.name, data])
     }
 

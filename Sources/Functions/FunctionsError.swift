@@ -23,8 +23,10 @@ package enum FunctionsError: Error, Sendable, Equatable, CustomStringConvertible
         case .revisionMismatch(let name): "function \(name) was changed meanwhile: its RevisionId is another one now"
         case .invalid(let what): what
         case .archiveTooLarge(let limit): "the archive is larger than \(limit) (limits.code in fn.yaml)"
-        case .unpackedTooLarge(let limit): "Unzipped size must be smaller than \(limit.count) bytes (limits.unpacked_code in fn.yaml)"
-        case .archiveUnreadable(let why): "Could not unzip uploaded file. Please check your file, then try to upload again. (\(why))"
+        case .unpackedTooLarge(let limit):
+            "Unzipped size must be smaller than \(limit.count) bytes (limits.unpacked_code in fn.yaml)"
+        case .archiveUnreadable(let why):
+            "Could not unzip uploaded file. Please check your file, then try to upload again. (\(why))"
         case .archiveHostile(let entry, let reason): "the archive is refused: entry '\(entry)' \(reason)"
         case .storage(let what): "the registry could not be read or written: \(what)"
         }

@@ -18,7 +18,8 @@ package struct Manifest: Sendable, Equatable {
     package init() {}
 
     private static let keys = [
-        "name", "runtime", "handler", "description", "memory", "cpus", "timeout", "env", "tmp", "concurrency", "min_warm",
+        "name", "runtime", "handler", "description", "memory", "cpus", "timeout", "env", "tmp", "concurrency",
+        "min_warm",
     ]
 
     /// Reads the file strictly: an unknown key or a wrong unit is an error with its place.
@@ -30,7 +31,9 @@ package struct Manifest: Sendable, Equatable {
         description = try yaml.string("description")
         memory = try yaml.value("memory", "a size such as '256MiB'") { Bytes($0) }
         cpus = try yaml.value("cpus", "a number of cores such as '0.5'") { CPUQuota($0) }
-        timeoutMs = try yaml.value("timeout", "a duration such as '30s'") { Duration(text: $0).map { Int($0.milliseconds) } }
+        timeoutMs = try yaml.value("timeout", "a duration such as '30s'") {
+            Duration(text: $0).map { Int($0.milliseconds) }
+        }
         env = try yaml.map("env")
         tmp = try yaml.value("tmp", "a size such as '64MiB'") { Bytes($0) }
         concurrency = try yaml.value("concurrency", "a whole number") { Int($0) }

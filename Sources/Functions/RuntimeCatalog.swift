@@ -36,7 +36,9 @@ package struct RuntimeCatalog: Sendable {
     /// What is wrong with directories that could not be used; the others work.
     package private(set) var problems: [FunctionsError] = []
 
-    private static let keys = ["name", "image", "command", "handler", "handler_example", "payload", "env", "lambda_names"]
+    private static let keys = [
+        "name", "image", "command", "handler", "handler_example", "payload", "env", "lambda_names",
+    ]
 
     package init(directory: String) throws(FunctionsError) {
         let names: [String]
@@ -62,12 +64,16 @@ package struct RuntimeCatalog: Sendable {
             let command = try yaml.list("command"), command.first?.hasPrefix("/") == true
         else { throw .invalid("\(file): error: name, image and command (a list, first an absolute path) are needed") }
         return RuntimeDefinition(
-            name: name, image: image, command: command,
+            name: name,
+            image: image,
+            command: command,
             handler: try yaml.value("handler", "required, optional or none") { .init(rawValue: $0) } ?? .required,
             handlerExample: try yaml.string("handler_example"),
             payload: try yaml.value("payload", "json or bytes") { .init(rawValue: $0) } ?? .json,
-            environment: try yaml.map("env") ?? [:], directory: directory,
-            lambdaNames: try yaml.list("lambda_names") ?? [])
+            environment: try yaml.map("env") ?? [:],
+            directory: directory,
+            lambdaNames: try yaml.list("lambda_names") ?? []
+        )
     }
 
     /// A runtime by its own name or by one of Lambda's.

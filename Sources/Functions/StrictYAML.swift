@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Units
 import Yams
 
 /// A flat mapping read from YAML, whose keys must be known ones; errors name file, line and column.
@@ -15,11 +16,13 @@ struct StrictYAML {
             throw .invalid("\(file): \(error)")
         }
         guard let root else { return }
-        guard case .mapping(let mapping) = root else { throw .invalid("\(file):1:1: error: expected `key: value` lines") }
+        guard case .mapping(let mapping) = root else {
+            throw .invalid("\(file):1:1: error: expected `key: value` lines")
+        }
         for (key, value) in mapping {
             let name = key.string ?? ""
             guard keys.contains(name) else {
-                let near = keys.first { $0.hasPrefix(name.prefix(3)) }.map { "; did you mean '\($0)'?" } ?? ""
+                let near = Spelling.nearest(name, among: keys).map { "; did you mean '\($0)'?" } ?? ""
                 throw .invalid("\(Self.place(file, key)): error: unknown key '\(name)'\(near)")
             }
             nodes[name] = value
@@ -56,7 +59,9 @@ struct StrictYAML {
         guard case .mapping(let mapping) = node else { throw wrong(key, "names and values") }
         var values: [String: String] = [:]
         for (name, value) in mapping {
-            guard let name = name.string, let text = value.scalar?.string else { throw wrong(key, "names and single values") }
+            guard let name = name.string, let text = value.scalar?.string else {
+                throw wrong(key, "names and single values")
+            }
             values[name] = text
         }
         return values

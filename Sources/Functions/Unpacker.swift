@@ -56,10 +56,15 @@ struct Unpacker {
     }
 
     private func take(
-        _ entry: OpaquePointer, from reader: OpaquePointer, _ seen: inout Set<String>, _ links: inout [Link],
+        _ entry: OpaquePointer,
+        from reader: OpaquePointer,
+        _ seen: inout Set<String>,
+        _ links: inout [Link],
         _ total: inout Int64
     ) throws {
-        guard let raw = unsafe archive_entry_pathname(entry) else { throw FunctionsError.archiveUnreadable("an entry has no name") }
+        guard let raw = unsafe archive_entry_pathname(entry) else {
+            throw FunctionsError.archiveUnreadable("an entry has no name")
+        }
         let name = unsafe String(cString: raw)
         guard let path = try EntryPath.check(name) else { return }
         let type = unsafe archive_entry_filetype(entry)
@@ -95,11 +100,17 @@ struct Unpacker {
     }
 
     private func write(
-        _ reader: OpaquePointer, to path: String, _ name: String, isExecutable: Bool, _ total: inout Int64
+        _ reader: OpaquePointer,
+        to path: String,
+        _ name: String,
+        isExecutable: Bool,
+        _ total: inout Int64
     ) throws {
         let flags = O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC
         let fd = unsafe open("\(root)/\(path)", flags, isExecutable ? 0o755 : 0o644)
-        guard fd >= 0 else { throw FunctionsError.archiveHostile(entry: name, reason: "cannot be written: error \(errno)") }
+        guard fd >= 0 else {
+            throw FunctionsError.archiveHostile(entry: name, reason: "cannot be written: error \(errno)")
+        }
         let file = Descriptor(owning: fd)
         fchmod(file.raw, isExecutable ? 0o755 : 0o644)
         var buffer = [UInt8](repeating: 0, count: 128 << 10)
@@ -131,8 +142,12 @@ enum EntryPath {
             throw .archiveHostile(entry: name, reason: "is an absolute path, or one with a backslash")
         }
         let parts = name.split(separator: "/").filter { $0 != "." }
-        guard !parts.contains("..") else { throw .archiveHostile(entry: name, reason: "leads out of the archive with '..'") }
-        guard name.utf8.count < 1024, parts.count < 64 else { throw .archiveHostile(entry: name.prefix(60) + "…", reason: "is too long") }
+        guard !parts.contains("..") else {
+            throw .archiveHostile(entry: name, reason: "leads out of the archive with '..'")
+        }
+        guard name.utf8.count < 1024, parts.count < 64 else {
+            throw .archiveHostile(entry: name.prefix(60) + "…", reason: "is too long")
+        }
         return parts.isEmpty ? nil : parts.joined(separator: "/")
     }
 
@@ -144,7 +159,9 @@ enum EntryPath {
         var depth = path.split(separator: "/").count - 1
         for part in target.split(separator: "/") where part != "." {
             depth += part == ".." ? -1 : 1
-            guard depth >= 0 else { throw .archiveHostile(entry: name, reason: "is a link to '\(target)', outside of the archive") }
+            guard depth >= 0 else {
+                throw .archiveHostile(entry: name, reason: "is a link to '\(target)', outside of the archive")
+            }
         }
     }
 

@@ -33,8 +33,15 @@ struct ControlPlane {
         case .updateFunction(let name): try update(name, request)
         case .removeFunction(let name): try remove(name)
         case .followLogs(let name): try logs(name, request)
+        case .code(let name): try code(name)
         case .sandboxes:
-            .json(.ok, SandboxList(sandboxes: context.pool.views(enforced: context.limitsEnforced), limitsEnforced: context.limitsEnforced))
+            .json(
+                .ok,
+                SandboxList(
+                    sandboxes: context.pool.views(enforced: context.limitsEnforced),
+                    limitsEnforced: context.limitsEnforced
+                )
+            )
         case .ledger: .json(.ok, context.pool.ledgerView)
         case .doctor: .json(.ok, context.doctor())
         case .version: .json(.ok, VersionView(version: Version.current))
@@ -53,7 +60,8 @@ struct ControlPlane {
     private func deploy(_ request: HTTPRequest) throws -> HTTPResponse {
         let body = try JSONText.decode(DeployRequest.self, from: request.body.readableBytesView)
         guard let archive = Base64.decode(body.code) else { throw FunctionsError.invalid("code is not base64") }
-        let deployment = Deployment(name: body.name, runtime: body.runtime, handler: body.handler, archive: archive) { spec in
+        let deployment = Deployment(name: body.name, runtime: body.runtime, handler: body.handler, archive: archive) {
+            spec in
             // Variables of the command line are added to those of function.yaml.
             let env = spec.env.merging(body.limits.env ?? [:]) { _, new in new }
             body.limits.apply(to: &spec)
@@ -77,20 +85,45 @@ struct ControlPlane {
 
     private func logs(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
         guard context.catalog[name] != nil else { throw FunctionsError.notFound(name) }
-        let lines = context.log.read(name, since: try LogStream.since(request), tail: request.query("tail").flatMap { Int($0) })
+        let lines = context.log.read(
+            name,
+            since: try LogStream.since(request),
+            tail: request.query("tail").flatMap { Int($0) }
+        )
         let text = lines.map { JSONText.encode($0) + "\n" }.joined()
         return HTTPResponse(.ok, text: text, type: "application/x-ndjson")
+    }
+
+    /// The archive that the function was deployed from, byte for byte.
+    private func code(_ name: String) throws -> HTTPResponse {
+        guard let record = try context.deployments.record(name), let archive = context.deployments.archive(of: record)
+        else {
+            throw FunctionsError.notFound(name)
+        }
+        return HTTPResponse(
+            .ok,
+            headers: ["Content-Type": "application/octet-stream"],
+            body: ByteBuffer(bytes: archive)
+        )
     }
 
     private func reload() -> HTTPResponse {
         switch context.settings.reload() {
         case .accepted(let changes):
             let views = changes.map {
-                ReloadView.Change(path: $0.path, old: $0.old, new: $0.new, applied: $0.isApplied ? "live" : "needs-restart")
+                ReloadView.Change(
+                    path: $0.path,
+                    old: $0.old,
+                    new: $0.new,
+                    applied: $0.isApplied ? "live" : "needs-restart"
+                )
             }
             return .json(.ok, ReloadView(accepted: true, changes: views, errors: []))
         case .refused(let errors):
-            return .json(.unprocessableEntity, ReloadView(accepted: false, changes: [], errors: errors.problems.map(\.description)))
+            return .json(
+                .unprocessableEntity,
+                ReloadView(accepted: false, changes: [], errors: errors.problems.map(\.description))
+            )
         }
     }
 }

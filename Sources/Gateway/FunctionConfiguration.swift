@@ -63,7 +63,9 @@ struct FunctionConfiguration: Encodable {
         RevisionId = record.revisionID
         let pending = context.pool.pending(spec.name)
         LastUpdateStatus = pending.isEmpty ? "Successful" : "InProgress"
-        LastUpdateStatusReason = pending.isEmpty ? nil : "\(pending.count) sandboxes hold more than the new MemorySize; they follow at their next idle"
+        LastUpdateStatusReason =
+            pending.isEmpty
+            ? nil : "\(pending.count) sandboxes hold more than the new MemorySize; they follow at their next idle"
         #if arch(arm64)
         Architectures = ["arm64"]
         #else
@@ -76,6 +78,7 @@ struct FunctionConfiguration: Encodable {
 
     private static func bytes(hex text: String) -> [UInt8] {
         let digits = Array(text.utf8)
-        return stride(from: 0, to: digits.count - 1, by: 2).compactMap { UInt8(String(decoding: digits[$0...($0 + 1)], as: UTF8.self), radix: 16) }
+        return stride(from: 0, to: digits.count - 1, by: 2)
+            .compactMap { UInt8(String(decoding: digits[$0...($0 + 1)], as: UTF8.self), radix: 16) }
     }
 }

@@ -9,7 +9,9 @@ enum RequestID {
         var low = generator.next()
         high = high & 0xFFFF_FFFF_FFFF_0FFF | 0x4000  // version 4
         low = low & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000  // variant 1
-        let hex = { (value: UInt64) in String(repeating: "0", count: 16 - String(value, radix: 16).count) + String(value, radix: 16) }
+        let hex = { (value: UInt64) in
+            String(repeating: "0", count: 16 - String(value, radix: 16).count) + String(value, radix: 16)
+        }
         let (a, b) = (Array(hex(high)), Array(hex(low)))
         return "\(String(a[0..<8]))-\(String(a[8..<12]))-\(String(a[12..<16]))-\(String(b[0..<4]))-\(String(b[4..<16]))"
     }
@@ -40,11 +42,14 @@ struct FunctionReference: Equatable {
         name = tail.first ?? ""
         qualifier = tail.count > 1 ? tail.dropFirst().first : nil
         guard tail.count <= 2, (try? FunctionSpec.checkName(name)) != nil else {
-            let pattern = "(arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}(-gov)?-[a-z]+-\\d{1}:)?(\\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?"
+            let pattern =
+                "(arn:(aws[a-zA-Z-]*)?:lambda:)?([a-z]{2}(-gov)?-[a-z]+-\\d{1}:)?(\\d{12}:)?(function:)?([a-zA-Z0-9-_]+)(:(\\$LATEST|[a-zA-Z0-9-_]+))?"
             throw LambdaError(
-                .badRequest, "ValidationException",
+                .badRequest,
+                "ValidationException",
                 "1 validation error detected: Value '\(text)' at 'functionName' failed to satisfy constraint: "
-                    + "Member must satisfy regular expression pattern: \(pattern)")
+                    + "Member must satisfy regular expression pattern: \(pattern)"
+            )
         }
     }
 
@@ -52,8 +57,10 @@ struct FunctionReference: Equatable {
     func checked(_ query: String?) throws(LambdaError) -> FunctionReference {
         if let query, let qualifier, query != qualifier {
             throw LambdaError(
-                .badRequest, "InvalidParameterValueException",
-                "The derived qualifier from the function name does not match the specified qualifier.")
+                .badRequest,
+                "InvalidParameterValueException",
+                "The derived qualifier from the function name does not match the specified qualifier."
+            )
         }
         guard let wanted = qualifier ?? query, wanted != "$LATEST" else { return self }
         throw LambdaError.notFound(Self.arn(name, qualifier: wanted))

@@ -27,8 +27,14 @@ package struct GatewayContext: Sendable {
     package var workers: NIOThreadPool
 
     package init(
-        catalog: FunctionCatalog, dispatcher: Dispatcher, deployments: Deployments, pool: SandboxPool, log: FunctionLog,
-        settings: SettingsSource, doctor: @escaping @Sendable () -> DoctorReport, limitsEnforced: Bool,
+        catalog: FunctionCatalog,
+        dispatcher: Dispatcher,
+        deployments: Deployments,
+        pool: SandboxPool,
+        log: FunctionLog,
+        settings: SettingsSource,
+        doctor: @escaping @Sendable () -> DoctorReport,
+        limitsEnforced: Bool,
         workers: NIOThreadPool
     ) {
         self.catalog = catalog
@@ -60,7 +66,8 @@ package struct Gateway: Sendable {
         case .invoke(let name): PlainDoor(context: context).invoke(name, request, responder)
         case .lambdaInvoke(let name): LambdaInvoke(context: context).invoke(name, request, responder)
         case .health: responder.respond(HTTPResponse(.ok, text: "ok\n", type: "text/plain"))
-        case .followLogs(let name) where request.query("follow") == "true": LogStream(context: context).follow(name, request, responder)
+        case .followLogs(let name) where request.query("follow") == "true":
+            LogStream(context: context).follow(name, request, responder)
         default:
             context.workers.submit { _ in responder.respond(ControlPlane(context: context).answer(route, request)) }
         }
@@ -71,7 +78,8 @@ package struct Gateway: Sendable {
         switch Route(head.method, HTTPRequest(method: head.method, uri: head.uri).path) {
         case .invoke, .lambdaInvoke: Int(settings.limits.payload.count)
         // Base64 makes code a third larger, and it travels inside JSON.
-        case .deploy, .lambda(.createFunction, _), .lambda(.updateCode, _): Int(settings.limits.code.count) / 3 * 4 + (1 << 20)
+        case .deploy, .lambda(.createFunction, _), .lambda(.updateCode, _):
+            Int(settings.limits.code.count) / 3 * 4 + (1 << 20)
         default: 1 << 20
         }
     }
@@ -81,9 +89,13 @@ package struct Gateway: Sendable {
         switch Route(head.method, HTTPRequest(method: head.method, uri: head.uri).path) {
         case .lambdaInvoke, .lambda:
             LambdaError(
-                .payloadTooLarge, "RequestTooLargeException",
-                "Request must be smaller than \(limit) bytes for the InvokeFunction operation").response
-        default: .problem(.payloadTooLarge, "PayloadTooLarge", "the request's body is larger than \(Bytes(Int64(limit)))")
+                .payloadTooLarge,
+                "RequestTooLargeException",
+                "Request must be smaller than \(limit) bytes for the InvokeFunction operation"
+            )
+            .response
+        default:
+            .problem(.payloadTooLarge, "PayloadTooLarge", "the request's body is larger than \(Bytes(Int64(limit)))")
         }
     }
 }
@@ -91,7 +103,10 @@ package struct Gateway: Sendable {
 extension HTTPResponse {
     /// A failure in our own words.
     static func problem(
-        _ status: HTTPResponseStatus, _ code: String, _ message: String, headers: HTTPHeaders = [:]
+        _ status: HTTPResponseStatus,
+        _ code: String,
+        _ message: String,
+        headers: HTTPHeaders = [:]
     ) -> HTTPResponse {
         HTTPResponse(status, text: JSONText.encode(ErrorBody(code: code, message: message)), headers: headers)
     }

@@ -34,12 +34,17 @@ extension InvocationRequest {
     }
 
     private static func number(
-        _ request: HTTPRequest, _ name: String, _ range: ClosedRange<Int>
+        _ request: HTTPRequest,
+        _ name: String,
+        _ range: ClosedRange<Int>
     ) throws(BadHeader) -> Int? {
         guard let text = request.headers.first(name: name) else { return nil }
         guard let value = Int(text), range.contains(value) else {
             throw BadHeader(
-                name: name, value: text, expected: "a whole number from \(range.lowerBound) to \(range.upperBound)")
+                name: name,
+                value: text,
+                expected: "a whole number from \(range.lowerBound) to \(range.upperBound)"
+            )
         }
         return value
     }

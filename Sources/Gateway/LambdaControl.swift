@@ -28,7 +28,12 @@ struct LambdaControl {
         } catch let error as FunctionsError {
             return LambdaError(error).response
         } catch {
-            return LambdaError(.badRequest, "InvalidRequestContentException", "Could not parse request body into json: \(error)").response
+            return LambdaError(
+                .badRequest,
+                "InvalidRequestContentException",
+                "Could not parse request body into json: \(error)"
+            )
+            .response
         }
     }
 
@@ -44,7 +49,9 @@ struct LambdaControl {
 
     private func record(_ name: String, _ request: HTTPRequest) throws -> FunctionRecord {
         let name = try reference(name, request).name
-        guard let record = try context.deployments.record(name) else { throw LambdaError.notFound(FunctionReference.arn(name)) }
+        guard let record = try context.deployments.record(name) else {
+            throw LambdaError.notFound(FunctionReference.arn(name))
+        }
         return record
     }
 
@@ -88,7 +95,9 @@ struct LambdaControl {
         guard let name = members.FunctionName else { throw LambdaError.invalid("FunctionName is missing") }
         let reference = try FunctionReference(name)
         let archive = try code(members.Code)
-        guard let lambdaRuntime = members.Runtime else { throw LambdaError.invalid("Runtime is mandatory for functions created with deployment packages.") }
+        guard let lambdaRuntime = members.Runtime else {
+            throw LambdaError.invalid("Runtime is mandatory for functions created with deployment packages.")
+        }
         let runtime = try context.deployments.runtimeName(lambdaRuntime)
         var spec = FunctionSpec(name: reference.name, runtime: runtime)
         members.apply(to: &spec, runtime: runtime)
@@ -124,7 +133,9 @@ struct LambdaControl {
         }
         let name = try reference(name, request).name
         let members = try JSONText.decode(Members.self, from: request.body.readableBytesView)
-        let archive = try code(CodeMembers(ZipFile: members.ZipFile, ImageUri: members.ImageUri, S3Bucket: members.S3Bucket))
+        let archive = try code(
+            CodeMembers(ZipFile: members.ZipFile, ImageUri: members.ImageUri, S3Bucket: members.S3Bucket)
+        )
         guard members.DryRun != true else { throw LambdaError.invalid("DryRun is not offered") }
         let record = try context.deployments.updateCode(name, expectedRevisionID: members.RevisionId, archive: archive)
         return answer(.ok, FunctionConfiguration(record, context))
@@ -132,7 +143,7 @@ struct LambdaControl {
 
     private func get(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
         struct Code: Encodable {
-            var RepositoryType = "S3"
+            var RepositoryType = "S3"  // what clients expect; the location is ours
             var Location: String
         }
         struct Answer: Encodable {
@@ -140,8 +151,12 @@ struct LambdaControl {
             var Code: Code
         }
         let record = try record(name, request)
-        let location = "/v1/functions/\(record.spec.name)/code"
-        return answer(.ok, Answer(Configuration: FunctionConfiguration(record, context), Code: Code(Location: location)))
+        let location =
+            "http://\(request.headers.first(name: "Host") ?? "127.0.0.1:9000")/v1/functions/\(record.spec.name)/code"
+        return answer(
+            .ok,
+            Answer(Configuration: FunctionConfiguration(record, context), Code: Code(Location: location))
+        )
     }
 
     private func list(_ request: HTTPRequest) throws -> HTTPResponse {

@@ -46,8 +46,10 @@ struct LambdaError: Error {
         case .notFound(let name): self = .notFound(FunctionReference.arn(name))
         case .revisionMismatch:
             self.init(
-                .preconditionFailed, "PreconditionFailedException",
-                "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id")
+                .preconditionFailed,
+                "PreconditionFailedException",
+                "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id"
+            )
         case .invalid(let message): self = .invalid(message)
         case .archiveTooLarge: self.init(.payloadTooLarge, "RequestEntityTooLargeException", error.description)
         case .unpackedTooLarge, .archiveUnreadable, .archiveHostile: self = .invalid(error.description)
@@ -64,9 +66,12 @@ struct LambdaError: Error {
             self.init(.badRequest, "InvalidRequestContentException", "Could not parse request body into json: \(why)")
         case .payloadTooLarge(let limit):
             self.init(
-                .payloadTooLarge, "RequestTooLargeException",
-                "Request must be smaller than \(limit.count) bytes for the InvokeFunction operation")
-        case .overCeiling(let what, let wanted, let limit): self = .invalid("\(what): \(wanted) is above the limit of \(limit)")
+                .payloadTooLarge,
+                "RequestTooLargeException",
+                "Request must be smaller than \(limit.count) bytes for the InvokeFunction operation"
+            )
+        case .overCeiling(let what, let wanted, let limit):
+            self = .invalid("\(what): \(wanted) is above the limit of \(limit)")
         case .throttled(let refusal):
             self.init(.tooManyRequests, "TooManyRequestsException", "Rate Exceeded. \(refusal.text)")
             if case .concurrency = refusal {

@@ -32,7 +32,11 @@ struct LambdaInvoke {
         return HTTPResponse(.noContent)
     }
 
-    private func run(_ reference: FunctionReference, _ request: HTTPRequest, _ responder: HTTPResponder) throws(LambdaError) {
+    private func run(
+        _ reference: FunctionReference,
+        _ request: HTTPRequest,
+        _ responder: HTTPResponder
+    ) throws(LambdaError) {
         let invocation: InvocationRequest
         do throws(BadHeader) {
             let arn = FunctionReference.arn(reference.name, qualifier: reference.qualifier)
@@ -50,11 +54,13 @@ struct LambdaInvoke {
     private static func response(_ result: InvocationResult, function: String, tail: Bool) -> HTTPResponse {
         var response = HTTPResponse(.ok)
         response.headers = [
-            "Content-Type": "application/json", "x-amzn-RequestId": result.requestID, "X-Amz-Executed-Version": "$LATEST",
+            "Content-Type": "application/json", "x-amzn-RequestId": result.requestID,
+            "X-Amz-Executed-Version": "$LATEST",
         ]
         switch result.outcome {
         case .success(let body): response.body = body
-        case .failure(.functionError(let document)), .failure(.outOfMemory(let document)), .failure(.timedOut(let document)):
+        case .failure(.functionError(let document)), .failure(.outOfMemory(let document)),
+            .failure(.timedOut(let document)):
             response.headers.add(name: "X-Amz-Function-Error", value: "Unhandled")
             response.body = document
         case .failure(let failure):

@@ -31,7 +31,9 @@ struct LogStream {
     /// `since=10m` as the moment it means.
     static func since(_ request: HTTPRequest) throws(FunctionsError) -> String? {
         guard let text = request.query("since"), !text.isEmpty else { return nil }
-        guard let duration = Duration(text: text) else { throw .invalid("since: expected a duration such as '10m', got '\(text)'") }
+        guard let duration = Duration(text: text) else {
+            throw .invalid("since: expected a duration such as '10m', got '\(text)'")
+        }
         return WallClock.iso8601(WallClock.nowMs() - duration.milliseconds)
     }
 }

@@ -14,7 +14,12 @@ struct PlainDoor {
     func invoke(_ name: String, _ request: HTTPRequest, _ responder: HTTPResponder) {
         guard request.headers.first(name: "X-Amz-Invocation-Type") != "Event" else {
             return responder.respond(
-                .problem(.notImplemented, "NotImplemented", "asynchronous invocation is not offered yet; leave out --async"))
+                .problem(
+                    .notImplemented,
+                    "NotImplemented",
+                    "asynchronous invocation is not offered yet; leave out --async"
+                )
+            )
         }
         let invocation: InvocationRequest
         do throws(BadHeader) {
@@ -47,16 +52,25 @@ struct PlainDoor {
 
     private static func response(_ failure: InvocationFailure) -> HTTPResponse {
         func ofFunction(_ status: HTTPResponseStatus, _ document: ByteBuffer) -> HTTPResponse {
-            HTTPResponse(status, headers: ["Content-Type": "application/json", "X-Fn-Error": "Unhandled"], body: document)
+            HTTPResponse(
+                status,
+                headers: ["Content-Type": "application/json", "X-Fn-Error": "Unhandled"],
+                body: document
+            )
         }
         switch failure {
         case .functionError(let document): return ofFunction(.badGateway, document)
         case .outOfMemory(let document): return ofFunction(.insufficientStorage, document)
         case .timedOut(let document): return ofFunction(.gatewayTimeout, document)
         case .unknownFunction(let name): return .problem(.notFound, "FunctionNotFound", "no such function: \(name)")
-        case .payloadNotJSON(let why): return .problem(.badRequest, "InvalidPayload", "Could not parse request body into json: \(why)")
+        case .payloadNotJSON(let why):
+            return .problem(.badRequest, "InvalidPayload", "Could not parse request body into json: \(why)")
         case .payloadTooLarge(let limit):
-            return .problem(.payloadTooLarge, "PayloadTooLarge", "the event is larger than \(limit) (limits.payload in fn.yaml)")
+            return .problem(
+                .payloadTooLarge,
+                "PayloadTooLarge",
+                "the event is larger than \(limit) (limits.payload in fn.yaml)"
+            )
         case .overCeiling(let what, let wanted, let limit):
             return .problem(.badRequest, "OverLimit", "\(what): \(wanted) is above the operator's limit of \(limit)")
         case .throttled(let refusal):
@@ -80,7 +94,8 @@ extension PoolRefusal {
     var text: String {
         switch self {
         case .unknownFunction: "the function was removed"
-        case .neverFits(let contract, let budget): "\(contract.rounded) are asked for, and the host's whole budget is \(budget.rounded) (host.memory in fn.yaml)"
+        case .neverFits(let contract, let budget):
+            "\(contract.rounded) are asked for, and the host's whole budget is \(budget.rounded) (host.memory in fn.yaml)"
         case .noMemory(let wanted, let free, let budget):
             "no memory for another sandbox: \(wanted.rounded) are needed, \(free.rounded) of \(budget.rounded) are free, and nothing idle is left to take from"
         case .concurrency(let limit): "all \(limit) sandboxes of the function are busy (its concurrency)"

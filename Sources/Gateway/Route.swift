@@ -26,6 +26,7 @@ enum Route: Equatable {
     case updateFunction(String)
     case removeFunction(String)
     case followLogs(String)
+    case code(String)
     case sandboxes
     case ledger
     case doctor
@@ -75,6 +76,7 @@ enum Route: Equatable {
         case (.PATCH, 2) where parts[0] == "functions": return .updateFunction(parts[1])
         case (.DELETE, 2) where parts[0] == "functions": return .removeFunction(parts[1])
         case (.GET, 3) where parts[0] == "functions" && parts[2] == "logs": return .followLogs(parts[1])
+        case (.GET, 3) where parts[0] == "functions" && parts[2] == "code": return .code(parts[1])
         case (.GET, 1) where parts[0] == "sandboxes": return .sandboxes
         case (.GET, 1) where parts[0] == "ledger": return .ledger
         case (.GET, 1) where parts[0] == "doctor": return .doctor

@@ -51,7 +51,10 @@ package struct HTTPResponse: Sendable {
 
     /// An answer that carries text or JSON.
     package init(
-        _ status: HTTPResponseStatus, text: String, type: String = "application/json", headers: HTTPHeaders = [:]
+        _ status: HTTPResponseStatus,
+        text: String,
+        type: String = "application/json",
+        headers: HTTPHeaders = [:]
     ) {
         self.init(status, headers: headers, body: ByteBuffer(string: text))
         self.headers.replaceOrAdd(name: "Content-Type", value: type)

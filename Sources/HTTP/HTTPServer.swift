@@ -39,7 +39,9 @@ package final class HTTPServer: Sendable {
 
     /// Binds and starts to accept.
     package static func start(
-        on address: ListenAddress, group: any EventLoopGroup, configuration: HTTPServerConfiguration,
+        on address: ListenAddress,
+        group: any EventLoopGroup,
+        configuration: HTTPServerConfiguration,
         handler: @escaping HTTPHandler
     ) -> EventLoopFuture<HTTPServer> {
         let connections = ConnectionSet(limit: configuration.maxConnections)
@@ -48,12 +50,18 @@ package final class HTTPServer: Sendable {
             .serverChannelOption(.backlog, value: 1024)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(.maxMessagesPerRead, value: 16)
-            .childChannelOption(.recvAllocator, value: AdaptiveRecvByteBufferAllocator(minimum: 4096, initial: 8192, maximum: 262_144))
+            .childChannelOption(
+                .recvAllocator,
+                value: AdaptiveRecvByteBufferAllocator(minimum: 4096, initial: 8192, maximum: 262_144)
+            )
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     let connection = HTTPConnection(configuration: configuration, shutdown: shutdown, handler: handler)
                     guard connections.add(channel, connection) else { throw ChannelError.ioOnClosedChannel }
-                    try channel.pipeline.syncOperations.addHTTP(connection, maxHeaderField: configuration.maxHeaderField)
+                    try channel.pipeline.syncOperations.addHTTP(
+                        connection,
+                        maxHeaderField: configuration.maxHeaderField
+                    )
                 }
             }
         return bind(bootstrap, address).map { HTTPServer(listener: $0, connections: connections, shutdown: shutdown) }

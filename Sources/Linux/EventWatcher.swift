@@ -46,7 +46,9 @@ package final class EventWatcher: Sendable {
     }
 
     package func watch(
-        _ fd: CInt, _ interest: Interest, _ body: @escaping @Sendable () -> Void
+        _ fd: CInt,
+        _ interest: Interest,
+        _ body: @escaping @Sendable () -> Void
     ) throws(SyscallError) -> Token {
         let id = watches.withLock { watches in
             defer { watches.next += 1 }

@@ -8,7 +8,8 @@ package enum KernelFile {
 
     package static func read(_ path: String, at directory: CInt = AT_FDCWD) throws(SyscallError) -> String {
         let fd = Descriptor(
-            owning: try SyscallError.check("open", path, unsafe openat(directory, path, O_RDONLY | O_CLOEXEC)))
+            owning: try SyscallError.check("open", path, unsafe openat(directory, path, O_RDONLY | O_CLOEXEC))
+        )
         var bytes: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 4096)
         while bytes.count < limit {
@@ -21,7 +22,10 @@ package enum KernelFile {
     }
 
     package static func write(
-        _ path: String, _ text: String, at directory: CInt = AT_FDCWD, append: Bool = false
+        _ path: String,
+        _ text: String,
+        at directory: CInt = AT_FDCWD,
+        append: Bool = false
     ) throws(SyscallError) {
         let flags = O_WRONLY | O_CLOEXEC | (append ? O_APPEND : 0)
         let fd = Descriptor(owning: try SyscallError.check("open", path, unsafe openat(directory, path, flags)))

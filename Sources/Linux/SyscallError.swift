@@ -22,7 +22,9 @@ package struct SyscallError: Error, Sendable, Equatable, CustomStringConvertible
     /// Returns what the call returned, or throws what `errno` says.
     @discardableResult
     package static func check(
-        _ call: @autoclosure () -> String, _ subject: @autoclosure () -> String, _ result: CInt
+        _ call: @autoclosure () -> String,
+        _ subject: @autoclosure () -> String,
+        _ result: CInt
     ) throws(SyscallError) -> CInt {
         guard result >= 0 else { throw SyscallError(call(), subject(), Glibc.errno) }
         return result

@@ -18,18 +18,24 @@ package enum Thread {
             body()
         }
         let box = unsafe Unmanaged.passRetained(Box(named)).toOpaque()
-        let result = unsafe pthread_create(&thread, nil, { pointer in
-            guard let pointer = unsafe pointer else { return nil }
-            unsafe Unmanaged<Box>.fromOpaque(pointer).takeRetainedValue().body()
-            return nil
-        }, box)
+        let result = unsafe pthread_create(
+            &thread,
+            nil,
+            { pointer in
+                guard let pointer = unsafe pointer else { return nil }
+                unsafe Unmanaged<Box>.fromOpaque(pointer).takeRetainedValue().body()
+                return nil
+            },
+            box
+        )
         precondition(result == 0, "pthread_create: no thread for \(name): error \(result)")
         pthread_detach(thread)
     }
 
     /// Runs `body` on a thread of its own and waits for it: whatever it does to its namespaces ends with it.
     package static func run<Value: Sendable>(
-        name: String, _ body: @escaping @Sendable () throws(SyscallError) -> Value
+        name: String,
+        _ body: @escaping @Sendable () throws(SyscallError) -> Value
     ) throws(SyscallError) -> Value {
         let done = SerialThread(name: name)
         defer { done.stop() }

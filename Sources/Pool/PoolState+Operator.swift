@@ -71,7 +71,8 @@ extension PoolState {
             case .idle where entry.pending.map({ $0 > ledger.held(by: entry.id) }) == true,
                 .busy where entry.pending.map({ $0 > ledger.held(by: entry.id) }) == true:
                 effects += retryRaise(entry)
-            case .idle where idle >= limits.evictAfter && isSpare(entry), .shrunk where idle >= limits.evictAfter && isSpare(entry):
+            case .idle where idle >= limits.evictAfter && isSpare(entry),
+                .shrunk where idle >= limits.evictAfter && isSpare(entry):
                 effects.append(stop(entry.id, .expired))
             case .idle where mayShrink(entry) && (idle >= limits.idleAfter || entry.pending != nil):
                 effects.append(beginShrink(entry.id))

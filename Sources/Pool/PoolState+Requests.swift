@@ -58,7 +58,10 @@ extension PoolState {
     }
 
     private mutating func dispatch(
-        _ request: LeaseRequest, to id: SandboxID, _ contract: Bytes, now: Instant
+        _ request: LeaseRequest,
+        to id: SandboxID,
+        _ contract: Bytes,
+        now: Instant
     ) -> PoolEffect {
         waiting.removeValue(forKey: request.token)
         let wasFrozen = entries[id]?.phase == .shrunk || entries[id]?.phase == .shrinking
@@ -94,7 +97,11 @@ extension PoolState {
 
     /// Starts a sandbox for a request, or begins to make room for one; tells what stands in the way.
     private mutating func start(
-        for request: LeaseRequest, _ plan: FunctionPlan, _ contract: Bytes, mayReserve: Bool, now: Instant,
+        for request: LeaseRequest,
+        _ plan: FunctionPlan,
+        _ contract: Bytes,
+        mayReserve: Bool,
+        now: Instant,
         _ effects: inout [PoolEffect]
     ) -> PoolRefusal? {
         let shortfall = PoolRefusal.noMemory(wanted: contract, free: ledger.free, budget: ledger.budget)
@@ -123,7 +130,10 @@ extension PoolState {
     }
 
     mutating func startSandbox(
-        _ plan: FunctionPlan, _ contract: Bytes, reservedFor token: LeaseToken?, now: Instant
+        _ plan: FunctionPlan,
+        _ contract: Bytes,
+        reservedFor token: LeaseToken?,
+        now: Instant
     ) -> PoolEffect {
         let id = makeID(plan.name)
         do throws(Ledger<SandboxID>.Shortfall) {
@@ -132,8 +142,12 @@ extension PoolState {
             preconditionFailure("a start was decided that the ledger has no room for: \(error)")
         }
         entries[id] = Entry(
-            id: id, function: plan.name, generation: plan.generation, phase: .starting(reservedFor: token),
-            startedAt: now)
+            id: id,
+            function: plan.name,
+            generation: plan.generation,
+            phase: .starting(reservedFor: token),
+            startedAt: now
+        )
         return .start(id, function: plan.name, contract: contract)
     }
 

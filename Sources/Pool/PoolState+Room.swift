@@ -50,7 +50,8 @@ extension PoolState {
     func evictable(sparing spared: SandboxID?) -> SandboxID? {
         entries.values
             .filter { ($0.phase == .idle || $0.phase == .shrunk) && $0.id != spared }
-            .min { (isCurrent($0) ? 1 : 0, $0.idleSince) < (isCurrent($1) ? 1 : 0, $1.idleSince) }?.id
+            .min { (isCurrent($0) ? 1 : 0, $0.idleSince) < (isCurrent($1) ? 1 : 0, $1.idleSince) }?
+            .id
     }
 
     mutating func beginShrink(_ id: SandboxID) -> PoolEffect {

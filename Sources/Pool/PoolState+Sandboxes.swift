@@ -23,7 +23,8 @@ extension PoolState {
     package mutating func startFailed(_ id: SandboxID, now: Instant) -> [PoolEffect] {
         guard let entry = entries[id], case .starting(let token) = entry.phase else { return [] }
         entries[id]?.phase = .stopping
-        let told = token ?? waiting.values.first { $0.request.function == entry.function && !$0.request.fresh }?.request.token
+        let told =
+            token ?? waiting.values.first { $0.request.function == entry.function && !$0.request.fresh }?.request.token
         guard let told, waiting.removeValue(forKey: told) != nil else { return pump(now: now) }
         return [.startFailed(told, id)] + pump(now: now)
     }
@@ -79,7 +80,11 @@ extension PoolState {
     package mutating func lowered(_ id: SandboxID, to limit: Bytes, wanted: Bytes, now: Instant) -> [PoolEffect] {
         guard let entry = entries[id] else { return [] }
         if entry.phase == .stopping { return [] }
-        if limit > wanted { entries[id]?.pending = wanted } else if entry.pending == wanted { entries[id]?.pending = nil }
+        if limit > wanted {
+            entries[id]?.pending = wanted
+        } else if entry.pending == wanted {
+            entries[id]?.pending = nil
+        }
         // A request may have taken the sandbox at a larger size meanwhile; the kernel's file is then larger too.
         setHolding(limit, of: id)
         return pump(now: now)

@@ -29,7 +29,12 @@ package struct FunctionPlan: Sendable, Equatable {
     package var reclaims: Bool
 
     package init(
-        name: String, generation: Int, memory: Bytes, cpu: CPUQuota? = nil, concurrency: Int = 100, minWarm: Int = 0,
+        name: String,
+        generation: Int,
+        memory: Bytes,
+        cpu: CPUQuota? = nil,
+        concurrency: Int = 100,
+        minWarm: Int = 0,
         reclaims: Bool = true
     ) {
         self.name = name
@@ -119,8 +124,11 @@ package struct PoolLimits: Sendable, Equatable {
     package var reclaims: Bool
 
     package init(
-        maxSandboxes: Int = 500, maxWaiting: Int = 10_000, idleAfter: Duration = .seconds(5),
-        evictAfter: Duration = .seconds(600), reclaims: Bool = true
+        maxSandboxes: Int = 500,
+        maxWaiting: Int = 10_000,
+        idleAfter: Duration = .seconds(5),
+        evictAfter: Duration = .seconds(600),
+        reclaims: Bool = true
     ) {
         self.maxSandboxes = maxSandboxes
         self.maxWaiting = maxWaiting

@@ -37,7 +37,11 @@ package final class PooledSandbox: Sendable {
     private let onWaiting: @Sendable (_ isFirst: Bool) -> Void
 
     init(
-        id: SandboxID, function: String, sandbox: Sandbox, limits: LimitControl, output: OutputCapture,
+        id: SandboxID,
+        function: String,
+        sandbox: Sandbox,
+        limits: LimitControl,
+        output: OutputCapture,
         onWaiting: @escaping @Sendable (_ isFirst: Bool) -> Void
     ) {
         self.id = id
@@ -148,7 +152,13 @@ package final class PooledSandbox: Sendable {
         let events = sandbox.cgroup.memoryEvents()
         let (initError, initTimeout) = state.withLock { ($0.initError, $0.initTimeout) }
         return SandboxExit(
-            status: status, outOfMemory: (events?.oomKill ?? 0) > 0, limit: limits.memoryMax,
-            peak: sandbox.cgroup.memoryPeak(), logTail: output.tail, initError: initError, initTimeout: initTimeout)
+            status: status,
+            outOfMemory: (events?.oomKill ?? 0) > 0,
+            limit: limits.memoryMax,
+            peak: sandbox.cgroup.memoryPeak(),
+            logTail: output.tail,
+            initError: initError,
+            initTimeout: initTimeout
+        )
     }
 }

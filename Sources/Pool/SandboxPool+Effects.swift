@@ -73,7 +73,11 @@ extension SandboxPool {
         let output = OutputCapture(pipe: made.sandbox.takeOutput()) { sink(function, id, $0) }
         let limits = LimitControl(made.sandbox.cgroup, max: contract, cpu: made.cpu, cpus: cpus)
         let member = PooledSandbox(
-            id: id, function: function, sandbox: made.sandbox, limits: limits, output: output
+            id: id,
+            function: function,
+            sandbox: made.sandbox,
+            limits: limits,
+            output: output
         ) { [weak self] isFirst in
             self?.apply { state, now in isFirst ? state.started(id, now: now) : state.finished(id, now: now) }
         }
@@ -83,17 +87,19 @@ extension SandboxPool {
         }
         if isUnwanted { member.kill() }
         watchOutput(member)
-        let timer = group.next().scheduleTask(in: .nanoseconds(Int64(made.initTimeout.seconds * 1e9))) { [weak self] in
-            self?.initTimedOut(member, made.initTimeout)
-        }
+        let timer = group.next()
+            .scheduleTask(in: .nanoseconds(Int64(made.initTimeout.seconds * 1e9))) { [weak self] in
+                self?.initTimedOut(member, made.initTimeout)
+            }
         made.sandbox.onExit { [weak self] status in
             timer.cancel()
             self?.ended(member, status)
         }
-        member.serve(group: group, answerLimit: made.answerLimit).whenFailure { error in
-            self.log.error("the Runtime API of \(id) could not be served: \(error)")
-            member.kill()
-        }
+        member.serve(group: group, answerLimit: made.answerLimit)
+            .whenFailure { error in
+                self.log.error("the Runtime API of \(id) could not be served: \(error)")
+                member.kill()
+            }
     }
 
     private func watchOutput(_ member: PooledSandbox) {

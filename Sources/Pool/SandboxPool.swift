@@ -59,8 +59,15 @@ package final class SandboxPool: Sendable {
     ///   - reclaimers: threads for shrinks; started and stopped by the caller.
     ///   - sink: told every line that a sandbox prints.
     package init(
-        state: PoolState, group: any EventLoopGroup, workers: NIOThreadPool, reclaimers: NIOThreadPool,
-        events: EventWatcher, cpus: Int, swappiness: Int? = 200, log: Logger, factory: @escaping SandboxFactory,
+        state: PoolState,
+        group: any EventLoopGroup,
+        workers: NIOThreadPool,
+        reclaimers: NIOThreadPool,
+        events: EventWatcher,
+        cpus: Int,
+        swappiness: Int? = 200,
+        log: Logger,
+        factory: @escaping SandboxFactory,
         sink: @escaping @Sendable (_ function: String, SandboxID, OutputLine) -> Void
     ) {
         shared = Mutex(Shared(state: state))
@@ -77,9 +84,10 @@ package final class SandboxPool: Sendable {
 
     /// Starts the clock: what is due by time is looked at ten times a second.
     package func start() {
-        let task = group.next().scheduleRepeatedTask(initialDelay: .milliseconds(100), delay: .milliseconds(100)) { _ in
-            self.apply { state, now in state.tick(now: now) }
-        }
+        let task = group.next()
+            .scheduleRepeatedTask(initialDelay: .milliseconds(100), delay: .milliseconds(100)) { _ in
+                self.apply { state, now in state.tick(now: now) }
+            }
         ticker.withLock { $0 = task }
     }
 
@@ -90,7 +98,11 @@ package final class SandboxPool: Sendable {
     /// - Returns: the token with which the wish can be withdrawn.
     @discardableResult
     package func lease(
-        _ function: String, memory: Bytes?, cpu: CPUQuota?, fresh: Bool, giveUpAfter: Duration,
+        _ function: String,
+        memory: Bytes?,
+        cpu: CPUQuota?,
+        fresh: Bool,
+        giveUpAfter: Duration,
         onOutcome: @escaping @Sendable (LeaseOutcome) -> Void
     ) -> LeaseToken {
         let now = MonotonicClock.now()
@@ -100,8 +112,12 @@ package final class SandboxPool: Sendable {
             shared.callers[token] = onOutcome
             if let cpu { shared.cpuOverrides[token] = cpu }
             let request = LeaseRequest(
-                token: token, function: function, memory: memory, fresh: fresh,
-                giveUpAt: now + Int64(giveUpAfter.seconds * 1e9))
+                token: token,
+                function: function,
+                memory: memory,
+                fresh: fresh,
+                giveUpAt: now + Int64(giveUpAfter.seconds * 1e9)
+            )
             return (token, shared.state.lease(request, now: now))
         }
         perform(effects)
@@ -186,7 +202,9 @@ extension SandboxPool {
     package func pending(_ function: String) -> [(id: SandboxID, held: Bytes, wanted: Bytes)] {
         shared.withLock { shared in
             shared.state.entries.values.compactMap { entry in
-                guard entry.function == function, entry.phase != .stopping, let wanted = entry.pending else { return nil }
+                guard entry.function == function, entry.phase != .stopping, let wanted = entry.pending else {
+                    return nil
+                }
                 return (entry.id, shared.state.ledger.held(by: entry.id), wanted)
             }
         }

@@ -173,8 +173,13 @@ package final class LimitControl: Sendable {
             files.throttles = true
             return .shrunk(
                 Shrink(
-                    before: before, after: current, swapped: cgroup.swapCurrent() ?? .zero, limit: limit,
-                    took: .nanoseconds(MonotonicClock.now() - started)))
+                    before: before,
+                    after: current,
+                    swapped: cgroup.swapCurrent() ?? .zero,
+                    limit: limit,
+                    took: .nanoseconds(MonotonicClock.now() - started)
+                )
+            )
         }
     }
 

@@ -14,8 +14,12 @@ package struct RuntimeInvocation: Sendable {
     package var payload: ByteBuffer
 
     package init(
-        requestID: String, deadlineMs: Int64, functionARN: String, traceID: String? = nil,
-        clientContext: String? = nil, payload: ByteBuffer
+        requestID: String,
+        deadlineMs: Int64,
+        functionARN: String,
+        traceID: String? = nil,
+        clientContext: String? = nil,
+        payload: ByteBuffer
     ) {
         self.requestID = requestID
         self.deadlineMs = deadlineMs

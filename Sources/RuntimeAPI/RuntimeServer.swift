@@ -35,7 +35,10 @@ package final class RuntimeServer: Sendable {
         configuration.readTimeout = .minutes(15)
         configuration.bodyLimit = { _ in answerLimit }
         configuration.tooLarge = { [self] head, limit in refuseOversized(head, limit) }
-        return HTTPServer.start(on: .socket(listener), group: group, configuration: configuration) { [self] in handle($0, $1) }
+        return
+            HTTPServer.start(on: .socket(listener), group: group, configuration: configuration) { [self] in
+                handle($0, $1)
+            }
             .map { started in self.server.withLock { $0 = started } }
     }
 
@@ -66,7 +69,8 @@ package final class RuntimeServer: Sendable {
         case .error(let id): answer(id, .error(request.body, type: errorType(request)), responder)
         case .initError: initError(request, responder)
         case .ping: responder.respond(HTTPResponse(.ok, text: "pong", type: "text/plain"))
-        case nil: responder.respond(.runtimeError(.notFound, "NotFound", "no such call: \(request.method) \(request.path)"))
+        case nil:
+            responder.respond(.runtimeError(.notFound, "NotFound", "no such call: \(request.method) \(request.path)"))
         }
     }
 
@@ -117,7 +121,11 @@ package final class RuntimeServer: Sendable {
             return .refusal(error)
         }
         onEvent(.answered(requestID: id, .tooLarge(limit: limit)))
-        return .runtimeError(.payloadTooLarge, "RequestEntityTooLarge", "the answer is over the limit of \(limit) bytes")
+        return .runtimeError(
+            .payloadTooLarge,
+            "RequestEntityTooLarge",
+            "the answer is over the limit of \(limit) bytes"
+        )
     }
 
     private func errorType(_ request: HTTPRequest) -> String? {
@@ -141,7 +149,11 @@ extension RuntimeInvocation {
 }
 
 extension HTTPResponse {
-    fileprivate static func runtimeError(_ status: HTTPResponseStatus, _ type: String, _ message: String) -> HTTPResponse {
+    fileprivate static func runtimeError(
+        _ status: HTTPResponseStatus,
+        _ type: String,
+        _ message: String
+    ) -> HTTPResponse {
         let escaped = message.filter { $0 != "\"" && $0 != "\\" && !$0.isNewline }
         return HTTPResponse(status, text: #"{"errorMessage":"\#(escaped)","errorType":"\#(type)"}"#)
     }

@@ -26,7 +26,13 @@ package final class Sandbox: Sendable {
     private let state: Mutex<State>
 
     init(
-        id: String, pid: Int32, pidfd: CInt, cgroup: Cgroup, listener: CInt, output: CInt, events: EventWatcher,
+        id: String,
+        pid: Int32,
+        pidfd: CInt,
+        cgroup: Cgroup,
+        listener: CInt,
+        output: CInt,
+        events: EventWatcher,
         recycle: @escaping @Sendable () -> Void
     ) {
         self.id = id

@@ -1,6 +1,6 @@
+import CLinux
 // SPDX-License-Identifier: Apache-2.0
 import Cgroup
-import CLinux
 import Linux
 
 /// The steps from a description to a running process, in order; the raw values are C's.

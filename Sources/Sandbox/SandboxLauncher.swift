@@ -1,6 +1,6 @@
+import CLinux
 // SPDX-License-Identifier: Apache-2.0
 import Cgroup
-import CLinux
 import Glibc
 import Linux
 import Synchronization
@@ -24,7 +24,11 @@ package final class SandboxLauncher: Sendable {
     ///   - initPath: the static program that becomes process 1 of each sandbox.
     ///   - readyNetworks: how many network namespaces are kept in stock.
     package init(
-        tree: CgroupTree, events: EventWatcher, stateDirectory: String, initPath: String, readyNetworks: Int = 8
+        tree: CgroupTree,
+        events: EventWatcher,
+        stateDirectory: String,
+        initPath: String,
+        readyNetworks: Int = 8
     ) throws(SandboxError) {
         self.tree = tree
         self.events = events
@@ -105,9 +109,16 @@ package final class SandboxLauncher: Sendable {
         do throws(SandboxError) {
             launched = try thread.run { () throws(SandboxError) -> clinux_launched in
                 let plan = LaunchPlan(
-                    cgroup: group.directory, mountNamespace: template, networkNamespace: parts.network,
-                    ipcNamespace: parts.ipc, utsNamespace: parts.uts, userNamespace: parts.slot.namespace,
-                    codeMount: parts.code, standardInput: parts.null, standardOutput: parts.outputWrite)
+                    cgroup: group.directory,
+                    mountNamespace: template,
+                    networkNamespace: parts.network,
+                    ipcNamespace: parts.ipc,
+                    utsNamespace: parts.uts,
+                    userNamespace: parts.slot.namespace,
+                    codeMount: parts.code,
+                    standardInput: parts.null,
+                    standardOutput: parts.outputWrite
+                )
                 return try plan.run(spec, filters: filters)
             }
         } catch {
@@ -120,8 +131,13 @@ package final class SandboxLauncher: Sendable {
         parts.closeBorrowed()
         let (slot, namespaces) = (parts.slot, namespaces)
         let sandbox = Sandbox(
-            id: spec.id, pid: launched.pid, pidfd: launched.pidfd, cgroup: group, listener: parts.listener,
-            output: parts.outputRead, events: events
+            id: spec.id,
+            pid: launched.pid,
+            pidfd: launched.pidfd,
+            cgroup: group,
+            listener: parts.listener,
+            output: parts.outputRead,
+            events: events
         ) { namespaces.giveBack(slot) }
         sandbox.watch()
         return sandbox
@@ -150,7 +166,10 @@ package final class SandboxLauncher: Sendable {
         do throws(SyscallError) {
             // In the daemon's own mount namespace: a copy of a mount can only be made from where one stands.
             let code = try SyscallError.check(
-                "open_tree", spec.codeDirectory, unsafe clinux_detached_mount(spec.codeDirectory))
+                "open_tree",
+                spec.codeDirectory,
+                unsafe clinux_detached_mount(spec.codeDirectory)
+            )
             taken.append(code)
             let null = try Descriptor.open("/dev/null", O_RDONLY).release()
             taken.append(null)
@@ -164,8 +183,16 @@ package final class SandboxLauncher: Sendable {
             // So that the function may open /dev/stdout again, by name.
             _ = fchown(write, slot.hostID, slot.hostID)
             return Parts(
-                network: network.namespace, listener: network.listener, ipc: identity.ipc, uts: identity.uts,
-                slot: slot, code: code, null: null, outputRead: read, outputWrite: write)
+                network: network.namespace,
+                listener: network.listener,
+                ipc: identity.ipc,
+                uts: identity.uts,
+                slot: slot,
+                code: code,
+                null: null,
+                outputRead: read,
+                outputWrite: write
+            )
         } catch {
             for fd in taken { close(fd) }
             throw .preparation(what: "sandbox \(spec.id)", error)

@@ -48,8 +48,13 @@ package struct SandboxSpec: Sendable {
     package var tmpSize: Bytes
 
     package init(
-        id: String, template: SandboxTemplate, codeDirectory: String, arguments: [String],
-        environment: [String: String] = [:], limits: SandboxLimits, tmpSize: Bytes = .mib(64)
+        id: String,
+        template: SandboxTemplate,
+        codeDirectory: String,
+        arguments: [String],
+        environment: [String: String] = [:],
+        limits: SandboxLimits,
+        tmpSize: Bytes = .mib(64)
     ) {
         self.id = id
         self.template = template

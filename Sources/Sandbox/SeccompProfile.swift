@@ -28,10 +28,14 @@ package struct SeccompProfile: Sendable {
         try filter.add("socket", .allow, [.equal(0, 1)])
         for proto: UInt64 in [0, 6, 17] { try filter.add("socket", .allow, [.equal(0, 2), .equal(2, proto)]) }
         try filter.add("socket", .allow, [.equal(0, 16), .equal(2, 0)])
-        for family: UInt64 in 3...45 where family != 16 { try filter.add("socket", .fail(EAFNOSUPPORT), [.equal(0, family)]) }
+        for family: UInt64 in 3...45 where family != 16 {
+            try filter.add("socket", .fail(EAFNOSUPPORT), [.equal(0, family)])
+        }
         try filter.add("socketpair", .allow, [.equal(0, 1)])
         // Out-of-band data on UNIX sockets has led out of sandboxes (CVE-2025-38236).
-        for (call, flags) in [("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3), ("recvfrom", 3), ("recvmsg", 2), ("recvmmsg", 3)] {
+        for (call, flags) in [
+            ("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3), ("recvfrom", 3), ("recvmsg", 2), ("recvmmsg", 3),
+        ] {
             try filter.add(call, .allow, [.masked(UInt32(flags), 1, 0)])
         }
         // Socket options by level: IP, SOCKET, TCP, UDP, IPv6. Two options of them are refused below.
@@ -48,7 +52,11 @@ package struct SeccompProfile: Sendable {
         }
         // TCP_ULP (upper layer protocols) and UDP_ENCAP (ESP in UDP): the way to page-cache writes of 2026.
         for (level, option) in [(6, 31), (17, 100)] as [(UInt64, UInt64)] {
-            try filter.add("setsockopt", .fail(EPERM), [.masked(1, 0xFFFF_FFFF, level), .masked(2, 0xFFFF_FFFF, option)])
+            try filter.add(
+                "setsockopt",
+                .fail(EPERM),
+                [.masked(1, 0xFFFF_FFFF, level), .masked(2, 0xFFFF_FFFF, option)]
+            )
         }
         for name in SystemCalls.refused { try filter.add(name, .fail(EPERM)) }
         return try filter.export()
@@ -86,7 +94,9 @@ package struct SeccompProfile: Sendable {
     private let context: scmp_filter_ctx
 
     init(otherwise action: Action) throws(SandboxError) {
-        guard let context = unsafe seccomp_init(action.raw) else { throw .seccomp("libseccomp could not be initialised") }
+        guard let context = unsafe seccomp_init(action.raw) else {
+            throw .seccomp("libseccomp could not be initialised")
+        }
         unsafe self.context = unsafe context
         // A binary tree over the system call numbers: 92 µs to load, against 275 µs for a list.
         _ = unsafe seccomp_attr_set(context, SCMP_FLTATR_CTL_OPTIMIZE, 2)

@@ -5,7 +5,8 @@ enum SystemCalls {
     /// Allowed whatever their arguments are.
     static let allowed: [String] = [
         files, directories, memory, processes, signals, time, synchronisation, sockets, polling, identity,
-    ].flatMap { $0.split(whereSeparator: \.isWhitespace).map(String.init) }
+    ]
+    .flatMap { $0.split(whereSeparator: \.isWhitespace).map(String.init) }
 
     private static let files = """
         read write pread64 pwrite64 readv writev preadv pwritev preadv2 pwritev2 open openat openat2 creat close
@@ -67,5 +68,6 @@ enum SystemCalls {
         sethostname setdomainname vhangup keyctl add_key request_key splice tee vmsplice open_by_handle_at
         name_to_handle_at fanotify_init fanotify_mark lookup_dcookie move_pages migrate_pages mbind set_mempolicy syslog
         modify_ldt memfd_secret
-        """.split(whereSeparator: \.isWhitespace).map(String.init)
+        """
+        .split(whereSeparator: \.isWhitespace).map(String.init)
 }

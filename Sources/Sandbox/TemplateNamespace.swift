@@ -16,7 +16,9 @@ enum TemplateNamespace {
     ///   - initPath: the static program that becomes process 1.
     /// - Returns: the namespace.
     static func build(
-        _ template: SandboxTemplate, workDirectory: String, initPath: String
+        _ template: SandboxTemplate,
+        workDirectory: String,
+        initPath: String
     ) throws(SyscallError) -> Int32 {
         for point in mountPoints { try Directory.make("\(template.imageRoot)/\(point)") }
         try touch("\(template.imageRoot)/.init")
@@ -52,7 +54,9 @@ enum TemplateNamespace {
             try SyscallError.check("mknod", node, unsafe clinux_make_node(node, UInt32(S_IFCHR) | 0o666, 1, minor))
             try SyscallError.check("chmod", node, unsafe chmod(node, 0o666))  // whatever the daemon's umask is
         }
-        let links = [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("shm", "/tmp")]
+        let links = [
+            ("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2"), ("shm", "/tmp"),
+        ]
         for (name, target) in links {
             try SyscallError.check("symlink", name, unsafe symlink(target, "\(path)/\(name)"))
         }
@@ -74,7 +78,11 @@ enum TemplateNamespace {
     }
 
     private static func mount(
-        _ source: String?, _ target: String, _ type: String?, _ flags: UInt, _ options: String?
+        _ source: String?,
+        _ target: String,
+        _ type: String?,
+        _ flags: UInt,
+        _ options: String?
     ) throws(SyscallError) {
         let result = unsafe clinux_mount(source ?? "none", target, type ?? "", flags, options ?? "")
         try SyscallError.check("mount", target, result)

@@ -6,7 +6,12 @@ extension Schema {
     typealias Path<Value> = any WritableKeyPath<Settings, Value> & Sendable
 
     static func bytes(
-        _ path: String, _ member: Path<Bytes>, _ fallback: String, least: Bytes = .zero, live: Bool = true, _ doc: String
+        _ path: String,
+        _ member: Path<Bytes>,
+        _ fallback: String,
+        least: Bytes = .zero,
+        live: Bool = true,
+        _ doc: String
     ) -> Setting {
         let form = "a size such as '256MiB'" + (least > .zero ? ", at least \(least)" : "")
         return Setting(path: path, form: form, fallback: fallback, isLive: live, doc: doc) { text, settings, _ in
@@ -37,7 +42,11 @@ extension Schema {
     }
 
     static func duration(
-        _ path: String, _ member: Path<Duration>, _ fallback: String, live: Bool = true, _ doc: String
+        _ path: String,
+        _ member: Path<Duration>,
+        _ fallback: String,
+        live: Bool = true,
+        _ doc: String
     ) -> Setting {
         let form = "a duration such as '30s' or '250ms'"
         return Setting(path: path, form: form, fallback: fallback, isLive: live, doc: doc) { text, settings, _ in
@@ -48,7 +57,11 @@ extension Schema {
     }
 
     static func int(
-        _ path: String, _ member: Path<Int>, _ fallback: String, _ range: ClosedRange<Int>, live: Bool = true,
+        _ path: String,
+        _ member: Path<Int>,
+        _ fallback: String,
+        _ range: ClosedRange<Int>,
+        live: Bool = true,
         _ doc: String
     ) -> Setting {
         let form = "a whole number from \(range.lowerBound) to \(range.upperBound)"
@@ -60,7 +73,10 @@ extension Schema {
     }
 
     static func choice<Value: RawRepresentable<String> & CaseIterable & Sendable>(
-        _ path: String, _ member: Path<Value>, _ fallback: String, _ doc: String
+        _ path: String,
+        _ member: Path<Value>,
+        _ fallback: String,
+        _ doc: String
     ) -> Setting {
         let form = "one of " + Value.allCases.map(\.rawValue).joined(separator: ", ")
         return Setting(path: path, form: form, fallback: fallback, isLive: true, doc: doc) { text, settings, _ in

@@ -14,7 +14,9 @@ package struct Setting: Sendable {
     let read: @Sendable (String, inout Settings, Machine) -> Bool
 
     /// `FN_DEFAULTS_MEMORY` for `defaults.memory`.
-    package var environmentName: String { "FN_" + path.uppercased().map { $0 == "." ? "_" : $0 }.map(String.init).joined() }
+    package var environmentName: String {
+        "FN_" + path.uppercased().map { $0 == "." ? "_" : $0 }.map(String.init).joined()
+    }
 }
 
 /// What the schema has to know of the machine.
@@ -50,18 +52,34 @@ package enum Schema {
         bytes("defaults.memory", \.defaults.memory, "128MiB", least: .mib(4), "memory.max while a function runs"),
         bytes("defaults.memory_low", \.defaults.memoryLow, "0B", "protected from the host's reclaim while it runs"),
         Setting(
-            path: "defaults.swap", form: "a size such as '256MiB', or auto", fallback: "auto", isLive: false,
+            path: "defaults.swap",
+            form: "a size such as '256MiB', or auto",
+            fallback: "auto",
+            isLive: false,
             doc: "memory.swap.max of a sandbox; auto is as much as its memory",
             read: { text, settings, _ in
                 settings.defaults.swap = Bytes(text)
                 return text == "auto" || settings.defaults.swap != nil
-            }),
+            }
+        ),
         cpu("defaults.cpus", \.defaults.cpus, "1", "cpu.max, in cores"),
-        int("defaults.cpu_weight", \.defaults.cpuWeight, "100", 1...10_000, live: false, "cpu.weight against other sandboxes"),
+        int(
+            "defaults.cpu_weight",
+            \.defaults.cpuWeight,
+            "100",
+            1...10_000,
+            live: false,
+            "cpu.weight against other sandboxes"
+        ),
         int("defaults.pids", \.defaults.pids, "128", 4...65_536, live: false, "processes and threads of one sandbox"),
         bytes("defaults.tmp", \.defaults.tmp, "64MiB", least: .mib(1), live: false, "size of /tmp, counted as memory"),
         duration("defaults.timeout", \.defaults.timeout, "3s", "time limit of one invocation"),
-        duration("defaults.init_timeout", \.defaults.initTimeout, "10s", "time a runtime has to ask for its first event"),
+        duration(
+            "defaults.init_timeout",
+            \.defaults.initTimeout,
+            "10s",
+            "time a runtime has to ask for its first event"
+        ),
         int("defaults.concurrency", \.defaults.concurrency, "100", 1...100_000, "sandboxes of one function at once"),
         int("defaults.min_warm", \.defaults.minWarm, "0", 0...10_000, "sandboxes of one function that are always kept"),
     ]
@@ -80,48 +98,89 @@ package enum Schema {
 
     private static let reclaim: [Setting] = [
         choice("reclaim.mode", \.reclaim.mode, "auto", "auto shrinks idle sandboxes; off leaves them as they are"),
-        duration("reclaim.idle_after", \.reclaim.idleAfter, "5s", "how long a sandbox is idle before it is frozen and shrunk"),
+        duration(
+            "reclaim.idle_after",
+            \.reclaim.idleAfter,
+            "5s",
+            "how long a sandbox is idle before it is frozen and shrunk"
+        ),
     ]
 
     private static let pools: [Setting] = [
         duration("pools.evict_after", \.pools.evictAfter, "10m", "how long a sandbox is idle before it ends"),
         int("pools.max_sandboxes", \.pools.maxSandboxes, "500", 1...100_000, "sandboxes of all functions together"),
-        duration("pools.queue_timeout", \.pools.queueTimeout, "10s", "how long a request waits for a sandbox before 429"),
-        int("pools.ready_networks", \.pools.readyNetworks, "8", 0...1000, live: false, "network namespaces kept in stock"),
+        duration(
+            "pools.queue_timeout",
+            \.pools.queueTimeout,
+            "10s",
+            "how long a request waits for a sandbox before 429"
+        ),
+        int(
+            "pools.ready_networks",
+            \.pools.readyNetworks,
+            "8",
+            0...1000,
+            live: false,
+            "network namespaces kept in stock"
+        ),
     ]
 
     private static let doors: [Setting] = [
         Setting(
-            path: "http.listen", form: "an address such as '127.0.0.1:9000'", fallback: "127.0.0.1:9000", isLive: false,
+            path: "http.listen",
+            form: "an address such as '127.0.0.1:9000'",
+            fallback: "127.0.0.1:9000",
+            isLive: false,
             doc: "where HTTP is served; only loopback, as there is no authentication yet",
             read: { text, settings, _ in
                 settings.http.listen = text
                 guard let colon = text.lastIndex(of: ":") else { return false }
                 return UInt16(text[text.index(after: colon)...]) != nil && colon != text.startIndex
-            }),
+            }
+        ),
         duration("http.read_timeout", \.http.readTimeout, "30s", live: false, "how long a request's body may take"),
         int("http.max_connections", \.http.maxConnections, "4096", 1...1_000_000, live: false, "connections at once"),
         string("socket.path", \.socket.path, "/run/fn/fn.sock", "the Unix socket that fn talks to"),
         Setting(
-            path: "socket.mode", form: "file permissions such as '0660'", fallback: "0660", isLive: false,
+            path: "socket.mode",
+            form: "file permissions such as '0660'",
+            fallback: "0660",
+            isLive: false,
             doc: "permissions of the Unix socket",
             read: { text, settings, _ in
                 settings.socket.mode = text
                 return text.count == 4 && UInt32(text, radix: 8) != nil
-            }),
+            }
+        ),
     ]
 
     private static let rest: [Setting] = [
         Setting(
-            path: "log.level", form: "one of trace, debug, info, notice, warning, error", fallback: "info", isLive: true,
+            path: "log.level",
+            form: "one of trace, debug, info, notice, warning, error",
+            fallback: "info",
+            isLive: true,
             doc: "what the daemon writes about itself",
             read: { text, settings, _ in
                 settings.log.level = text
                 return ["trace", "debug", "info", "notice", "warning", "error"].contains(text)
-            }),
-        bytes("log.functions_retain", \.log.functionsRetain, "64MiB", least: .kib(64), live: false, "what is kept of one function's output on disk"),
+            }
+        ),
+        bytes(
+            "log.functions_retain",
+            \.log.functionsRetain,
+            "64MiB",
+            least: .kib(64),
+            live: false,
+            "what is kept of one function's output on disk"
+        ),
         string("storage.state", \.storage.state, "/var/lib/fn", "deployments, code and logs"),
-        string("storage.runtimes", \.storage.runtimes, "auto", "the directory of runtimes; auto is the one that came with fnd"),
+        string(
+            "storage.runtimes",
+            \.storage.runtimes,
+            "auto",
+            "the directory of runtimes; auto is the one that came with fnd"
+        ),
         string("storage.images", \.storage.images, "auto", "root images; auto is 'images' below storage.state"),
     ]
 }

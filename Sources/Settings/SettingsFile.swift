@@ -25,18 +25,24 @@ struct SettingsFile {
 
     private static func problem(_ error: YamlError, _ file: String) -> SettingsProblem {
         switch error {
-        case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _), .composer(_, let problem, let mark, _):
+        case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
+            .composer(_, let problem, let mark, _):
             SettingsProblem(source: file, line: mark.line, column: mark.column, message: problem)
         case .duplicatedKeysInMapping(let keys, let context):
             SettingsProblem(
-                source: file, line: context.mark.line, column: context.mark.column,
-                message: "the key '\(keys.map { "\($0)" }.joined(separator: "', '"))' stands here twice")
+                source: file,
+                line: context.mark.line,
+                column: context.mark.column,
+                message: "the key '\(keys.map { "\($0)" }.joined(separator: "', '"))' stands here twice"
+            )
         default: SettingsProblem(source: file, message: "\(error)")
         }
     }
 
     private mutating func report(_ node: Node, _ message: String) {
-        problems.append(SettingsProblem(source: file, line: node.mark?.line, column: node.mark?.column, message: message))
+        problems.append(
+            SettingsProblem(source: file, line: node.mark?.line, column: node.mark?.column, message: message)
+        )
     }
 
     private mutating func section(_ node: Node, path: String) {
@@ -57,7 +63,9 @@ struct SettingsFile {
 
     private mutating func setting(_ key: Node, _ value: Node, _ path: String) {
         if Schema.find(path) != nil {
-            guard let text = value.scalar?.string, !text.isEmpty else { return report(key, "'\(path)' must be a single value") }
+            guard let text = value.scalar?.string, !text.isEmpty else {
+                return report(key, "'\(path)' must be a single value")
+            }
             values[path] = (text, value.mark?.line ?? 0, value.mark?.column ?? 0)
         } else if Self.sections.contains(path) {
             section(value, path: path)
@@ -68,7 +76,8 @@ struct SettingsFile {
     }
 
     private static let sections = Set(
-        Schema.settings.compactMap { $0.path.split(separator: ".").dropLast().joined(separator: ".") })
+        Schema.settings.compactMap { $0.path.split(separator: ".").dropLast().joined(separator: ".") }
+    )
 
     private static func hint(_ path: String, below parent: String) -> String {
         let known = Schema.settings.map(\.path) + sections + ["functions", "version", "defaults.env"]

@@ -41,7 +41,11 @@ package enum SettingsLoader {
     ///   - flags: values by path, from the command line.
     /// - Throws: every problem at once.
     package static func load(
-        text: String?, file: String, environment: [String: String] = [:], flags: [String: String] = [:], machine: Machine
+        text: String?,
+        file: String,
+        environment: [String: String] = [:],
+        flags: [String: String] = [:],
+        machine: Machine
     ) throws(SettingsErrors) -> LoadedSettings {
         let parsed = SettingsFile(text: text ?? "", file: file)
         var problems = parsed.problems
@@ -61,7 +65,9 @@ package enum SettingsLoader {
             if !setting.read(value, &settings, machine) {
                 let source = place == nil ? origin.description : file
                 let message = "\(setting.path): expected \(setting.form), got '\(value)'"
-                problems.append(SettingsProblem(source: source, line: place?.line, column: place?.column, message: message))
+                problems.append(
+                    SettingsProblem(source: source, line: place?.line, column: place?.column, message: message)
+                )
             }
             values.append(SettingsValue(path: setting.path, text: value, origin: origin))
         }
@@ -69,13 +75,16 @@ package enum SettingsLoader {
         settings.functions.byPattern = parsed.overrides
         if problems.isEmpty { problems = contradictions(settings, file: file, values: values) }
         guard problems.isEmpty else {
-            throw SettingsErrors(problems: problems.sorted { ($0.line ?? 0, $0.column ?? 0) < ($1.line ?? 0, $1.column ?? 0) })
+            throw SettingsErrors(
+                problems: problems.sorted { ($0.line ?? 0, $0.column ?? 0) < ($1.line ?? 0, $1.column ?? 0) }
+            )
         }
         return LoadedSettings(settings: settings, values: values)
     }
 
     /// What is wrong only in company.
-    private static func contradictions(_ settings: Settings, file: String, values: [SettingsValue]) -> [SettingsProblem] {
+    private static func contradictions(_ settings: Settings, file: String, values: [SettingsValue]) -> [SettingsProblem]
+    {
         var problems: [SettingsProblem] = []
         func check(_ isRight: Bool, _ path: String, _ message: String) {
             guard !isRight else { return }
@@ -84,15 +93,27 @@ package enum SettingsLoader {
             problems.append(problem)
         }
         let (defaults, limits) = (settings.defaults, settings.limits)
-        check(defaults.memory <= limits.memory, "defaults.memory", "\(defaults.memory) is above limits.memory, \(limits.memory)")
-        check(defaults.timeout <= limits.timeout, "defaults.timeout", "\(defaults.timeout.text) is above limits.timeout, \(limits.timeout.text)")
+        check(
+            defaults.memory <= limits.memory,
+            "defaults.memory",
+            "\(defaults.memory) is above limits.memory, \(limits.memory)"
+        )
+        check(
+            defaults.timeout <= limits.timeout,
+            "defaults.timeout",
+            "\(defaults.timeout.text) is above limits.timeout, \(limits.timeout.text)"
+        )
         check(defaults.cpus <= limits.cpus, "defaults.cpus", "\(defaults.cpus) is above limits.cpus, \(limits.cpus)")
         check(
-            defaults.memoryLow <= defaults.memory, "defaults.memory_low",
-            "\(defaults.memoryLow) is above defaults.memory, \(defaults.memory)")
+            defaults.memoryLow <= defaults.memory,
+            "defaults.memory_low",
+            "\(defaults.memoryLow) is above defaults.memory, \(defaults.memory)"
+        )
         check(
-            isLoopback(settings.http.listen), "http.listen",
-            "\(settings.http.listen) is not a loopback address, and there is no authentication: use 127.0.0.1")
+            isLoopback(settings.http.listen),
+            "http.listen",
+            "\(settings.http.listen) is not a loopback address, and there is no authentication: use 127.0.0.1"
+        )
         return problems
     }
 

@@ -42,12 +42,21 @@ package final class SettingsSource: Sendable {
     /// - Parameters:
     ///   - file: may be absent unless `isRequired`.
     package init(
-        file: String, isRequired: Bool, environment: [String: String], flags: [String: String], machine: Machine
+        file: String,
+        isRequired: Bool,
+        environment: [String: String],
+        flags: [String: String],
+        machine: Machine
     ) throws(SettingsErrors) {
         (self.file, self.environment, self.flags, self.machine) = (file, environment, flags, machine)
         let text = try Self.read(file, isRequired: isRequired)
         let loaded = try SettingsLoader.load(
-            text: text, file: file, environment: environment, flags: flags, machine: machine)
+            text: text,
+            file: file,
+            environment: environment,
+            flags: flags,
+            machine: machine
+        )
         state = Mutex(State(loaded: loaded, stamp: FileStamp(file)))
     }
 
@@ -69,7 +78,12 @@ package final class SettingsSource: Sendable {
                 state.withLock { $0.stamp = FileStamp(file) }
                 let text = try Self.read(file, isRequired: false)
                 let new = try SettingsLoader.load(
-                    text: text, file: file, environment: environment, flags: flags, machine: machine)
+                    text: text,
+                    file: file,
+                    environment: environment,
+                    flags: flags,
+                    machine: machine
+                )
                 result = .accepted(apply(new))
             } catch {
                 result = .refused(error)
@@ -113,8 +127,12 @@ package final class SettingsSource: Sendable {
             for name in Set(before.keys).union(after.keys).sorted() where before[name] != after[name] {
                 changes.append(
                     SettingsChange(
-                        path: "functions.\(name)", old: before[name] == nil ? "absent" : "present",
-                        new: after[name] == nil ? "absent" : "changed", isApplied: true))
+                        path: "functions.\(name)",
+                        old: before[name] == nil ? "absent" : "present",
+                        new: after[name] == nil ? "absent" : "changed",
+                        isApplied: true
+                    )
+                )
             }
         }
         if old.settings.defaults.env != new.settings.defaults.env {

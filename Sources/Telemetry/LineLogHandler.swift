@@ -17,7 +17,9 @@ package struct LineLogHandler: LogHandler {
 
     package func log(event: LogEvent) {
         var text = "\(WallClock.iso8601(WallClock.nowMs())) \(event.level) \(event.message)"
-        for (key, value) in metadata.merging(event.metadata ?? [:], uniquingKeysWith: { $1 }).sorted(by: { $0.key < $1.key }) {
+        for (key, value) in metadata.merging(event.metadata ?? [:], uniquingKeysWith: { $1 })
+            .sorted(by: { $0.key < $1.key })
+        {
             text += " \(key)=\(value)"
         }
         text += "\n"

@@ -22,7 +22,8 @@ extension Duration {
     package var text: String {
         let ms = milliseconds
         guard ms != 0 else { return "0s" }
-        for (unit, name) in [(Int64(86_400_000), "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")] where ms % unit == 0 {
+        for (unit, name) in [(Int64(86_400_000), "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")]
+        where ms % unit == 0 {
             return "\(ms / unit)\(name)"
         }
         return "\(ms)ms"

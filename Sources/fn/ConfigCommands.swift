@@ -5,7 +5,9 @@ import FnProtocol
 
 struct Config: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Check, show and reload the configuration.", subcommands: [Check.self, Show.self, Reload.self])
+        abstract: "Check, show and reload the configuration.",
+        subcommands: [Check.self, Show.self, Reload.self]
+    )
 
     struct Check: ParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Check a file; needs no daemon.")
@@ -25,7 +27,8 @@ struct Config: ParsableCommand {
             if defaults { try Siblings.become(["show-config", "--defaults"]) }
             let config = try daemon.get(ConfigView.self, "/v1/config")
             list.show(config, names: config.values.map(\.path)) {
-                config.values.map { "\($0.path): \($0.value)" + (origin ? "  # \($0.origin)" : "") }.joined(separator: "\n")
+                config.values.map { "\($0.path): \($0.value)" + (origin ? "  # \($0.origin)" : "") }
+                    .joined(separator: "\n")
             }
         }
     }
@@ -39,7 +42,9 @@ struct Config: ParsableCommand {
             let result = try JSONText.decode(ReloadView.self, from: answer.body)
             guard result.accepted else { throw Failure(.config, result.errors.joined(separator: "\n")) }
             if result.changes.isEmpty { Console.error("Nothing changed.") }
-            for change in result.changes { Console.print("\(change.path): \(change.old) -> \(change.new) [\(change.applied)]") }
+            for change in result.changes {
+                Console.print("\(change.path): \(change.old) -> \(change.new) [\(change.applied)]")
+            }
         }
     }
 }

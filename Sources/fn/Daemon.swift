@@ -3,10 +3,14 @@ import ArgumentParser
 import FnClient
 import FnProtocol
 import Glibc
+import Units
 
 /// Where the daemon is: options that every verb has.
 struct DaemonAddress: ParsableArguments {
-    @Option(help: "The daemon's address, such as http://127.0.0.1:9000 ($FN_URL); default is the Unix socket ($FN_SOCKET, /run/fn/fn.sock).")
+    @Option(
+        help:
+            "The daemon's address, such as http://127.0.0.1:9000 ($FN_URL); default is the Unix socket ($FN_SOCKET, /run/fn/fn.sock)."
+    )
     var url: String?
 
     func client() throws -> HTTPClient {
@@ -24,7 +28,10 @@ struct DaemonAddress: ParsableArguments {
 
     /// Calls the daemon; anything but success ends the program with the daemon's own words.
     func call(
-        _ method: String, _ path: String, body: [UInt8] = [], headers: [(String, String)] = [],
+        _ method: String,
+        _ path: String,
+        body: [UInt8] = [],
+        headers: [(String, String)] = [],
         onBody: (([UInt8]) -> Void)? = nil
     ) throws -> HTTPAnswer {
         let answer = try reach { client throws(ClientError) in
@@ -53,27 +60,8 @@ struct DaemonAddress: ParsableArguments {
     /// The error of a name that is not there, with the one that may have been meant.
     func unknown(_ name: String) -> Failure {
         let names = (try? get(FunctionList.self, "/v1/functions"))?.functions.map(\.name) ?? []
-        let near = names.min { Spelling.distance($0, name) < Spelling.distance($1, name) }
-        let hint = near.flatMap { Spelling.distance($0, name) <= max(1, name.count / 3) ? "; did you mean '\($0)'?" : nil } ?? ""
+        let hint = Spelling.nearest(name, among: names).map { "; did you mean '\($0)'?" } ?? ""
         return Failure(.notFound, "fn: no such function: \(name)\(hint)")
-    }
-}
-
-/// Edit distance between two words.
-enum Spelling {
-    static func distance(_ a: String, _ b: String) -> Int {
-        let (a, b) = (Array(a.utf8), Array(b.utf8))
-        var row = Array(0...b.count)
-        for (i, x) in a.enumerated() {
-            var diagonal = row[0]
-            row[0] = i + 1
-            for (j, y) in b.enumerated() {
-                let change = diagonal + (x == y ? 0 : 1)
-                diagonal = row[j + 1]
-                row[j + 1] = min(change, diagonal + 1, row[j] + 1)
-            }
-        }
-        return row[b.count]
     }
 }
 

@@ -18,7 +18,9 @@ struct LimitOptions: ParsableArguments {
         var request = UpdateRequest()
         request.memory = try read("--memory", memory, "a size such as 256MiB") { Bytes($0)?.count }
         request.cpus = try read("--cpus", cpus, "a number of cores such as 0.5") { CPUQuota($0)?.millis }
-        request.timeoutMs = try read("--timeout", timeout, "a duration such as 30s") { Duration(text: $0).map { Int($0.milliseconds) } }
+        request.timeoutMs = try read("--timeout", timeout, "a duration such as 30s") {
+            Duration(text: $0).map { Int($0.milliseconds) }
+        }
         request.tmp = try read("--tmp", tmp, "a size such as 64MiB") { Bytes($0)?.count }
         request.concurrency = concurrency
         request.minWarm = minWarm
@@ -26,12 +28,18 @@ struct LimitOptions: ParsableArguments {
             guard let sign = pair.firstIndex(of: "="), sign != pair.startIndex else {
                 throw Failure(.usage, "fn: --env: expected NAME=VALUE, got '\(pair)'")
             }
-            request.env = (request.env ?? [:]).merging([String(pair[..<sign]): String(pair[pair.index(after: sign)...])]) { $1 }
+            request.env = (request.env ?? [:])
+                .merging([String(pair[..<sign]): String(pair[pair.index(after: sign)...])]) { $1 }
         }
         return request
     }
 
-    private func read<Value>(_ flag: String, _ text: String?, _ form: String, _ parse: (String) -> Value?) throws -> Value? {
+    private func read<Value>(
+        _ flag: String,
+        _ text: String?,
+        _ form: String,
+        _ parse: (String) -> Value?
+    ) throws -> Value? {
         guard let text else { return nil }
         guard let value = parse(text) else { throw Failure(.usage, "fn: \(flag): expected \(form), got '\(text)'") }
         return value
@@ -41,7 +49,9 @@ struct LimitOptions: ParsableArguments {
 struct Deploy: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Package a directory or an archive and register it.",
-        discussion: "fn deploy Examples/hello-python\nfn deploy app.zip --name app --runtime python --handler app.handle")
+        discussion:
+            "fn deploy Examples/hello-python\nfn deploy app.zip --name app --runtime python --handler app.handle"
+    )
 
     @Argument(help: "A directory, or a .zip or .tar.gz file.") var source = "."
     @Option(help: "The function's name.") var name: String?
@@ -58,7 +68,9 @@ struct Deploy: ParsableCommand {
         let result = try JSONText.decode(DeployResult.self, from: answer.body)
         let function = result.function
         let verb = result.created ? "Deployed" : result.codeChanged ? "Updated" : "Deployed unchanged code of"
-        Console.error("\(verb) \(function.name) (rev \(function.revision), \(Bytes(function.codeSize).rounded)). Try: fn invoke \(function.name)")
+        Console.error(
+            "\(verb) \(function.name) (rev \(function.revision), \(Bytes(function.codeSize).rounded)). Try: fn invoke \(function.name)"
+        )
         Console.print(function.name)
     }
 

@@ -5,17 +5,22 @@ import FnProtocol
 import Glibc
 
 struct DoctorCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "doctor", abstract: "Check whether this host can run functions.")
+    static let configuration = CommandConfiguration(
+        commandName: "doctor",
+        abstract: "Check whether this host can run functions."
+    )
     @OptionGroup var list: ListOutput
     @OptionGroup var daemon: DaemonAddress
 
     func run() throws {
         let report = try report()
         list.show(report, names: report.checks.filter { $0.status != .pass }.map(\.name)) {
-            report.checks.map { check in
-                let line = "\(Self.mark(check.status))  \(check.name): \(check.detail)"
-                return check.status == .pass ? line : line + (check.fix.map { "\n      fix: \($0)" } ?? "")
-            }.joined(separator: "\n")
+            report.checks
+                .map { check in
+                    let line = "\(Self.mark(check.status))  \(check.name): \(check.detail)"
+                    return check.status == .pass ? line : line + (check.fix.map { "\n      fix: \($0)" } ?? "")
+                }
+                .joined(separator: "\n")
         }
         if report.hasFailures { throw ExitCode(Exit.found.rawValue) }
     }
@@ -33,7 +38,9 @@ struct DoctorCommand: ParsableCommand {
 
     private func decode(_ bytes: [UInt8]) -> DoctorReport {
         (try? JSONText.decode(DoctorReport.self, from: bytes))
-            ?? DoctorReport(checks: [DoctorCheck("fnd", .fail, "its report could not be read", fix: "install fn and fnd of the same version")])
+            ?? DoctorReport(checks: [
+                DoctorCheck("fnd", .fail, "its report could not be read", fix: "install fn and fnd of the same version")
+            ])
     }
 
     private static func mark(_ status: DoctorCheck.Status) -> String {
@@ -61,7 +68,9 @@ extension Siblings {
         var pid: pid_t = 0
         let result = unsafe posix_spawnp(&pid, daemon, &actions, nil, pointers, environ)
         close(ends[1])
-        guard result == 0 else { throw Failure(.unreachable, "fn: neither a daemon nor its program \(daemon) is there") }
+        guard result == 0 else {
+            throw Failure(.unreachable, "fn: neither a daemon nor its program \(daemon) is there")
+        }
         defer {
             close(ends[0])
             _ = waitpid(pid, nil, 0)

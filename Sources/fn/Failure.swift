@@ -1,6 +1,6 @@
+import FnClient
 // SPDX-License-Identifier: Apache-2.0
 import FnProtocol
-import FnClient
 import Glibc
 
 /// An end with a message on standard error and one of the documented exit codes.

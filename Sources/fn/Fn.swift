@@ -16,7 +16,8 @@ struct Fn: ParsableCommand {
         subcommands: [
             Deploy.self, Invoke.self, List.self, Describe.self, Update.self, Remove.self, Sandboxes.self, Memory.self,
             Logs.self, Initialise.self, Config.self, DoctorCommand.self, VersionCommand.self, Completion.self,
-        ])
+        ]
+    )
 
     static func main() {
         do {

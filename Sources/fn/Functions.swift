@@ -19,8 +19,10 @@ struct List: ParsableCommand {
             table.rows = functions.map { function in
                 let note = enforcement(function.limitsEnforced)
                 return [
-                    function.name, function.runtime, "\(Bytes(function.memory))\(note)", "\(CPUQuota(millis: function.cpus))\(note)",
-                    Duration.milliseconds(function.timeoutMs).text, String(function.sandboxes), String(function.revision),
+                    function.name, function.runtime, "\(Bytes(function.memory))\(note)",
+                    "\(CPUQuota(millis: function.cpus))\(note)",
+                    Duration.milliseconds(function.timeoutMs).text, String(function.sandboxes),
+                    String(function.revision),
                 ]
             }
             return table.text
@@ -29,13 +31,17 @@ struct List: ParsableCommand {
 }
 
 struct Describe: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Show a function: its limits, whose word they are, and what is pending.")
+    static let configuration = CommandConfiguration(
+        abstract: "Show a function: its limits, whose word they are, and what is pending."
+    )
     @Argument(help: "The function.") var name: String
     @OptionGroup var list: ListOutput
     @OptionGroup var daemon: DaemonAddress
 
     func run() throws {
-        let answer = try daemon.reach { client throws(ClientError) in try client.call("GET", "/v1/functions/\(PercentEncoder.encode(name))") }
+        let answer = try daemon.reach { client throws(ClientError) in
+            try client.call("GET", "/v1/functions/\(PercentEncoder.encode(name))")
+        }
         if answer.status == 404 { throw daemon.unknown(name) }
         guard answer.status == 200 else { throw Failure(Exit(status: answer.status), "fn: \(answer.errorMessage)") }
         let function = try JSONText.decode(FunctionView.self, from: answer.body)
@@ -46,18 +52,24 @@ struct Describe: ParsableCommand {
         let note = enforcement(function.limitsEnforced)
         func from(_ key: String) -> String { function.origins[key].map { "  [\($0)]" } ?? "" }
         var lines = [
-            "name:         \(function.name)", "runtime:      \(function.runtime)", "handler:      \(function.handler ?? "-")",
+            "name:         \(function.name)", "runtime:      \(function.runtime)",
+            "handler:      \(function.handler ?? "-")",
             "memory:       \(Bytes(function.memory))\(note)\(from("memory"))",
             "cpus:         \(CPUQuota(millis: function.cpus))\(note)\(from("cpus"))",
             "timeout:      \(Duration.milliseconds(function.timeoutMs).text)\(from("timeout"))",
-            "tmp:          \(Bytes(function.tmp))\(from("tmp"))", "concurrency:  \(function.concurrency)\(from("concurrency"))",
+            "tmp:          \(Bytes(function.tmp))\(from("tmp"))",
+            "concurrency:  \(function.concurrency)\(from("concurrency"))",
             "min warm:     \(function.minWarm)\(from("min_warm"))", "sandboxes:    \(function.sandboxes)",
             "code:         \(Bytes(function.codeSize).rounded), sha256 \(function.codeSha256)",
             "revision:     \(function.revision), \(function.lastModified)",
         ]
-        for (key, value) in function.env.sorted(by: { $0.key < $1.key }) { lines.append("env:          \(key)=\(value)") }
+        for (key, value) in function.env.sorted(by: { $0.key < $1.key }) {
+            lines.append("env:          \(key)=\(value)")
+        }
         for limit in function.pending {
-            lines.append("pending:      \(limit.sandbox) \(limit.file) \(Bytes(limit.from).rounded) -> \(Bytes(limit.to).rounded): \(limit.reason)")
+            lines.append(
+                "pending:      \(limit.sandbox) \(limit.file) \(Bytes(limit.from).rounded) -> \(Bytes(limit.to).rounded): \(limit.reason)"
+            )
         }
         return lines.joined(separator: "\n")
     }
@@ -66,14 +78,17 @@ struct Describe: ParsableCommand {
 struct Update: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Change a function's limits; its sandboxes get them while they live.",
-        discussion: "fn update hello-python --memory 256MiB --cpus 2")
+        discussion: "fn update hello-python --memory 256MiB --cpus 2"
+    )
     @Argument(help: "The function.") var name: String
     @OptionGroup var limits: LimitOptions
     @OptionGroup var daemon: DaemonAddress
 
     func run() throws {
         let body = JSONText.encode(try limits.request())
-        guard body != "{}" else { throw Failure(.usage, "fn: nothing to change: name a limit, such as --memory 256MiB") }
+        guard body != "{}" else {
+            throw Failure(.usage, "fn: nothing to change: name a limit, such as --memory 256MiB")
+        }
         let answer = try daemon.reach { client throws(ClientError) in
             try client.call("PATCH", "/v1/functions/\(PercentEncoder.encode(name))", body: Array(body.utf8))
         }
@@ -82,7 +97,9 @@ struct Update: ParsableCommand {
         let function = try JSONText.decode(FunctionView.self, from: answer.body)
         Console.error("Updated \(function.name) (rev \(function.revision)).")
         for limit in function.pending {
-            Console.error("pending: \(limit.sandbox) \(limit.file) \(Bytes(limit.from).rounded) -> \(Bytes(limit.to).rounded): \(limit.reason)")
+            Console.error(
+                "pending: \(limit.sandbox) \(limit.file) \(Bytes(limit.from).rounded) -> \(Bytes(limit.to).rounded): \(limit.reason)"
+            )
         }
     }
 }
@@ -94,8 +111,12 @@ struct Remove: ParsableCommand {
     @OptionGroup var daemon: DaemonAddress
 
     func run() throws {
-        if !yes, Console.isTerminal, !Console.confirm("Remove \(name)?") { throw Failure(.failed, "fn: nothing was removed") }
-        let answer = try daemon.reach { client throws(ClientError) in try client.call("DELETE", "/v1/functions/\(PercentEncoder.encode(name))") }
+        if !yes, Console.isTerminal, !Console.confirm("Remove \(name)?") {
+            throw Failure(.failed, "fn: nothing was removed")
+        }
+        let answer = try daemon.reach { client throws(ClientError) in
+            try client.call("DELETE", "/v1/functions/\(PercentEncoder.encode(name))")
+        }
         if answer.status == 404 { throw daemon.unknown(name) }
         guard answer.status < 300 else { throw Failure(Exit(status: answer.status), "fn: \(answer.errorMessage)") }
         Console.error("Removed \(name).")

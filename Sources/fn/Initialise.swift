@@ -4,7 +4,10 @@ import Glibc
 
 struct Initialise: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "init", abstract: "Make a new function directory from a template.", discussion: "fn init hello --runtime python")
+        commandName: "init",
+        abstract: "Make a new function directory from a template.",
+        discussion: "fn init hello --runtime python"
+    )
     @Argument(help: "The function's name, and the directory to make.") var name: String
     @Option(help: "The runtime, such as python.") var runtime: String
 
@@ -24,7 +27,8 @@ struct Initialise: ParsableCommand {
 
     private func available() -> String {
         let root = (try? Siblings.runtimes()) ?? ""
-        return ((try? Siblings.names(root)) ?? []).filter { Siblings.isDirectory("\(root)/\($0)/template") }.joined(separator: ", ")
+        return ((try? Siblings.names(root)) ?? []).filter { Siblings.isDirectory("\(root)/\($0)/template") }
+            .joined(separator: ", ")
     }
 
     private func copy(_ source: String, to target: String) throws {
@@ -56,7 +60,9 @@ enum Siblings {
             if isDirectory("\(place)/Runtimes/images") { return "\(place)/Runtimes" }
             place = String(place[..<slash])
         }
-        guard isDirectory("/usr/share/fn/runtimes") else { throw Failure(.notFound, "fn: no runtimes found; set FN_RUNTIMES") }
+        guard isDirectory("/usr/share/fn/runtimes") else {
+            throw Failure(.notFound, "fn: no runtimes found; set FN_RUNTIMES")
+        }
         return "/usr/share/fn/runtimes"
     }
 
@@ -69,7 +75,9 @@ enum Siblings {
     }
 
     static func names(_ path: String) throws -> [String] {
-        guard let stream = unsafe opendir(path) else { throw Failure(.notFound, "fn: \(path): \(unsafe String(cString: strerror(errno)))") }
+        guard let stream = unsafe opendir(path) else {
+            throw Failure(.notFound, "fn: \(path): \(unsafe String(cString: strerror(errno)))")
+        }
         defer { unsafe closedir(stream) }
         var names: [String] = []
         while let entry = unsafe readdir(stream) {

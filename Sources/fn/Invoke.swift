@@ -8,7 +8,8 @@ import Units
 struct Invoke: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Run a function: its answer on standard output, everything else on standard error.",
-        discussion: "fn invoke hello-python -d '{\"name\": \"Ebb\"}'\nfn invoke sum-command -d @numbers.txt")
+        discussion: "fn invoke hello-python -d '{\"name\": \"Ebb\"}'\nfn invoke sum-command -d @numbers.txt"
+    )
 
     enum LogKind: String, ExpressibleByArgument { case none, tail }
 
@@ -41,25 +42,29 @@ struct Invoke: ParsableCommand {
     }
 
     private func headers() throws -> [(String, String)] {
-            var headers = [("Content-Type", "application/json")]
-            if let memory {
-                guard let size = Bytes(memory), size > .zero else { throw Failure(.usage, "fn: --memory: expected a size such as 512MiB, got '\(memory)'") }
-                headers.append(("X-Fn-Memory-Mb", String(size.mebibytes)))
+        var headers = [("Content-Type", "application/json")]
+        if let memory {
+            guard let size = Bytes(memory), size > .zero else {
+                throw Failure(.usage, "fn: --memory: expected a size such as 512MiB, got '\(memory)'")
             }
-            if let timeout {
-                guard let time = Duration(text: timeout) else { throw Failure(.usage, "fn: --timeout: expected a duration such as 30s, got '\(timeout)'") }
-                headers.append(("X-Fn-Timeout-Ms", String(time.milliseconds)))
+            headers.append(("X-Fn-Memory-Mb", String(size.mebibytes)))
+        }
+        if let timeout {
+            guard let time = Duration(text: timeout) else {
+                throw Failure(.usage, "fn: --timeout: expected a duration such as 30s, got '\(timeout)'")
             }
-            if cold { headers.append(("X-Fn-Cold", "1")) }
-            if log == .tail { headers.append(("X-Amz-Log-Type", "Tail")) }
-            if async { headers.append(("X-Amz-Invocation-Type", "Event")) }
-            return headers
+            headers.append(("X-Fn-Timeout-Ms", String(time.milliseconds)))
+        }
+        if cold { headers.append(("X-Fn-Cold", "1")) }
+        if log == .tail { headers.append(("X-Amz-Log-Type", "Tail")) }
+        if async { headers.append(("X-Amz-Invocation-Type", "Event")) }
+        return headers
     }
 
     private func event() throws -> [UInt8] {
-            guard let data else { return [] }
-            if data == "-" { return Console.readAll(0) }
-            return data.hasPrefix("@") ? try Console.readFile(String(data.dropFirst())) : Array(data.utf8)
+        guard let data else { return [] }
+        if data == "-" { return Console.readAll(0) }
+        return data.hasPrefix("@") ? try Console.readFile(String(data.dropFirst())) : Array(data.utf8)
     }
 
     private func what(_ status: Int) -> String {

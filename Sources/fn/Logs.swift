@@ -5,7 +5,9 @@ import FnProtocol
 
 struct Logs: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Show what a function printed.", discussion: "fn logs hello-python --since 10m\nfn logs -f hello-python")
+        abstract: "Show what a function printed.",
+        discussion: "fn logs hello-python --since 10m\nfn logs -f hello-python"
+    )
     @Argument(help: "The function.") var name: String
     @Flag(name: .shortAndLong, help: "Go on as it prints.") var follow = false
     @Option(help: "Only what is younger, such as 10m.") var since: String?
@@ -17,7 +19,9 @@ struct Logs: ParsableCommand {
         if follow { query.append("follow=true") }
         if let since { query.append("since=\(PercentEncoder.encode(since))") }
         if let tail { query.append("tail=\(tail)") }
-        let path = "/v1/functions/\(PercentEncoder.encode(name))/logs" + (query.isEmpty ? "" : "?" + query.joined(separator: "&"))
+        let path =
+            "/v1/functions/\(PercentEncoder.encode(name))/logs"
+            + (query.isEmpty ? "" : "?" + query.joined(separator: "&"))
         var rest: [UInt8] = []
         let answer = try daemon.reach { client throws(ClientError) in
             try client.call("GET", path) { bytes in

@@ -11,7 +11,9 @@ struct Sandboxes: ParsableCommand {
     func run() throws {
         let answer = try daemon.get(SandboxList.self, "/v1/sandboxes")
         list.show(answer, names: answer.sandboxes.map(\.id)) {
-            var table = Table(header: ["SANDBOX", "FUNCTION", "STATE", "CURRENT", "HIGH", "MAX", "SWAP", "PSI", "AGE", "PENDING"])
+            var table = Table(header: [
+                "SANDBOX", "FUNCTION", "STATE", "CURRENT", "HIGH", "MAX", "SWAP", "PSI", "AGE", "PENDING",
+            ])
             table.rows = answer.sandboxes.map(row)
             let note = answer.limitsEnforced ? "" : "\nLimits are not enforced on this host."
             return table.text + note
@@ -30,7 +32,10 @@ struct Sandboxes: ParsableCommand {
 }
 
 struct Memory: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "mem", abstract: "Show the ledger: the memory budget and who holds what of it.")
+    static let configuration = CommandConfiguration(
+        commandName: "mem",
+        abstract: "Show the ledger: the memory budget and who holds what of it."
+    )
     @OptionGroup var list: ListOutput
     @OptionGroup var daemon: DaemonAddress
 

@@ -9,7 +9,9 @@ struct VersionCommand: ParsableCommand {
 
 struct Completion: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Print a completion script.", discussion: "source <(fn completion bash)")
+        abstract: "Print a completion script.",
+        discussion: "source <(fn completion bash)"
+    )
     enum Shell: String, ExpressibleByArgument, CaseIterable { case bash, zsh, fish }
     @Argument(help: "bash, zsh or fish.") var shell: Shell
 

@@ -25,7 +25,9 @@ enum YAMLText {
                     self = .scalar(String(number))
                 } else {
                     let text = try container.decode(String.self)
-                    self = .scalar((try? JSONEncoder().encode(text)).map { String(decoding: $0, as: UTF8.self) } ?? "\"\"")
+                    self = .scalar(
+                        (try? JSONEncoder().encode(text)).map { String(decoding: $0, as: UTF8.self) } ?? "\"\""
+                    )
                 }
             }
         }
@@ -35,7 +37,9 @@ enum YAMLText {
             case .scalar(let text): [indent + text]
             case .list(let items): items.isEmpty ? [indent + "[]"] : items.flatMap { Self.item($0, indent) }
             case .object(let members):
-                members.isEmpty ? [indent + "{}"] : members.sorted { $0.key < $1.key }.flatMap { Self.member($0.key, $0.value, indent) }
+                members.isEmpty
+                    ? [indent + "{}"]
+                    : members.sorted { $0.key < $1.key }.flatMap { Self.member($0.key, $0.value, indent) }
             }
         }
 

@@ -10,7 +10,7 @@ struct ZipWriter {
 
     /// Adds everything below a directory, in the order of names, but version control and what Python leaves behind.
     mutating func add(directory root: String, below prefix: String = "") throws {
-        for name in try names(in: root) where ![".git", "__pycache__", ".DS_Store"].contains(name) {
+        for name in try Siblings.names(root) where ![".git", "__pycache__", ".DS_Store"].contains(name) {
             let path = "\(root)/\(name)"
             var info = stat()
             guard unsafe lstat(path, &info) == 0 else { continue }
@@ -22,19 +22,6 @@ struct ZipWriter {
             default: throw Failure(.usage, "fn: \(path) is no file, directory or link")
             }
         }
-    }
-
-    private func names(in path: String) throws -> [String] {
-        guard let stream = unsafe opendir(path) else { throw Failure(.notFound, "fn: \(path): \(unsafe String(cString: strerror(errno)))") }
-        defer { unsafe closedir(stream) }
-        var names: [String] = []
-        while let entry = unsafe readdir(stream) {
-            let name = unsafe withUnsafePointer(to: &entry.pointee.d_name) {
-                unsafe String(cString: UnsafeRawPointer($0).assumingMemoryBound(to: CChar.self))
-            }
-            if name != ".", name != ".." { names.append(name) }
-        }
-        return names.sorted()
     }
 
     private func link(_ path: String) -> [UInt8] {
@@ -95,9 +82,10 @@ extension [UInt8] {
 
 /// The checksum of zip archives (ISO 3309).
 enum CRC32 {
-    private static let table: [UInt32] = (0..<256).map { index in
-        (0..<8).reduce(UInt32(index)) { value, _ in value & 1 == 1 ? value >> 1 ^ 0xEDB8_8320 : value >> 1 }
-    }
+    private static let table: [UInt32] = (0..<256)
+        .map { index in
+            (0..<8).reduce(UInt32(index)) { value, _ in value & 1 == 1 ? value >> 1 ^ 0xEDB8_8320 : value >> 1 }
+        }
 
     static func of(_ bytes: [UInt8]) -> UInt32 {
         ~bytes.reduce(~UInt32(0)) { sum, byte in table[Int((sum ^ UInt32(byte)) & 0xFF)] ^ sum >> 8 }

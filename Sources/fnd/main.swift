@@ -8,13 +8,19 @@ import Settings
 /// The daemon's command line.
 struct Fnd: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "fnd", abstract: "The Ebb daemon: holds the sandboxes and serves requests.",
-        version: Version.current, subcommands: [Serve.self, CheckConfig.self, ShowConfig.self, RunDoctor.self],
-        defaultSubcommand: Serve.self)
+        commandName: "fnd",
+        abstract: "The Ebb daemon: holds the sandboxes and serves requests.",
+        version: Version.current,
+        subcommands: [Serve.self, CheckConfig.self, ShowConfig.self, RunDoctor.self],
+        defaultSubcommand: Serve.self
+    )
 }
 
 struct Serve: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "serve", abstract: "Serve until stopped (the default).")
+    static let configuration = CommandConfiguration(
+        commandName: "serve",
+        abstract: "Serve until stopped (the default)."
+    )
 
     @Option(help: "Configuration file (default /etc/fn/fn.yaml, if it is there; $FN_CONFIG).") var config: String?
     @Option(help: "Address for HTTP, in place of http.listen.") var listen: String?
@@ -50,12 +56,17 @@ struct Serve: ParsableCommand {
 }
 
 struct CheckConfig: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "check-config", abstract: "Check a configuration file.")
+    static let configuration = CommandConfiguration(
+        commandName: "check-config",
+        abstract: "Check a configuration file."
+    )
     @Argument(help: "The file (default /etc/fn/fn.yaml).") var file: String?
 
     func run() throws {
         let loaded = try Configured.load(file)
-        print("\(Configured.file(file)): valid, \(loaded.values.count { $0.origin != .builtIn }) of \(loaded.values.count) settings changed")
+        print(
+            "\(Configured.file(file)): valid, \(loaded.values.count { $0.origin != .builtIn }) of \(loaded.values.count) settings changed"
+        )
     }
 }
 
@@ -105,8 +116,12 @@ enum Configured {
 
     static func loadOrThrow(_ named: String?) throws(SettingsErrors) -> LoadedSettings {
         let source = try SettingsSource(
-            file: file(named), isRequired: named != nil, environment: ProcessInfo.processInfo.environment, flags: [:],
-            machine: .current)
+            file: file(named),
+            isRequired: named != nil,
+            environment: ProcessInfo.processInfo.environment,
+            flags: [:],
+            machine: .current
+        )
         return source.current
     }
 
@@ -135,7 +150,8 @@ enum Signals {
         while true {
             var number: Int32 = 0
             guard unsafe sigwait(&wanted, &number) == 0 else { continue }
-            if number == SIGHUP { daemon.reload() } else { break }
+            guard number == SIGHUP else { break }
+            daemon.reload()
         }
         daemon.stop()
         exit(0)

@@ -66,7 +66,10 @@ struct CgroupFileTests {
         #expect(group.memoryEvents() == nil)
     }
 
-    @Test("a CPU share is a quota in each period of 100 ms", arguments: [(1500, "150000 100000"), (250, "25000 100000")])
+    @Test(
+        "a CPU share is a quota in each period of 100 ms",
+        arguments: [(1500, "150000 100000"), (250, "25000 100000")]
+    )
     func cpuMax(millis: Int, text: String) throws {
         let fake = try FakeCgroup(["cpu.max": ""])
         let group = try Cgroup(fake.path)
@@ -100,7 +103,8 @@ struct CgroupFileTests {
 
     @Test("pressure is read from the kernel's two lines")
     func pressure() {
-        let text = "some avg10=1.50 avg60=0.12 avg300=0.40 total=81534\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=1200\n"
+        let text =
+            "some avg10=1.50 avg60=0.12 avg300=0.40 total=81534\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=1200\n"
         let pressure = Pressure(text)
         #expect(pressure.some.avg10 == 1.5)
         #expect(pressure.some.totalMicroseconds == 81_534)

@@ -7,7 +7,10 @@ import Units
 
 @Suite("Dispatching")
 struct DispatchingTests {
-    @Test("one JSON value is accepted", arguments: ["{}", "[1, 2]", "\"x\"", "null", " 3.5 ", "{\"a\": {\"b\": [true]}}"])
+    @Test(
+        "one JSON value is accepted",
+        arguments: ["{}", "[1, 2]", "\"x\"", "null", " 3.5 ", "{\"a\": {\"b\": [true]}}"]
+    )
     func json(text: String) { #expect(JSONCheck.problem(ByteBuffer(string: text)) == nil) }
 
     @Test("anything else is not", arguments: ["", "{", "{oops", "[1,]x", "{\"a\" 1}", "nul"])
@@ -31,7 +34,8 @@ struct DispatchingTests {
         result.contract = .mib(128)
         result.peak = Bytes(36 << 20)
         result.initDuration = .microseconds(110_104)
-        let line = "REPORT RequestId: id\tDuration: 3.01 ms\tBilled Duration: 4 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\t"
+        let line =
+            "REPORT RequestId: id\tDuration: 3.01 ms\tBilled Duration: 4 ms\tMemory Size: 128 MB\tMax Memory Used: 36 MB\t"
         #expect(result.report(status: nil) == line + "Init Duration: 110.10 ms\t")
     }
 }

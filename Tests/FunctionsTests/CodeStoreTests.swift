@@ -15,9 +15,17 @@ final class TemporaryState {
 
 /// Writes tar archives, hostile ones included (POSIX.1-1988 ustar).
 enum Tar {
-    static func entry(_ name: String, _ content: String = "", type: Character = "0", link: String = "", mode: Int = 0o644) -> [UInt8] {
+    static func entry(
+        _ name: String,
+        _ content: String = "",
+        type: Character = "0",
+        link: String = "",
+        mode: Int = 0o644
+    ) -> [UInt8] {
         var header = [UInt8](repeating: 0, count: 512)
-        func put(_ text: String, at offset: Int) { header.replaceSubrange(offset..<(offset + text.utf8.count), with: text.utf8) }
+        func put(_ text: String, at offset: Int) {
+            header.replaceSubrange(offset..<(offset + text.utf8.count), with: text.utf8)
+        }
         func octal(_ value: Int, _ digits: Int) -> String {
             let text = String(value, radix: 8)
             return String(repeating: "0", count: digits - text.count) + text
@@ -38,7 +46,9 @@ enum Tar {
         return header + Array(content.utf8) + padding
     }
 
-    static func archive(_ entries: [UInt8]...) -> [UInt8] { entries.flatMap { $0 } + [UInt8](repeating: 0, count: 1024) }
+    static func archive(_ entries: [UInt8]...) -> [UInt8] {
+        entries.flatMap { $0 } + [UInt8](repeating: 0, count: 1024)
+    }
 }
 
 @Suite("The code store")
@@ -53,11 +63,15 @@ struct CodeStoreTests {
     @Test("unpacks files, directories and links that stay inside")
     func unpacks() throws {
         let archive = Tar.archive(
-            Tar.entry("lib/a.py", "x = 1\n"), Tar.entry("run", "#!/bin/sh\n", mode: 0o4755), Tar.entry("b.py", type: "2", link: "lib/a.py"))
+            Tar.entry("lib/a.py", "x = 1\n"),
+            Tar.entry("run", "#!/bin/sh\n", mode: 0o4755),
+            Tar.entry("b.py", type: "2", link: "lib/a.py")
+        )
         let state = try TemporaryState()
         let bundle = try CodeStore(stateDirectory: state.path).store(archive: archive)
         #expect(try KernelFile.read("\(bundle.directory)/b.py") == "x = 1\n")
-        let mode = try FileManager.default.attributesOfItem(atPath: "\(bundle.directory)/run")[.posixPermissions] as? Int
+        let mode =
+            try FileManager.default.attributesOfItem(atPath: "\(bundle.directory)/run")[.posixPermissions] as? Int
         #expect(mode == 0o755, "setuid is not kept")
     }
 
@@ -76,10 +90,13 @@ struct CodeStoreTests {
         "hostile entries are refused by name",
         arguments: [
             (Tar.entry("../evil", "x"), "leads out"), (Tar.entry("/etc/evil", "x"), "absolute"),
-            (Tar.entry("a/../../evil", "x"), "leads out"), (Tar.entry("link", type: "2", link: "/etc/passwd"), "outside"),
-            (Tar.entry("d/link", type: "2", link: "../../x"), "outside"), (Tar.entry("hard", type: "1", link: "a"), "hard link"),
+            (Tar.entry("a/../../evil", "x"), "leads out"),
+            (Tar.entry("link", type: "2", link: "/etc/passwd"), "outside"),
+            (Tar.entry("d/link", type: "2", link: "../../x"), "outside"),
+            (Tar.entry("hard", type: "1", link: "a"), "hard link"),
             (Tar.entry("device", type: "3"), "no file"), (Tar.entry("fifo", type: "6"), "no file"),
-        ])
+        ]
+    )
     func hostile(entry: [UInt8], reason: String) {
         let error = #expect(throws: FunctionsError.self) { try store(Tar.archive(Tar.entry("a", "x"), entry)) }
         #expect(error?.description.contains(reason) == true, "\(String(describing: error))")
@@ -97,20 +114,27 @@ struct CodeStoreTests {
         #expect(throws: FunctionsError.unpackedTooLarge(limit: Bytes(4096))) {
             try store(large, limits: CodeLimits(unpacked: Bytes(4096)))
         }
-        #expect(throws: FunctionsError.archiveTooLarge(limit: Bytes(100))) { try store(large, limits: CodeLimits(archive: Bytes(100))) }
+        #expect(throws: FunctionsError.archiveTooLarge(limit: Bytes(100))) {
+            try store(large, limits: CodeLimits(archive: Bytes(100)))
+        }
         let two = Tar.archive(Tar.entry("a", "1"), Tar.entry("b", "2"))
         #expect(throws: FunctionsError.self) { try store(two, limits: CodeLimits(entries: 1)) }
         #expect(throws: FunctionsError.self) { try store(Tar.archive(Tar.entry("a", "1"), Tar.entry("a", "2"))) }
     }
 
-    @Test("what is no archive is said to be none", arguments: [[], [1, 2, 3], Array("PK\u{3}\u{4}junk".utf8)] as [[UInt8]])
+    @Test(
+        "what is no archive is said to be none",
+        arguments: [[], [1, 2, 3], Array("PK\u{3}\u{4}junk".utf8)] as [[UInt8]]
+    )
     func nonsense(bytes: [UInt8]) { #expect(throws: FunctionsError.self) { try store(bytes) } }
 
     @Test("a failed or interrupted unpacking leaves nothing")
     func leavesNothing() throws {
         let state = try TemporaryState()
         let store = try CodeStore(stateDirectory: state.path)
-        #expect(throws: FunctionsError.self) { try store.store(archive: Tar.archive(Tar.entry("a", "x"), Tar.entry("../b", "x"))) }
+        #expect(throws: FunctionsError.self) {
+            try store.store(archive: Tar.archive(Tar.entry("a", "x"), Tar.entry("../b", "x")))
+        }
         #expect(try Directory.list("\(state.path)/code") == [])
         try Directory.make("\(state.path)/code/.interrupted")
         _ = try CodeStore(stateDirectory: state.path)

@@ -28,9 +28,13 @@ struct RegistryTests {
         let state = try TemporaryState()
         let registry = try FunctionRegistry(stateDirectory: state.path)
         _ = try registry.create(FunctionSpec(name: "f", runtime: "python"), code: code)
-        #expect(throws: FunctionsError.alreadyExists("f")) { try registry.create(FunctionSpec(name: "f", runtime: "python"), code: code) }
+        #expect(throws: FunctionsError.alreadyExists("f")) {
+            try registry.create(FunctionSpec(name: "f", runtime: "python"), code: code)
+        }
         for name in ["", "a b", "../x", String(repeating: "x", count: 65), "ä"] {
-            #expect(throws: FunctionsError.self) { try registry.create(FunctionSpec(name: name, runtime: "python"), code: code) }
+            #expect(throws: FunctionsError.self) {
+                try registry.create(FunctionSpec(name: name, runtime: "python"), code: code)
+            }
         }
     }
 
@@ -43,7 +47,9 @@ struct RegistryTests {
         #expect(resized.codeGeneration == first.codeGeneration)
         #expect(resized.revision == 2 && resized.revisionID != first.revisionID)
         #expect(try registry.update("f") { $0.env = ["A": "1"] }.codeGeneration == 2)
-        #expect(try registry.update("f", code: CodeBundle(sha256: "bb", directory: "", archiveSize: 1)).codeGeneration == 3)
+        #expect(
+            try registry.update("f", code: CodeBundle(sha256: "bb", directory: "", archiveSize: 1)).codeGeneration == 3
+        )
     }
 
     @Test("a change that was made from an old revision is refused")
@@ -63,7 +69,9 @@ struct RegistryTests {
 struct ManifestTests {
     @Test("function.yaml is read with its units")
     func reads() throws {
-        let manifest = try Manifest(yaml: "name: f\nruntime: python\nhandler: a.b\nmemory: 64MiB\ncpus: 0.5\ntimeout: 9s\nenv: {A: 1}\n")
+        let manifest = try Manifest(
+            yaml: "name: f\nruntime: python\nhandler: a.b\nmemory: 64MiB\ncpus: 0.5\ntimeout: 9s\nenv: {A: 1}\n"
+        )
         #expect(manifest.memory == .mib(64))
         #expect(manifest.cpus == CPUQuota(millis: 500))
         #expect(manifest.timeoutMs == 9000)
@@ -74,16 +82,21 @@ struct ManifestTests {
         "what is wrong in it is said with its place",
         arguments: [
             ("memroy: 1MiB", "function.yaml:1:1: error: unknown key 'memroy'; did you mean 'memory'?"),
-            ("memory: 64", ""), ("timeout: soon", "function.yaml:1:1: error: timeout: expected a duration such as '30s', got 'soon'"),
+            ("memory: 64", ""),
+            ("timeout: soon", "function.yaml:1:1: error: timeout: expected a duration such as '30s', got 'soon'"),
             ("[1]", "function.yaml:1:1: error: expected `key: value` lines"),
-        ])
+        ]
+    )
     func wrong(text: String, message: String) throws {
         guard !message.isEmpty else {
             #expect(try Manifest(yaml: text).memory == Bytes(64))
             return
         }
         let error = #expect(throws: FunctionsError.self) { try Manifest(yaml: text) }
-        #expect(error?.description.hasSuffix(message.split(separator: "error: ").last ?? "") == true, "\(String(describing: error))")
+        #expect(
+            error?.description.hasSuffix(message.split(separator: "error: ").last ?? "") == true,
+            "\(String(describing: error))"
+        )
     }
 
     @Test("the runtimes that come with Ebb can be read, and are found by Lambda's names as well")

@@ -11,8 +11,12 @@ struct GatewayTests {
         #expect(Route(.POST, "/invoke/f") == .invoke("f"))
         #expect(Route(.POST, "/2015-03-31/functions/f/invocations") == .lambdaInvoke("f"))
         #expect(
-            Route(.POST, "/2015-03-31/functions/arn%3Aaws%3Alambda%3Aus-east-1%3A000000000000%3Afunction%3Af/invocations")
-                == .lambdaInvoke("arn:aws:lambda:us-east-1:000000000000:function:f"))
+            Route(
+                .POST,
+                "/2015-03-31/functions/arn%3Aaws%3Alambda%3Aus-east-1%3A000000000000%3Afunction%3Af/invocations"
+            )
+                == .lambdaInvoke("arn:aws:lambda:us-east-1:000000000000:function:f")
+        )
         #expect(Route(.GET, "/2015-03-31/functions/") == .lambda(.listFunctions, ""))
         #expect(Route(.DELETE, "/v1/functions/f") == .removeFunction("f"))
         #expect(Route(.GET, "/invoke/f") == nil)
@@ -26,7 +30,8 @@ struct GatewayTests {
             ("f", nil), ("f:prod", "prod"), ("000000000000:function:f", nil), ("function:f", nil),
             ("arn:aws:lambda:us-east-1:000000000000:function:f", nil),
             ("arn:aws:lambda:us-east-1:000000000000:function:f:$LATEST", "$LATEST"),
-        ] as [(String, String?)])
+        ] as [(String, String?)]
+    )
     func references(text: String, qualifier: String?) throws {
         guard text != "function:f" else { return }
         let reference = try FunctionReference(text)

@@ -37,7 +37,13 @@ private struct Driver {
     }
 
     mutating func lease(_ token: LeaseToken, _ function: String = "f", memory: Bytes? = nil, fresh: Bool = false) {
-        let request = LeaseRequest(token: token, function: function, memory: memory, fresh: fresh, giveUpAt: now + 10 * second)
+        let request = LeaseRequest(
+            token: token,
+            function: function,
+            memory: memory,
+            fresh: fresh,
+            giveUpAt: now + 10 * second
+        )
         apply(state.lease(request, now: now))
     }
 
@@ -71,7 +77,12 @@ private struct Driver {
     }
 
     mutating func plan(_ name: String = "f", memory: Bytes = .mib(100), concurrency: Int = 100, generation: Int = 1) {
-        apply(state.setPlan(FunctionPlan(name: name, generation: generation, memory: memory, concurrency: concurrency), now: now))
+        apply(
+            state.setPlan(
+                FunctionPlan(name: name, generation: generation, memory: memory, concurrency: concurrency),
+                now: now
+            )
+        )
     }
 }
 
@@ -247,10 +258,16 @@ struct PoolStateTests {
         #expect(driver.starts[2] == .cold)
     }
 
-    @Test("a hundred thousand random events: nothing is promised or leased twice, and every request ends", arguments: [1, 2, 3] as [UInt64])
+    @Test(
+        "a hundred thousand random events: nothing is promised or leased twice, and every request ends",
+        arguments: [1, 2, 3] as [UInt64]
+    )
     func randomWalk(seed: UInt64) {
         var random = SplitMix(state: seed)
-        var driver = Driver(budget: .mib(700), limits: PoolLimits(maxSandboxes: 8, idleAfter: .seconds(5), evictAfter: .seconds(60)))
+        var driver = Driver(
+            budget: .mib(700),
+            limits: PoolLimits(maxSandboxes: 8, idleAfter: .seconds(5), evictAfter: .seconds(60))
+        )
         for name in ["a", "b", "c", "d"] { driver.plan(name, concurrency: 3) }
         var token: LeaseToken = 0
         for _ in 0..<35_000 {
@@ -258,7 +275,12 @@ struct PoolStateTests {
             case 0...2:
                 token += 1
                 let name = ["a", "b", "c", "d"][Int(random.next() % 4)]
-                driver.lease(token, name, memory: random.next() % 4 == 0 ? .mib(Int64(random.next() % 300) + 4) : nil, fresh: random.next() % 20 == 0)
+                driver.lease(
+                    token,
+                    name,
+                    memory: random.next() % 4 == 0 ? .mib(Int64(random.next() % 300) + 4) : nil,
+                    fresh: random.next() % 20 == 0
+                )
             case 3...5: _ = driver.step(shrinkTo: .mib(Int64(random.next() % 60) + 4))
             case 6, 7: if let busy = driver.running.values.sorted().first { driver.finish(busy) }
             case 8: driver.pass(Int64(random.next() % 4))

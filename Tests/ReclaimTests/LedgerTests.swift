@@ -11,7 +11,9 @@ struct LedgerTests {
         var ledger = Ledger<String>(budget: .mib(100))
         try ledger.hold(.mib(60), for: "a")
         #expect(ledger.free == .mib(40))
-        #expect(throws: Ledger<String>.Shortfall(wanted: .mib(50), free: .mib(40))) { try ledger.hold(.mib(50), for: "b") }
+        #expect(throws: Ledger<String>.Shortfall(wanted: .mib(50), free: .mib(40))) {
+            try ledger.hold(.mib(50), for: "b")
+        }
         try ledger.hold(.mib(40), for: "b")
         #expect(ledger.free == .zero)
     }

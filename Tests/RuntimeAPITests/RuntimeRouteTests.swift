@@ -17,7 +17,8 @@ struct RuntimeRouteTests {
 
     @Test(
         "anything else is no call",
-        arguments: ["/", "/2018-06-01/", "/2018-06-01/runtime/invocation/next/", "/2019-01-01/runtime/invocation/next"])
+        arguments: ["/", "/2018-06-01/", "/2018-06-01/runtime/invocation/next/", "/2019-01-01/runtime/invocation/next"]
+    )
     func unknown(path: String) {
         #expect(RuntimeRoute(.GET, path) == nil)
         #expect(RuntimeRoute(.DELETE, path) == nil)

@@ -20,7 +20,10 @@ struct SandboxTests {
         let allowed = Set(SystemCalls.allowed)
         #expect(allowed.isDisjoint(with: SystemCalls.refused))
         #expect(allowed.count == SystemCalls.allowed.count, "one is listed twice")
-        for name in ["clone3", "bpf", "ptrace", "io_uring_setup", "userfaultfd", "splice", "keyctl", "mount", "unshare", "setns", "socket", "clone"] {
+        for name in [
+            "clone3", "bpf", "ptrace", "io_uring_setup", "userfaultfd", "splice", "keyctl", "mount", "unshare", "setns",
+            "socket", "clone",
+        ] {
             #expect(!allowed.contains(name), "\(name)")
         }
     }

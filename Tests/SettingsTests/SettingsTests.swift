@@ -10,7 +10,11 @@ import Units
 struct SettingsTests {
     private let machine = Machine(memory: .gib(8), cpus: 4)
 
-    private func load(_ text: String, environment: [String: String] = [:], flags: [String: String] = [:]) throws(SettingsErrors) -> LoadedSettings {
+    private func load(
+        _ text: String,
+        environment: [String: String] = [:],
+        flags: [String: String] = [:]
+    ) throws(SettingsErrors) -> LoadedSettings {
         try SettingsLoader.load(text: text, file: "fn.yaml", environment: environment, flags: flags, machine: machine)
     }
 
@@ -35,7 +39,10 @@ struct SettingsTests {
     func precedence() throws {
         let text = "defaults: {memory: 64MiB, timeout: 9s, pids: 50}"
         let loaded = try load(
-            text, environment: ["FN_DEFAULTS_MEMORY": "96MiB", "FN_DEFAULTS_TIMEOUT": "8s"], flags: ["defaults.memory": "32MiB"])
+            text,
+            environment: ["FN_DEFAULTS_MEMORY": "96MiB", "FN_DEFAULTS_TIMEOUT": "8s"],
+            flags: ["defaults.memory": "32MiB"]
+        )
         #expect(loaded.settings.defaults.memory == .mib(32))
         #expect(loaded.settings.defaults.timeout == .seconds(8))
         #expect(loaded.settings.defaults.pids == 50)
@@ -49,19 +56,44 @@ struct SettingsTests {
     @Test(
         "what is wrong is said with its place, and what may have been meant",
         arguments: [
-            ("defaults:\n  memmory: 1MiB", "fn.yaml:2:3: error: unknown setting 'defaults.memmory'; did you mean 'memory'?"),
+            (
+                "defaults:\n  memmory: 1MiB",
+                "fn.yaml:2:3: error: unknown setting 'defaults.memmory'; did you mean 'memory'?"
+            ),
             ("htp: {}", "fn.yaml:1:1: error: unknown setting 'htp'; did you mean 'http'?"),
-            ("defaults: {timeout: 30}", "fn.yaml:1:21: error: defaults.timeout: expected a duration such as '30s' or '250ms', got '30'"),
-            ("defaults: {cpu_weight: 0}", "fn.yaml:1:24: error: defaults.cpu_weight: expected a whole number from 1 to 10000, got '0'"),
-            ("host: {memory: 9GiB}", "fn.yaml:1:16: error: host.memory: expected a size such as '8GiB' or a share of the machine's memory such as '80%', not more than it has, got '9GiB'"),
-            ("reclaim: {mode: sometimes}", "fn.yaml:1:17: error: reclaim.mode: expected one of auto, off, got 'sometimes'"),
-            ("functions: {a: {memroy: 1MiB}}", "fn.yaml:1:17: error: unknown setting 'functions.a.memroy'; did you mean 'memory'?"),
-            ("functions: {a: {memory: 1}}", "fn.yaml:1:25: error: functions.a.memory: expected a size such as '256MiB', at least 4MiB, got '1'"),
+            (
+                "defaults: {timeout: 30}",
+                "fn.yaml:1:21: error: defaults.timeout: expected a duration such as '30s' or '250ms', got '30'"
+            ),
+            (
+                "defaults: {cpu_weight: 0}",
+                "fn.yaml:1:24: error: defaults.cpu_weight: expected a whole number from 1 to 10000, got '0'"
+            ),
+            (
+                "host: {memory: 9GiB}",
+                "fn.yaml:1:16: error: host.memory: expected a size such as '8GiB' or a share of the machine's memory such as '80%', not more than it has, got '9GiB'"
+            ),
+            (
+                "reclaim: {mode: sometimes}",
+                "fn.yaml:1:17: error: reclaim.mode: expected one of auto, off, got 'sometimes'"
+            ),
+            (
+                "functions: {a: {memroy: 1MiB}}",
+                "fn.yaml:1:17: error: unknown setting 'functions.a.memroy'; did you mean 'memory'?"
+            ),
+            (
+                "functions: {a: {memory: 1}}",
+                "fn.yaml:1:25: error: functions.a.memory: expected a size such as '256MiB', at least 4MiB, got '1'"
+            ),
             ("version: 2", "fn.yaml:1:10: error: version: this daemon reads version 1"),
             ("defaults: 3", "fn.yaml:1:11: error: 'defaults' must be a section with settings in it"),
             ("limits: {memory: 64MiB}", "fn.yaml: error: defaults.memory: 128MiB is above limits.memory, 64MiB"),
-            ("http: {listen: '0.0.0.0:9000'}", "fn.yaml:1: error: http.listen: 0.0.0.0:9000 is not a loopback address, and there is no authentication: use 127.0.0.1"),
-        ])
+            (
+                "http: {listen: '0.0.0.0:9000'}",
+                "fn.yaml:1: error: http.listen: 0.0.0.0:9000 is not a loopback address, and there is no authentication: use 127.0.0.1"
+            ),
+        ]
+    )
     func problems(text: String, message: String) {
         let errors = #expect(throws: SettingsErrors.self) { try load(text) }
         #expect(errors?.problems.map(\.description) == [message])
@@ -107,7 +139,10 @@ struct SettingsTests {
         try write("defaults: {memory: 64MiB}")
         let source = try SettingsSource(file: path, isRequired: true, environment: [:], flags: [:], machine: machine)
         try write("defaults: {memory: lots}")
-        guard case .refused = source.reload() else { Issue.record("a bad file was accepted"); return }
+        guard case .refused = source.reload() else {
+            Issue.record("a bad file was accepted")
+            return
+        }
         #expect(source.current.settings.defaults.memory == .mib(64))
         try write("defaults: {memory: 96MiB, pids: 99}")
         let result = source.reloadIfChanged()
@@ -116,7 +151,8 @@ struct SettingsTests {
                 == .accepted([
                     SettingsChange(path: "defaults.memory", old: "64MiB", new: "96MiB", isApplied: true),
                     SettingsChange(path: "defaults.pids", old: "128", new: "99", isApplied: false),
-                ]))
+                ])
+        )
         #expect(source.current.revision == 2)
         #expect(source.reloadIfChanged() == nil)
         unsafe unlink(path)

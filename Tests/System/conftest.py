@@ -64,8 +64,11 @@ def make_group():
 class Daemon:
     """One running fnd with directories and a cgroup of its own."""
 
-    def __init__(self, config="", arguments=()):
+    def __init__(self, config="", arguments=(), finds_group=False, wrapper=()):
+        """With `finds_group` it is started inside its group and not told where that is; `wrapper` starts it."""
         self.group = make_group()
+        self.finds_group = finds_group
+        self.wrapper = list(wrapper)
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="ebb-"))
         self.config = self.directory / "fn.yaml"
         self.config.write_text(config)
@@ -84,14 +87,20 @@ class Daemon:
             "--state", str(self.directory / "state"), "--images", IMAGES, "--runtimes", RUNTIMES,
             "--config", str(self.config), "--log-level", "debug",
         ]
-        command += ["--cgroup-root", str(self.group)]
+        if not self.finds_group:
+            command += ["--cgroup-root", str(self.group)]
         if not HAS_LIMITS:
             command += ["--allow-unenforced-limits"]
-        return command + self.arguments
+        return self.wrapper + command + self.arguments
+
+    def enter_group(self):
+        if self.finds_group:
+            (self.group / "cgroup.procs").write_text(str(os.getpid()))
 
     def start(self):
         log = open(self.log_path, "ab")
-        self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                        preexec_fn=self.enter_group)
         wait_until(self.is_ready, "the daemon to serve", 20)
         return self
 
@@ -216,8 +225,8 @@ def own_daemon():
     """Makes daemons for one test alone."""
     made = []
 
-    def make(config="", arguments=()):
-        made.append(Daemon(config, arguments))
+    def make(*arguments, **options):
+        made.append(Daemon(*arguments, **options))
         return made[-1]
 
     yield make

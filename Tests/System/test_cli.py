@@ -53,6 +53,10 @@ def test_version_and_completion(daemon):
         assert b"fn" in daemon.fn("completion", shell).stdout
 
 
+def test_fn_needs_no_dynamic_linker():
+    assert b"ld-linux" not in (BIN / "fn").read_bytes()[:8192]
+
+
 def test_without_a_daemon_the_exit_code_is_69(tmp_path):
     result = subprocess.run(
         [BIN / "fn", "ls"], capture_output=True, env={"FN_SOCKET": str(tmp_path / "none.sock"), "PATH": os.environ["PATH"]})

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 import zipfile
 
 import boto3
@@ -97,6 +98,11 @@ def test_a_name_that_exists_is_a_conflict(client, function):
         client.create_function(
             FunctionName="app", Runtime="python3.11", Role="arn:aws:iam::000000000000:role/r", Handler="app.handle",
             Code={"ZipFile": archive()})
+
+
+def test_the_code_can_be_fetched_back(client, function):
+    location = client.get_function(FunctionName="app")["Code"]["Location"]
+    assert zipfile.ZipFile(io.BytesIO(urllib.request.urlopen(location).read())).read("app.py").decode() == CODE
 
 
 def test_get_and_list_show_it(client, function):

@@ -35,7 +35,9 @@ struct FunctionLogTests {
         try withLog(retain: .kib(16)) { log, directory in
             for n in 0..<2000 { log.append(line(n), function: "f") }
             let files = try FileManager.default.contentsOfDirectory(atPath: directory)
-            let sizes = files.compactMap { try? FileManager.default.attributesOfItem(atPath: "\(directory)/\($0)")[.size] as? Int }
+            let sizes = files.compactMap {
+                try? FileManager.default.attributesOfItem(atPath: "\(directory)/\($0)")[.size] as? Int
+            }
             #expect(sizes.reduce(0, +) <= 16 << 10)
             #expect(log.read("f").last?.message == "line 1999")
         }

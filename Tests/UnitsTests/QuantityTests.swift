@@ -10,12 +10,16 @@ struct QuantityTests {
         arguments: [
             ("256MiB", 268_435_456), ("1.5GiB", 1_610_612_736), ("64KB", 64_000), ("512B", 512), ("4096", 4096),
             ("1 MiB", 1_048_576), ("0B", 0),
-        ] as [(String, Int64)])
+        ] as [(String, Int64)]
+    )
     func readsBytes(text: String, count: Int64) { #expect(Bytes(text)?.count == count) }
 
     @Test(
         "what is not a size is refused",
-        arguments: ["", "MiB", "-1MiB", "1e3", "12 parsecs", "1..5MiB", ".5MiB", "5.MiB", "0x10", "99999999TiB", "256mib"])
+        arguments: [
+            "", "MiB", "-1MiB", "1e3", "12 parsecs", "1..5MiB", ".5MiB", "5.MiB", "0x10", "99999999TiB", "256mib",
+        ]
+    )
     func refusesBytes(text: String) { #expect(Bytes(text) == nil) }
 
     @Test("bytes print exactly, in the largest unit that divides them")
@@ -28,7 +32,8 @@ struct QuantityTests {
 
     @Test(
         "CPU shares are read as cores or as a percentage",
-        arguments: [("1.5", 1500), ("150%", 1500), ("0.25", 250), ("2", 2000)] as [(String, Int)])
+        arguments: [("1.5", 1500), ("150%", 1500), ("0.25", 250), ("2", 2000)] as [(String, Int)]
+    )
     func readsCPU(text: String, millis: Int) {
         #expect(CPUQuota(text)?.millis == millis)
     }
@@ -42,7 +47,8 @@ struct QuantityTests {
 
     @Test(
         "durations need a unit",
-        arguments: [("250ms", 250), ("30s", 30_000), ("1.5m", 90_000), ("6h", 21_600_000)] as [(String, Int64)])
+        arguments: [("250ms", 250), ("30s", 30_000), ("1.5m", 90_000), ("6h", 21_600_000)] as [(String, Int64)]
+    )
     func readsDurations(text: String, milliseconds: Int64) {
         #expect(Duration(text: text)?.milliseconds == milliseconds)
     }
