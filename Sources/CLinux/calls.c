@@ -16,6 +16,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -116,10 +117,8 @@ int clinux_statfs_is_cgroup2(const char *path) {
 
 void clinux_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
 
-int clinux_idle_thread(void) {
-    struct sched_param none = {0};
-    return sched_setscheduler(0, SCHED_IDLE, &none);
-}
+// On Linux a nice value belongs to a thread, against what POSIX says (setpriority(2), BUGS).
+int clinux_background_thread(void) { return setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10); }
 
 int clinux_pipe(int32_t ends[2]) { return pipe2(ends, O_CLOEXEC); }
 

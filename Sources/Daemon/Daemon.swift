@@ -78,7 +78,6 @@ package final class Daemon: Sendable {
         workers.start()
         reclaimers = NIOThreadPool(numberOfThreads: 2)
         reclaimers.start()
-        for _ in 0..<2 { reclaimers.submit { _ in Thread.becomeIdle() } }
 
         let runtimes = try RuntimeCatalog(directory: places.runtimes)
         for problem in runtimes.problems { log.warning("\(problem)") }

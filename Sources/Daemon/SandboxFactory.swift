@@ -34,7 +34,6 @@ final class FunctionSandboxes: Sendable {
             )
         }
         var limits = SandboxLimits(memoryMax: contract, cpu: function.cpus.value)
-        limits.memoryLow = .zero
         limits.swapMax = function.swap ?? contract
         limits.cpuWeight = function.cpuWeight
         limits.pids = function.pids

@@ -74,6 +74,7 @@ extension DeployedFunction {
             name: name,
             generation: record.codeGeneration,
             memory: memory.value,
+            memoryLow: memoryLow,
             cpu: cpus.value,
             concurrency: concurrency.value,
             minWarm: minWarm.value,

@@ -42,9 +42,11 @@ package enum Thread {
         return try done.run(body)
     }
 
-    /// Gives the calling thread the lowest priority: it runs when nobody else wants to.
-    package static func becomeIdle() {
-        _ = clinux_idle_thread()
+    /// Lowers the calling thread's share of the processor to about a tenth of others'.
+    ///
+    /// Not `SCHED_IDLE`: whoever waits for a lock that such a thread holds could wait for as long as the host is busy.
+    package static func stepBack() {
+        _ = clinux_background_thread()
     }
 }
 

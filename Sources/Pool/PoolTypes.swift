@@ -21,6 +21,8 @@ package struct FunctionPlan: Sendable, Equatable {
     package var generation: Int
     /// The contract of a request that asks for no size of its own.
     package var memory: Bytes
+    /// `memory.low` while a request runs.
+    package var memoryLow: Bytes
     package var cpu: CPUQuota?
     /// Sandboxes of this function at once.
     package var concurrency: Int
@@ -32,6 +34,7 @@ package struct FunctionPlan: Sendable, Equatable {
         name: String,
         generation: Int,
         memory: Bytes,
+        memoryLow: Bytes = .zero,
         cpu: CPUQuota? = nil,
         concurrency: Int = 100,
         minWarm: Int = 0,
@@ -40,6 +43,7 @@ package struct FunctionPlan: Sendable, Equatable {
         self.name = name
         self.generation = generation
         self.memory = memory
+        self.memoryLow = memoryLow
         self.cpu = cpu
         self.concurrency = concurrency
         self.minWarm = minWarm

@@ -29,7 +29,10 @@ extension SandboxPool {
     }
 
     private func onReclaimer(_ body: @escaping @Sendable (SandboxPool) -> Void) {
-        reclaimers.submit { _ in body(self) }
+        reclaimers.submit { _ in
+            Thread.stepBack()
+            body(self)
+        }
     }
 
     private func member(_ id: SandboxID) -> PooledSandbox? { shared.withLock { $0.members[id] } }
@@ -37,16 +40,17 @@ extension SandboxPool {
     // MARK: Running
 
     private func run(_ token: LeaseToken, _ id: SandboxID, _ start: StartKind, _ contract: Bytes) {
-        let (member, cpu) = shared.withLock { shared in
+        let (member, low, cpu) = shared.withLock { shared in
             let plan = shared.members[id].flatMap { shared.state.plan($0.function) }
-            return (shared.members[id], shared.cpuOverrides.removeValue(forKey: token) ?? plan?.cpu)
+            let cpu = shared.cpuOverrides.removeValue(forKey: token) ?? plan?.cpu
+            return (shared.members[id], plan?.memoryLow ?? .zero, cpu)
         }
         guard let member, let caller = caller(token) else {
             // The caller withdrew between the decision and now: the sandbox goes back unused.
             return apply { state, now in state.finished(id, now: now) }
         }
         do {
-            _ = try member.limits.wake(at: contract, low: .zero, cpu: cpu)
+            _ = try member.limits.wake(at: contract, low: low, cpu: cpu)
             caller(.granted(Lease(sandbox: member, token: token, start: start, contract: contract)))
         } catch {
             log.error("the limits of \(id) could not be raised: \(error)")

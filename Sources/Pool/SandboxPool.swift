@@ -30,8 +30,8 @@ package struct FactoryResult: Sendable {
 /// The pool at work: asks `PoolState` what to do, and does it outside the lock.
 ///
 /// Threads: events come from event loops and the kernel's event thread; starts, stops and everything that may block run
-/// on `workers`; shrinks run on a thread of their own with the lowest priority, so that giving memory back never takes
-/// processor time from a request.
+/// on `workers`; shrinks run on a thread of their own with a low priority, so that giving memory back takes
+/// little processor time from requests.
 package final class SandboxPool: Sendable {
     struct Shared {
         var state: PoolState

@@ -159,7 +159,7 @@ package enum Schema {
             path: "log.level",
             form: "one of trace, debug, info, notice, warning, error",
             fallback: "info",
-            isLive: true,
+            isLive: false,
             doc: "what the daemon writes about itself",
             read: { text, settings, _ in
                 settings.log.level = text

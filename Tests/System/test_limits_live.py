@@ -71,10 +71,12 @@ def test_lambdas_update_changes_the_kernels_file(daemon, counter):
 
 
 def test_an_edited_config_file_changes_living_sandboxes(daemon, counter):
-    daemon.config.write_text(CONFIG + "functions:\n  count*: {memory: 180MiB, cpus: 0.7}\n")
+    daemon.config.write_text(CONFIG + "functions:\n  count*: {memory: 180MiB, memory_low: 16MiB, cpus: 0.7}\n")
     wait_until(lambda: cgroup_file(counter, "memory.max") == str(180 * MIB), "memory.max to follow the file")
     assert cgroup_file(counter, "cpu.max") == "70000 100000"
     assert daemon.describe("counter")["origins"]["memory"] == "operator"
+    daemon.invoke("counter", {"by": 0})
+    assert cgroup_file(counter, "memory.low") == str(16 * MIB), "protected from its next request on"
     daemon.config.write_text(CONFIG)
     wait_until(lambda: cgroup_file(counter, "memory.max") == str(128 * MIB), "memory.max to return")
     assert daemon.invoke("counter").json["count"] == 2

@@ -121,6 +121,6 @@ int clinux_eventfd(void);
 void clinux_not_dumpable(void);         // no core dumps, no debugger, no look into /proc/self
 int clinux_sync_file_system(int fd);  // of the file system that holds fd
 void clinux_name_thread(const char *name);
-int clinux_idle_thread(void);
+int clinux_background_thread(void);     // nice 10, for the calling thread alone
 
 #endif
