@@ -98,18 +98,9 @@ package final class Daemon: Sendable {
             events: events,
             cpus: machine.cpus,
             log: log,
-            factory: { try factory.make($0, $1, $2) }
-        ) { function, sandbox, line in
-            functionLog.append(
-                LogLine(
-                    time: WallClock.iso8601(WallClock.nowMs()),
-                    requestId: line.requestID,
-                    sandbox: sandbox.description,
-                    message: String(decoding: line.bytes, as: UTF8.self)
-                ),
-                function: function
-            )
-        }
+            factory: { try factory.make($0, $1, $2) },
+            sink: { functionLog.append(LogLine($2, sandbox: $1), function: $0) }
+        )
         catalog = FunctionCatalog(runtimes: runtimes, settings: current, pool: pool)
         let catalog = catalog
         factory.catalog.withLock { $0 = catalog }
@@ -275,6 +266,18 @@ package final class Daemon: Sendable {
         _ = unsafe unlink(settings.current.settings.socket.path)
         close(lock)
         log.notice("stopped")
+    }
+}
+
+extension LogLine {
+    /// What a sandbox printed now.
+    fileprivate init(_ line: OutputLine, sandbox: SandboxID) {
+        self.init(
+            time: WallClock.iso8601(WallClock.nowMs()),
+            requestId: line.requestID,
+            sandbox: sandbox.description,
+            message: String(decoding: line.bytes, as: UTF8.self)
+        )
     }
 }
 

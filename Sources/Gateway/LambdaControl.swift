@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+// Members are named as Lambda spells them.
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+
 import Dispatching
 import FnProtocol
 import FoundationEssentials

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+// The mount flags at the end have the kernel's names.
+// swift-format-ignore-file: AlwaysUseLowerCamelCase
+
 import CLinux
 import Glibc
 import Linux

@@ -41,7 +41,8 @@ enum Exit: Int32 {
     }
 }
 
-func Glibc_exit(_ code: Int32) -> Never { exit(code) }
+/// C's `exit`, which argument-parser's commands hide behind a method of the same name.
+func endProgram(_ code: Int32) -> Never { exit(code) }
 
 extension HTTPAnswer {
     /// The message of an error document of the daemon's, or the body itself.

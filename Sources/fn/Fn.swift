@@ -25,7 +25,7 @@ struct Fn: ParsableCommand {
             try command.run()
         } catch let failure as Failure {
             Console.error(failure.message)
-            Glibc_exit(failure.code)
+            endProgram(failure.code)
         } catch {
             // argument-parser's own errors: usage is 64, help is 0.
             exit(withError: error)
