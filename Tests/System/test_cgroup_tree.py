@@ -24,7 +24,7 @@ def test_a_service_with_delegation_builds_below_its_own_group(own_daemon):
 
 
 def test_a_container_builds_below_the_root_of_its_namespace(own_daemon):
-    inside = 'mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"'
+    inside = 'umount /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec "$@"'
     daemon = own_daemon(
         CONFIG, finds_group=True, wrapper=["unshare", "--cgroup", "--mount", "sh", "-c", inside, "sh"]).start()
     assert daemon.request("GET", "/v1/doctor").status == 200
