@@ -96,12 +96,27 @@ extension PoolState {
         return [.raise(entry.id, to: size)]
     }
 
+    /// Refuses who has waited too long for memory or for somebody else's sandbox. A request whose own sandbox is being
+    /// started is not among them: a start ends by itself, at the latest at its init timeout.
     private mutating func expireWaiting(now: Instant) -> [PoolEffect] {
         var effects: [PoolEffect] = []
-        for item in Array(waiting.values) where item.request.giveUpAt <= now {
-            waiting.removeValue(forKey: item.request.token)
-            let limit = plans[item.request.function]?.concurrency ?? 0
-            effects.append(.refuse(item.request.token, item.blockedBy ?? .concurrency(limit: limit)))
+        var starting: [String: Int] = [:]
+        var reserved: Set<LeaseToken> = []
+        for entry in entries.values where isCurrent(entry) {
+            guard case .starting(let token) = entry.phase else { continue }
+            if let token { reserved.insert(token) } else { starting[entry.function, default: 0] += 1 }
+        }
+        for item in Array(waiting.values) {
+            let request = item.request
+            if reserved.contains(request.token) { continue }
+            if !request.fresh, let count = starting[request.function], count > 0 {
+                starting[request.function] = count - 1
+                continue
+            }
+            guard request.giveUpAt <= now else { continue }
+            waiting.removeValue(forKey: request.token)
+            let limit = plans[request.function]?.concurrency ?? 0
+            effects.append(.refuse(request.token, item.blockedBy ?? .concurrency(limit: limit)))
         }
         return effects
     }

@@ -113,7 +113,7 @@ package enum Schema {
             "pools.queue_timeout",
             \.pools.queueTimeout,
             "10s",
-            "how long a request waits for a sandbox before 429"
+            "how long a request waits for memory or a free sandbox before 429; a start in progress has init_timeout"
         ),
         int(
             "pools.ready_networks",

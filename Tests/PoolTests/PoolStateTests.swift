@@ -175,6 +175,18 @@ struct PoolStateTests {
         #expect(driver.running.values.contains(1))
     }
 
+    @Test("a request whose sandbox is being started waits for it, however long the queue's patience is")
+    func slowStart() {
+        var driver = Driver(budget: .gib(1))
+        driver.plan(concurrency: 1)
+        driver.lease(1)
+        driver.lease(2)
+        driver.pass(60)
+        #expect(driver.refused == [2: .concurrency(limit: 1)])
+        driver.settle()
+        #expect(driver.starts == [1: .cold])
+    }
+
     @Test("refuses at once what can never fit")
     func neverFits() {
         var driver = Driver(budget: .mib(150))
