@@ -1,5 +1,5 @@
-import FnClient
 // SPDX-License-Identifier: Apache-2.0
+import FnClient
 import FnProtocol
 import Glibc
 
