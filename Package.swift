@@ -65,24 +65,33 @@ let package = Package(
         // What a request passes through.
         library("HTTP", nio),
         library("RuntimeAPI", ["HTTP"] + nio),
-        library("Reclaim", ["Cgroup", "Linux", "Units", logging, collections]),
-        library("Pool", ["Reclaim", "RuntimeAPI", "Sandbox", "Cgroup", "Linux", "Units", logging, collections] + nio),
-        library("Dispatching", ["Pool", "RuntimeAPI", "Sandbox", "Linux", "Functions", "Settings", "Units"] + nio),
+        library("Policy", ["Units", collections]),
+        library("Reclaim", ["Policy", "Cgroup", "Linux", "CLinux", "Units", logging]),
+        library("Pool", ["Policy", "Reclaim", "RuntimeAPI", "Sandbox", "Cgroup", "Linux", "Units", logging] + nio),
+        library(
+            "Dispatching",
+            [
+                "Pool", "Policy", "RuntimeAPI", "Sandbox", "Cgroup", "Linux", "Functions", "Settings", "Telemetry", "Units",
+            ] + nio
+        ),
         library(
             "Gateway",
-            ["Dispatching", "Pool", "HTTP", "Functions", "Settings", "FnProtocol", "Telemetry", "Units", logging] + nio
+            [
+                "Dispatching", "Pool", "Policy", "HTTP", "Functions", "Settings", "FnProtocol", "Telemetry", "Units",
+                "Linux", logging,
+            ] + nio
         ),
 
         // What is deployed, configured and told.
         library("Functions", ["CArchive", "CLinux", "Linux", "Units", grdb, crypto, yams]),
         library("Settings", ["Linux", "Units", yams]),
-        library("Telemetry", ["Linux", "Units", logging]),
+        library("Telemetry", ["Policy", "Linux", "Units", logging]),
         library("FnProtocol", ["Units"]),
         library("FnClient", ["FnProtocol", "Units"]),
         library(
             "Daemon",
             [
-                "Gateway", "Dispatching", "Pool", "Reclaim", "Sandbox", "Cgroup", "Linux", "CLinux", "Functions",
+                "Gateway", "Dispatching", "Pool", "Policy", "Reclaim", "Sandbox", "Cgroup", "Linux", "CLinux", "Functions",
                 "Settings",
                 "Telemetry", "HTTP", "FnProtocol", "Units", logging,
             ] + nio
@@ -96,10 +105,10 @@ let package = Package(
         ),
 
         tests("Units"), tests("Linux"), tests("Cgroup", ["Linux", "Units"]),
-        tests("HTTP", nio), tests("RuntimeAPI", ["HTTP"] + nio), tests("Reclaim", ["Units"]),
-        tests("Pool", ["Reclaim", "Units"]), tests("Settings", ["Units"]), tests("Functions", ["Linux", "Units"]),
+        tests("HTTP", nio), tests("RuntimeAPI", ["HTTP"] + nio), tests("Policy", ["Units"]),
+        tests("Settings", ["Units"]), tests("Functions", ["Linux", "Units"]),
         tests("Telemetry", ["Linux", "Units"]), tests("Gateway", ["HTTP"] + nio), tests("FnClient", ["FnProtocol"]),
-        tests("Sandbox"), tests("Dispatching", ["Functions", "Settings", "Pool", "Units"] + nio),
+        tests("Sandbox"), tests("Dispatching", ["Functions", "Settings", "Policy", "Pool", "Units"] + nio),
     ],
     cLanguageStandard: .gnu17
 )

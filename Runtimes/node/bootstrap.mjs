@@ -54,7 +54,7 @@ class Connection {
     }
 }
 
-const next = `GET ${base}invocation/next HTTP/1.1\r\nHost: ${host}\r\n\r\n`;
+const next = `GET ${base}invocation/next HTTP/1.1\r\nHost: ${host}\r\nFn-Hints: 1\r\n\r\n`;
 
 function post(place, body, type) {
     const extra = type ? `Lambda-Runtime-Function-Error-Type: ${type}\r\n` : "";
@@ -152,6 +152,11 @@ try {
 connection.send(next);
 for (;;) {
     const { headers, body } = await connection.receive();
+    if (headers["fn-event"] === "idle") {
+        globalThis.gc?.(); // an idle hint: give back what is garbage (--expose-gc in runtime.yaml)
+        connection.send(next);
+        continue;
+    }
     running = headers["lambda-runtime-aws-request-id"];
     if (!running) continue; // the answer to a response or an error: the event is behind it
     let answer;

@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -161,3 +162,58 @@ int clinux_detach_here(void) { return (int)syscall(SYS_umount2, ".", 2 /* MNT_DE
 int clinux_sync_file_system(int fd) { return syncfs(fd); }
 
 void clinux_not_dumpable(void) { prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
+
+int clinux_will_need(pid_t pid, const uint64_t *starts, const uint64_t *lengths, size_t count) {
+    struct iovec ranges[256];
+    if (count > 256) count = 256;
+    for (size_t i = 0; i < count; i++) {
+        ranges[i].iov_base = (void *)(uintptr_t)starts[i];
+        ranges[i].iov_len = lengths[i];
+    }
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0) return -1;
+    long done = syscall(SYS_process_madvise, fd, ranges, count, MADV_WILLNEED, 0);
+    int error = errno;
+    close(fd);
+    errno = error;
+    return done < 0 ? -1 : 0;
+}
+
+static int set_size(int context, uint64_t size) {
+    char text[32];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)size);
+    return (int)syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "size", text, 0);
+}
+
+int clinux_detached_tmpfs(uint64_t size, const char *mode, int read_only_inside) {
+    int context = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC), mount = -1;
+    if (context < 0) return -1;
+    unsigned attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | (read_only_inside ? MOUNT_ATTR_NOEXEC : 0);
+    if (set_size(context, size) == 0 &&
+        syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "mode", mode, 0) == 0 &&
+        syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING, "nr_inodes", "65536", 0) == 0 &&
+        syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE, 0, 0, 0) == 0)
+        mount = (int)syscall(SYS_fsmount, context, FSMOUNT_CLOEXEC, attributes);
+    int error = errno;
+    close(context);
+    errno = error;
+    return mount;
+}
+
+int clinux_resize_tmpfs(int mount, uint64_t size) {
+    int context = (int)syscall(SYS_fspick, mount, "", FSPICK_EMPTY_PATH | FSPICK_CLOEXEC);
+    if (context < 0) return -1;
+    int result = set_size(context, size);
+    if (result == 0) result = (int)syscall(SYS_fsconfig, context, FSCONFIG_CMD_RECONFIGURE, 0, 0, 0);
+    int error = errno;
+    close(context);
+    errno = error;
+    return result;
+}
+
+int clinux_raise_descriptor_limit(void) {
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0) return -1;
+    limit.rlim_cur = limit.rlim_max;
+    return setrlimit(RLIMIT_NOFILE, &limit);
+}

@@ -46,7 +46,8 @@ static int filesystems(struct clinux_child *child) {
     // After clone3 made the pid namespace: procfs shows the one it is mounted from.
     TRY(PROC, syscall(SYS_mount, "proc", "/proc", "proc", MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC,
                       "hidepid=invisible,subset=pid"));
-    TRY(TMP, syscall(SYS_mount, "tmpfs", "/tmp", "tmpfs", MOUNT_NOSUID | MOUNT_NODEV, plan->tmp_options));
+    TRY(TMP, syscall(SYS_move_mount, plan->tmp_mount, "", AT_FDCWD, "/tmp", MOVE_MOUNT_F_EMPTY_PATH));
+    TRY(CONTROL, syscall(SYS_move_mount, plan->control_mount, "", AT_FDCWD, "/run/fn", MOVE_MOUNT_F_EMPTY_PATH));
     TRY(CODE, syscall(SYS_move_mount, plan->code_mount, "", AT_FDCWD, plan->code_target, MOVE_MOUNT_F_EMPTY_PATH));
     TRY(WORKING_DIRECTORY, syscall(SYS_chdir, plan->working_directory));
     return 0;

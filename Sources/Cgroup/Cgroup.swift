@@ -12,6 +12,11 @@ package final class Cgroup: Sendable {
     package let controllers: Set<Controller>
     private let handle: Descriptor
     let peakFile: PeakFile
+    /// Of the files that are read often; see `Gauge`.
+    private let gauges: [String: Gauge]
+    private static let gauged = [
+        "memory.current", "memory.swap.current", "memory.stat", "memory.pressure", "memory.events.local",
+    ]
 
     /// The last part of the path.
     package var name: String { String(path.split(separator: "/").last ?? "") }
@@ -29,6 +34,8 @@ package final class Cgroup: Sendable {
             throw .io(error)
         }
         peakFile = PeakFile()
+        let directory = handle.raw
+        gauges = Dictionary(uniqueKeysWithValues: Self.gauged.map { ($0, Gauge($0, at: directory)) })
     }
 
     // MARK: The tree
@@ -125,6 +132,7 @@ package final class Cgroup: Sendable {
 
     func read(_ file: String) throws(CgroupError) -> String {
         do throws(SyscallError) {
+            if let gauge = gauges[file] { return try gauge.read() }
             return try KernelFile.read(file, at: handle.raw)
         } catch {
             throw .io(SyscallError(error.call, "\(path)/\(file)", error.errno))

@@ -7,6 +7,7 @@ import Linux
 ///
 /// ```
 /// <base>/fn.slice/     the budget of all sandboxes
+///     images/          page cache of the runtimes, so that it is charged to no sandbox
 ///     daemon/          this process: a group with children may not hold processes itself
 ///     pool/<sandbox>   one leaf for each sandbox, for life
 /// ```
@@ -25,6 +26,7 @@ package struct CgroupTree: Sendable {
     package let root: Cgroup
     package let daemon: Cgroup
     package let pool: Cgroup
+    package let images: Cgroup
     /// Whether memory, cpu and pids limits are the kernel's word here.
     package let enforced: Bool
     package let layout: Layout
@@ -92,6 +94,7 @@ package struct CgroupTree: Sendable {
         try base.enable(wanted)
         try root.enable(wanted)
         let old = try root.makeChild("pool")
+        let images = try root.makeChild("images")
         for leftover in try old.children() { try leftover.destroy() }
         try old.enable(wanted)
         // Opened again, now that the files of the controllers are there.
@@ -100,6 +103,7 @@ package struct CgroupTree: Sendable {
             root: try Cgroup(root.path),
             daemon: try Cgroup(daemon.path),
             pool: try Cgroup(old.path),
+            images: try Cgroup(images.path),
             enforced: enforced,
             layout: layout
         )
@@ -118,6 +122,7 @@ package struct CgroupTree: Sendable {
     /// Removes the sandboxes' groups, and then the daemon's own, if there is a group that may take the daemon in.
     package func teardown() throws(CgroupError) {
         try pool.destroy()
+        try images.destroy()
         // A group that hands controllers down may hold no process: the base takes that back first. Where the base is
         // somebody else's as well, or nobody takes us, the two empty groups stay, and the next start uses them.
         try? root.disable(root.controllers)

@@ -11,6 +11,7 @@ import Linux
 import Logging
 import NIOCore
 import NIOPosix
+import Policy
 import Pool
 import Sandbox
 import Settings
@@ -59,6 +60,8 @@ package final class Daemon: Sendable {
         let state = current.storage.state
         lock = try Self.takeState(state)
         signal(SIGPIPE, SIG_IGN)
+        // A sandbox takes about fifteen descriptors.
+        _ = clinux_raise_descriptor_limit()
         clinux_not_dumpable()  // nobody else's debugger belongs in here
 
         tree = try CgroupTree.discover(allowUnenforced: options.allowUnenforcedLimits, base: options.cgroupRoot)
@@ -88,18 +91,31 @@ package final class Daemon: Sendable {
             limits: CodeLimits(archive: limits.code, unpacked: limits.unpackedCode)
         )
         let functionLog = try FunctionLog(directory: "\(state)/logs", retain: current.log.functionsRetain)
-        let factory = FunctionSandboxes(launcher: launcher, places: places, store: store)
+        let device = BlockDevice(of: state)
+        let factory = FunctionSandboxes(launcher: launcher, places: places, store: store, device: device)
+        learning = LearningStore(path: "\(state)/learning.json")
+        let (decisions, metrics) = (DecisionLog(), Metrics(Metrics.catalog))
         let epoch = String(UInt32(truncatingIfNeeded: WallClock.nowMs() / 1000), radix: 36).suffix(3)
         pool = SandboxPool(
-            state: PoolState(budget: Self.budget(current, machine), limits: current.poolLimits, epoch: String(epoch)),
+            state: PoolState(
+                budget: Self.budget(current, machine),
+                limits: current.poolLimits,
+                epoch: String(epoch),
+                profiles: learning.load()
+            ),
             group: group,
             workers: workers,
             reclaimers: reclaimers,
             events: events,
             cpus: machine.cpus,
+            device: device,
             log: log,
             factory: { try factory.make($0, $1, $2) },
-            sink: { functionLog.append(LogLine($2, sandbox: $1), function: $0) }
+            sink: { functionLog.append(LogLine($2, sandbox: $1), function: $0) },
+            onDecisions: { made in
+                decisions.append(made)
+                metrics.note(made)
+            }
         )
         catalog = FunctionCatalog(runtimes: runtimes, settings: current, pool: pool)
         let catalog = catalog
@@ -116,10 +132,18 @@ package final class Daemon: Sendable {
         let (source, doctorTree) = (settings, tree)
         context = GatewayContext(
             catalog: catalog,
-            dispatcher: Dispatcher(catalog: catalog, pool: pool, group: group) { WallClock.nowMs() },
+            dispatcher: Dispatcher(
+                catalog: catalog,
+                pool: pool,
+                group: group,
+                clock: { WallClock.nowMs() },
+                onResult: { metrics.note($1, function: $0) }
+            ),
             deployments: deployments,
             pool: pool,
             log: functionLog,
+            decisions: decisions,
+            metrics: metrics,
             settings: settings,
             doctor: {
                 var problem: String?
@@ -131,9 +155,12 @@ package final class Daemon: Sendable {
             workers: workers
         )
         watchSettings(machine)
+        let (images, group, log) = (places.images, tree.images, log)
+        workers.submit { _ in ImagePreload.perform(runtimes, images: images, group: group, log: log) }
     }
 
     private let context: GatewayContext
+    private let learning: LearningStore
 
     private static func settings(
         _ file: String,
@@ -208,10 +235,23 @@ package final class Daemon: Sendable {
         try Directory.makeAll(current.socket.path.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" })
         try open(.unix(path: current.socket.path))
         _ = unsafe chmod(current.socket.path, UInt32(current.socket.mode, radix: 8) ?? 0o660)
-        pool.start()
+        pool.start(pressureFile: KernelFile.exists("\(tree.pool.path)/memory.pressure") ? "\(tree.pool.path)/memory.pressure" : nil)
         let address = servers.withLock { $0.first?.localAddress?.port } ?? port
         log.notice("serving on \(host):\(address) and \(current.socket.path)")
         scheduleConfigCheck()
+        scheduleSaving()
+    }
+
+    /// Once a minute, and at the end.
+    private func scheduleSaving() {
+        group.next()
+            .scheduleRepeatedTask(initialDelay: .minutes(1), delay: .minutes(1)) { [workers, self] _ in
+                workers.submit { _ in self.saveLearning() }
+            }
+    }
+
+    private func saveLearning() {
+        do { try learning.save(pool.profiles) } catch { log.warning("what was learnt could not be kept: \(error)") }
     }
 
     private func open(_ address: ListenAddress) throws {
@@ -257,6 +297,7 @@ package final class Daemon: Sendable {
     package func stop(patience: Duration = .seconds(20)) {
         log.notice("stopping")
         for server in servers.withLock({ $0 }) { server.stopAccepting() }
+        saveLearning()
         pool.shutdown(patience: patience)
         for server in servers.withLock({ $0 }) { server.close() }
         launcher.shutdown()
@@ -288,7 +329,8 @@ extension Settings {
             maxSandboxes: pools.maxSandboxes,
             idleAfter: reclaim.idleAfter,
             evictAfter: pools.evictAfter,
-            reclaims: reclaim.mode == .auto
+            reclaims: reclaim.mode == .auto,
+            isMeasured: host.promises == .measured
         )
     }
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+import Cgroup
 import Dispatching
 import Functions
 import Linux
+import Policy
 import Pool
 import Sandbox
 import Settings
@@ -13,10 +15,13 @@ final class FunctionSandboxes: Sendable {
     private let launcher: SandboxLauncher
     private let places: Places
     private let store: CodeStore
+    private let device: BlockDevice?
     /// Set once the catalog exists; the pool, which needs this factory, comes before it.
     let catalog = Mutex<FunctionCatalog?>(nil)
 
-    init(launcher: SandboxLauncher, places: Places, store: CodeStore) {
+    /// - Parameter device: the disk that code and images are on, for `io.max`.
+    init(launcher: SandboxLauncher, places: Places, store: CodeStore, device: BlockDevice?) {
+        self.device = device
         self.launcher = launcher
         self.places = places
         self.store = store
@@ -33,11 +38,14 @@ final class FunctionSandboxes: Sendable {
                 "the root image '\(runtime.image)' of runtime \(runtime.name) is not below \(places.images); build it with scripts/build-image"
             )
         }
-        var limits = SandboxLimits(memoryMax: contract, cpu: function.cpus.value)
+        // More of the processor while the runtime starts; it goes back at the first request for work.
+        var limits = SandboxLimits(memoryMax: contract, cpu: function.initCPU)
+        limits.io = function.io
+        limits.device = device
         limits.swapMax = function.swap ?? contract
         limits.cpuWeight = function.cpuWeight
         limits.pids = function.pids
-        let spec = SandboxSpec(
+        var spec = SandboxSpec(
             id: id.description,
             template: SandboxTemplate(name: runtime.name, imageRoot: image, runtimeDirectory: runtime.directory),
             codeDirectory: store.directory(function.record.codeSHA256),
@@ -46,12 +54,14 @@ final class FunctionSandboxes: Sendable {
             limits: limits,
             tmpSize: function.tmp.value
         )
+        spec.announcedCPU = function.cpus.value
         let settings = catalog.settings
         return FactoryResult(
             sandbox: try launcher.launch(spec),
-            cpu: function.cpus.value,
+            cpu: function.initCPU,
             initTimeout: function.initTimeout,
-            answerLimit: Int(settings.limits.response.count)
+            answerLimit: Int(settings.limits.response.count),
+            tmp: function.tmp.value
         )
     }
 
@@ -71,7 +81,7 @@ final class FunctionSandboxes: Sendable {
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": String(function.memory.value.mebibytes),
             "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/\(name)", "AWS_LAMBDA_LOG_STREAM_NAME": id.description,
             "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
-            "LAMBDA_TASK_ROOT": "/var/task", "LAMBDA_RUNTIME_DIR": "/var/runtime",
+            "MEMORY_PRESSURE_WATCH": "/run/fn/pressure", "LAMBDA_TASK_ROOT": "/var/task", "LAMBDA_RUNTIME_DIR": "/var/runtime",
         ]) { $1 }
         return variables
     }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Cgroup
 import Functions
 import Settings
 import Units
@@ -10,6 +11,10 @@ package struct DeployedFunction: Sendable, Equatable {
     package var memory: Effective<Bytes>
     package var memoryLow: Bytes
     package var swap: Bytes?
+    /// Never below `memory`, never above the ceiling.
+    package var memoryBurst: Bytes
+    package var initCPU: CPUQuota
+    package var io: IOLimits
     package var cpus: Effective<CPUQuota>
     package var cpuWeight: Int
     package var pids: Int
@@ -67,7 +72,11 @@ extension DeployedFunction {
         )
         memoryLow = word.memoryLow ?? defaults.memoryLow
         swap = defaults.swap
+        let burst = word.memoryBurst ?? spec.memoryBurst ?? defaults.memoryBurst ?? .zero
+        memoryBurst = min(max(burst, memory.value), limits.memory)
+        io = IOLimits(read: word.ioRead ?? defaults.ioRead, write: word.ioWrite ?? defaults.ioWrite)
         cpus = Effective(operator: word.cpus, function: spec.cpus, default: defaults.cpus, ceiling: limits.cpus)
+        initCPU = max(defaults.initCPUs ?? cpus.value, cpus.value)
         cpuWeight = word.cpuWeight ?? defaults.cpuWeight
         pids = word.pids ?? defaults.pids
         tmp = Effective(operator: word.tmp, function: spec.tmp, default: defaults.tmp, ceiling: limits.memory)

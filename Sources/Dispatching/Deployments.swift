@@ -216,6 +216,7 @@ extension FunctionSpec {
         handler = manifest.handler
         description = manifest.description
         memory = manifest.memory
+        memoryBurst = manifest.memoryBurst
         cpus = manifest.cpus
         timeoutMs = manifest.timeoutMs
         env = manifest.env ?? [:]

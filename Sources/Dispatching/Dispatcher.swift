@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Functions
 import NIOCore
+import Policy
 import Pool
 import RuntimeAPI
 import Sandbox
@@ -13,14 +14,19 @@ package final class Dispatcher: Sendable {
     private let pool: SandboxPool
     private let group: any EventLoopGroup
     private let clock: @Sendable () -> Int64
+    private let onResult: @Sendable (_ function: String, InvocationResult) -> Void
 
-    /// - Parameter clock: milliseconds since the epoch.
+    /// - Parameters:
+    ///   - clock: milliseconds since the epoch.
+    ///   - onResult: told every result of a known function, before its caller is.
     package init(
         catalog: FunctionCatalog,
         pool: SandboxPool,
         group: any EventLoopGroup,
-        clock: @escaping @Sendable () -> Int64
+        clock: @escaping @Sendable () -> Int64,
+        onResult: @escaping @Sendable (_ function: String, InvocationResult) -> Void = { _, _ in }
     ) {
+        self.onResult = onResult
         self.catalog = catalog
         self.pool = pool
         self.group = group
@@ -44,12 +50,17 @@ package final class Dispatcher: Sendable {
             return {}
         }
         let timeout = request.timeout ?? function.timeout.value
+        let completion: @Sendable (InvocationResult) -> Void = { [onResult] result in
+            onResult(function.name, result)
+            completion(result)
+        }
         let token = pool.lease(
             function.name,
             memory: request.memory,
             cpu: request.cpu,
             fresh: request.fresh,
-            giveUpAfter: catalog.settings.pools.queueTimeout
+            giveUpAfter: catalog.settings.pools.queueTimeout,
+            label: requestID
         ) { [self] outcome in
             let invocation = RunningInvocation(
                 requestID: requestID,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Functions
+import Policy
 import Pool
 import Settings
 import Synchronization
@@ -42,7 +43,7 @@ package final class FunctionCatalog: Sendable {
             contents.functions[record.spec.name] = deployed
             return deployed
         }
-        pool.setPlan(deployed.plan)
+        pool.setPlan(deployed.plan, live: deployed.live)
         return deployed
     }
 
@@ -63,7 +64,7 @@ package final class FunctionCatalog: Sendable {
             }
             return changed
         }
-        for function in changed { pool.setPlan(function.plan) }
+        for function in changed { pool.setPlan(function.plan, live: function.live) }
     }
 }
 
@@ -78,7 +79,11 @@ extension DeployedFunction {
             cpu: cpus.value,
             concurrency: concurrency.value,
             minWarm: minWarm.value,
-            reclaims: reclaims
+            reclaims: reclaims,
+            burst: memoryBurst
         )
     }
+
+    /// What is edited in living sandboxes without the pool's decision.
+    package var live: LiveLimits { LiveLimits(tmp: tmp.value, io: io) }
 }

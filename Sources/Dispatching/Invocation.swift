@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import NIOCore
+import Policy
 import Pool
 import Units
 
@@ -36,6 +37,9 @@ package struct InvocationResult: Sendable {
     package var initDuration: Duration?
     package var peak: Bytes?
     package var contract: Bytes?
+    /// How far `memory.max` ran ahead of the contract for this call, and in how many steps.
+    package var grownTo: Bytes?
+    package var growthSteps = 0
     /// What the invocation printed last, with the platform's START, END and REPORT lines.
     package var logTail: [UInt8] = []
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Linux
 import NIOCore
+import Policy
 import Pool
 import RuntimeAPI
 import Sandbox
@@ -13,6 +14,7 @@ final class RunningInvocation: Sendable {
         var lease: Lease?
         var began: Int64 = 0
         var hasTimedOut = false
+        var usage: InvocationUsage?
         var completion: (@Sendable (InvocationResult) -> Void)?
     }
 
@@ -54,7 +56,9 @@ final class RunningInvocation: Sendable {
 
     func ended(_ end: InvocationEnd) {
         switch end {
-        case .answered(let answer, let usage): answered(answer, usage)
+        case .answered(let answer, let usage):
+            state.withLock { $0.usage = usage }
+            answered(answer, usage)
         case .exited(let exit): exited(exit)
         }
     }
@@ -131,6 +135,12 @@ final class RunningInvocation: Sendable {
         if let note = result.failureNote { output.note(note) }
         output.note("END RequestId: \(requestID)")
         output.note(result.report(status: status))
+        if let usage = state.withLock({ $0.usage }), let grownTo = usage.grownTo {
+            (result.grownTo, result.growthSteps) = (grownTo, usage.growthSteps)
+            output.note(
+                "GROWN RequestId: \(requestID)\tMemory Size: \(lease.contract.mebibytes) MB\tGrown To: \(grownTo.mebibytes) MB\tSteps: \(usage.growthSteps)"
+            )
+        }
         result.logTail = output.tail
         output.end()
         finish(result)

@@ -27,6 +27,8 @@ package struct DeployResult: Codable, Sendable {
 package struct UpdateRequest: Codable, Sendable {
     /// Bytes.
     package var memory: Int64?
+    /// Bytes; 0 ends it.
+    package var memoryBurst: Int64?
     /// Thousandths of a CPU.
     package var cpus: Int?
     package var timeoutMs: Int?

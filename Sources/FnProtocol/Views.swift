@@ -161,14 +161,97 @@ package struct SandboxList: Codable, Sendable {
 
 /// The ledger: the host's budget and who holds what of it. Bytes.
 package struct LedgerView: Codable, Sendable {
+    package struct Host: Codable, Sendable {
+        /// `green`, `yellow`, `orange` or `red`.
+        package var tier: String
+        package var available: Int64
+        package var swapFree: Int64
+        package var swapTotal: Int64
+        /// RAM that compressed swap takes for a byte of what it holds.
+        package var compression: Double
+        /// Percent of the time in which some, or all, tasks waited for memory.
+        package var pressureSome: Double
+        package var pressureFull: Double
+    }
+
+    /// What one function holds, and what reclaim has done to it.
+    package struct Function: Codable, Sendable {
+        package var name: String
+        package var sandboxes = 0
+        /// Promised by the ledger.
+        package var held: Int64 = 0
+        package var current: Int64 = 0
+        package var swap: Int64 = 0
+        /// Promises that shrinks gave back, ever.
+        package var reclaimed: Int64 = 0
+        /// Calls that woke a shrunk sandbox, and what that cost.
+        package var wakes = 0
+        package var refaultedPages: Int64 = 0
+        package var wakePenaltyMs = 0.0
+        /// How deep its idle sandboxes are shrunk, 0.1 to 1.
+        package var depth = 1.0
+        package init(name: String) { self.name = name }
+    }
+
+    /// Memory that went from one function to requests of another; `to` is `nil` when nobody in particular waited.
+    package struct Flow: Codable, Sendable {
+        package var from: String
+        package var to: String?
+        package var bytes: Int64
+        package init(from: String, to: String?, bytes: Int64) {
+            self.from = from
+            self.to = to
+            self.bytes = bytes
+        }
+    }
+
     package var budget: Int64
     package var promised: Int64
     package var free: Int64
     package var holders: [String: Int64]
+    package var host: Host?
+    package var functions: [Function] = []
+    package var flows: [Flow] = []
     package init(budget: Int64, promised: Int64, free: Int64, holders: [String: Int64]) {
         self.budget = budget
         self.promised = promised
         self.free = free
         self.holders = holders
     }
+}
+
+extension LedgerView.Host {
+    package init(tier: String, available: Int64, swap: (free: Int64, total: Int64), compression: Double, stalls: (some: Double, full: Double)) {
+        self.tier = tier
+        self.available = available
+        (swapFree, swapTotal) = swap
+        self.compression = compression
+        (pressureSome, pressureFull) = stalls
+    }
+}
+
+/// Something that was decided, with the numbers it was decided from.
+package struct DecisionView: Codable, Sendable {
+    /// Counts decisions since the daemon started.
+    package var seq: UInt64
+    package var time: String
+    package var kind: String
+    package var sandbox: String?
+    package var request: String?
+    package var function: String?
+    package var reason: String
+    /// By name; the unit is the name's end.
+    package var numbers: [String: Int64]
+    package init(seq: UInt64, time: String, kind: String, reason: String, numbers: [String: Int64]) {
+        self.seq = seq
+        self.time = time
+        self.kind = kind
+        self.reason = reason
+        self.numbers = numbers
+    }
+}
+
+package struct DecisionList: Codable, Sendable {
+    package var decisions: [DecisionView]
+    package init(decisions: [DecisionView]) { self.decisions = decisions }
 }

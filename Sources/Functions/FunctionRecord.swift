@@ -8,6 +8,7 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
     package var handler: String?
     package var description: String?
     package var memory: Bytes?
+    package var memoryBurst: Bytes?
     package var cpus: CPUQuota?
     package var timeoutMs: Int?
     package var env: [String: String] = [:]

@@ -8,6 +8,7 @@ package struct Manifest: Sendable, Equatable {
     package var handler: String?
     package var description: String?
     package var memory: Bytes?
+    package var memoryBurst: Bytes?
     package var cpus: CPUQuota?
     package var timeoutMs: Int?
     package var env: [String: String]?
@@ -18,7 +19,7 @@ package struct Manifest: Sendable, Equatable {
     package init() {}
 
     private static let keys = [
-        "name", "runtime", "handler", "description", "memory", "cpus", "timeout", "env", "tmp", "concurrency",
+        "name", "runtime", "handler", "description", "memory", "memory_burst", "cpus", "timeout", "env", "tmp", "concurrency",
         "min_warm",
     ]
 
@@ -30,6 +31,7 @@ package struct Manifest: Sendable, Equatable {
         handler = try yaml.string("handler")
         description = try yaml.string("description")
         memory = try yaml.value("memory", "a size such as '256MiB'") { Bytes($0) }
+        memoryBurst = try yaml.value("memory_burst", "a size such as '512MiB'") { Bytes($0) }
         cpus = try yaml.value("cpus", "a number of cores such as '0.5'") { CPUQuota($0) }
         timeoutMs = try yaml.value("timeout", "a duration such as '30s'") {
             Duration(text: $0).map { Int($0.milliseconds) }

@@ -28,6 +28,9 @@ package struct RuntimeDefinition: Sendable, Equatable {
     package var directory: String
     /// Lambda's names for it; one that ends in `*` is a prefix.
     package var lambdaNames: [String]
+    /// Files of the root image that every function of this runtime needs, as patterns; the page cache of these belongs
+    /// to nobody's sandbox.
+    package var preload: [String]
 }
 
 /// The runtimes that are there: one is added by adding a directory.
@@ -37,7 +40,7 @@ package struct RuntimeCatalog: Sendable {
     package private(set) var problems: [FunctionsError] = []
 
     private static let keys = [
-        "name", "image", "command", "handler", "handler_example", "payload", "env", "lambda_names",
+        "name", "image", "command", "handler", "handler_example", "payload", "env", "lambda_names", "preload",
     ]
 
     package init(directory: String) throws(FunctionsError) {
@@ -72,7 +75,8 @@ package struct RuntimeCatalog: Sendable {
             payload: try yaml.value("payload", "json or bytes") { .init(rawValue: $0) } ?? .json,
             environment: try yaml.map("env") ?? [:],
             directory: directory,
-            lambdaNames: try yaml.list("lambda_names") ?? []
+            lambdaNames: try yaml.list("lambda_names") ?? [],
+            preload: try yaml.list("preload") ?? []
         )
     }
 

@@ -43,12 +43,14 @@ struct ControlPlane {
                 )
             )
         case .ledger: .json(.ok, context.pool.ledgerView)
+        case .decisions: try decisions(request)
+        case .metrics: MetricsPage(context: context).response
         case .doctor: .json(.ok, context.doctor())
         case .version: .json(.ok, VersionView(version: Version.current))
         case .config: .json(.ok, ConfigView(context.settings.current))
         case .reloadConfig: reload()
         case .ready: HTTPResponse(.ok, text: "ready\n", type: "text/plain")
-        case .invoke, .lambdaInvoke, .health: .problem(.internalServerError, "Misrouted", "answered elsewhere")
+        case .invoke, .lambdaInvoke, .health, .events: .problem(.internalServerError, "Misrouted", "answered elsewhere")
         }
     }
 
@@ -94,6 +96,19 @@ struct ControlPlane {
         return HTTPResponse(.ok, text: text, type: "application/x-ndjson")
     }
 
+    private func decisions(_ request: HTTPRequest) throws(FunctionsError) -> HTTPResponse {
+        func number<Value: LosslessStringConvertible>(_ name: String, _ fallback: Value) throws(FunctionsError) -> Value {
+            guard let text = request.query(name), !text.isEmpty else { return fallback }
+            guard let value = Value(text) else { throw .invalid("\(name): expected a whole number, got '\(text)'") }
+            return value
+        }
+        let (after, limit) = (try number("after", UInt64(0)), try number("limit", 1000))
+        guard limit > 0 else { throw .invalid("limit: expected a whole number from 1, got '\(limit)'") }
+        let subject = request.query("subject").flatMap { $0.isEmpty ? nil : $0 }
+        let found = context.decisions.read(subject: subject, after: after, limit: limit)
+        return .json(.ok, DecisionList(decisions: found.map { DecisionView($0) }))
+    }
+
     /// The archive that the function was deployed from, byte for byte.
     private func code(_ name: String) throws -> HTTPResponse {
         guard let record = try context.deployments.record(name), let archive = context.deployments.archive(of: record)
@@ -131,6 +146,7 @@ struct ControlPlane {
 extension UpdateRequest {
     func apply(to spec: inout FunctionSpec) {
         spec.memory = memory.map { Bytes($0) } ?? spec.memory
+        spec.memoryBurst = memoryBurst.map { Bytes($0) } ?? spec.memoryBurst
         spec.cpus = cpus.map { CPUQuota(millis: $0) } ?? spec.cpus
         spec.timeoutMs = timeoutMs ?? spec.timeoutMs
         spec.tmp = tmp.map { Bytes($0) } ?? spec.tmp

@@ -20,6 +20,8 @@ package struct GatewayContext: Sendable {
     package var deployments: Deployments
     package var pool: SandboxPool
     package var log: FunctionLog
+    package var decisions: DecisionLog
+    package var metrics: Metrics
     package var settings: SettingsSource
     package var doctor: @Sendable () -> DoctorReport
     package var limitsEnforced: Bool
@@ -32,6 +34,8 @@ package struct GatewayContext: Sendable {
         deployments: Deployments,
         pool: SandboxPool,
         log: FunctionLog,
+        decisions: DecisionLog,
+        metrics: Metrics,
         settings: SettingsSource,
         doctor: @escaping @Sendable () -> DoctorReport,
         limitsEnforced: Bool,
@@ -42,6 +46,8 @@ package struct GatewayContext: Sendable {
         self.deployments = deployments
         self.pool = pool
         self.log = log
+        self.decisions = decisions
+        self.metrics = metrics
         self.settings = settings
         self.doctor = doctor
         self.limitsEnforced = limitsEnforced
@@ -68,6 +74,7 @@ package struct Gateway: Sendable {
         case .health: responder.respond(HTTPResponse(.ok, text: "ok\n", type: "text/plain"))
         case .followLogs(let name) where request.query("follow") == "true":
             LogStream(context: context).follow(name, request, responder)
+        case .events: EventStream(context: context).follow(responder)
         default:
             context.workers.submit { _ in responder.respond(ControlPlane(context: context).answer(route, request)) }
         }

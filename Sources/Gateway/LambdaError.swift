@@ -4,6 +4,7 @@ import FnProtocol
 import Functions
 import HTTP
 import NIOHTTP1
+import Policy
 import Pool
 
 /// An error as AWS SDKs read it: status, `x-amzn-ErrorType`, and a JSON body.
@@ -73,7 +74,7 @@ struct LambdaError: Error {
         case .overCeiling(let what, let wanted, let limit):
             self = .invalid("\(what): \(wanted) is above the limit of \(limit)")
         case .throttled(let refusal):
-            self.init(.tooManyRequests, "TooManyRequestsException", "Rate Exceeded. \(refusal.text)")
+            self.init(.tooManyRequests, "TooManyRequestsException", "Rate Exceeded. \(refusal.reason)")
             if case .concurrency = refusal {
                 reason = "ReservedFunctionConcurrentInvocationLimitExceeded"
             } else {

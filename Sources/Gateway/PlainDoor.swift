@@ -4,6 +4,7 @@ import FnProtocol
 import HTTP
 import NIOCore
 import NIOHTTP1
+import Policy
 import Pool
 import Units
 
@@ -46,6 +47,7 @@ struct PlainDoor {
             response.headers.add(name: "X-Fn-Duration-Ms", value: result.durationText)
         }
         if let peak = result.peak { response.headers.add(name: "X-Fn-Memory-Peak-Mb", value: String(peak.mebibytes)) }
+        if let grown = result.grownTo { response.headers.add(name: "X-Fn-Memory-Grown-Mb", value: String(grown.mebibytes)) }
         if tail { response.headers.add(name: "X-Amz-Log-Result", value: Base64.encode(result.logTail)) }
         return response
     }
@@ -74,7 +76,12 @@ struct PlainDoor {
         case .overCeiling(let what, let wanted, let limit):
             return .problem(.badRequest, "OverLimit", "\(what): \(wanted) is above the operator's limit of \(limit)")
         case .throttled(let refusal):
-            return .problem(.tooManyRequests, "Throttled", refusal.text, headers: ["Retry-After": "1"])
+            return .problem(
+                .tooManyRequests,
+                "Throttled",
+                refusal.reason,
+                headers: ["Retry-After": String(refusal.retryAfter)]
+            )
         case .cannotStart(let why): return .problem(.serviceUnavailable, "CannotStart", why)
         case .shuttingDown: return .problem(.serviceUnavailable, "ShuttingDown", "the daemon is stopping")
         }
@@ -90,18 +97,8 @@ extension InvocationResult {
 }
 
 extension PoolRefusal {
-    /// One sentence with the numbers.
-    var text: String {
-        switch self {
-        case .unknownFunction: "the function was removed"
-        case .neverFits(let contract, let budget):
-            "\(contract.rounded) are asked for, and the host's whole budget is \(budget.rounded) (host.memory in fn.yaml)"
-        case .noMemory(let wanted, let free, let budget):
-            "no memory for another sandbox: \(wanted.rounded) are needed, \(free.rounded) of \(budget.rounded) are free, and nothing idle is left to take from"
-        case .concurrency(let limit): "all \(limit) sandboxes of the function are busy (its concurrency)"
-        case .tooManySandboxes(let limit): "all \(limit) sandboxes of the host are busy (pools.max_sandboxes)"
-        case .queueFull(let limit): "\(limit) requests are waiting already"
-        case .shuttingDown: "the daemon is stopping"
-        }
+    /// Seconds until it may be worth trying again.
+    var retryAfter: Int {
+        if case .hostPressure = self { 5 } else { 1 }
     }
 }

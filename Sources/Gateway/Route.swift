@@ -29,6 +29,9 @@ enum Route: Equatable {
     case code(String)
     case sandboxes
     case ledger
+    case decisions
+    case events
+    case metrics
     case doctor
     case version
     case config
@@ -46,6 +49,7 @@ enum Route: Equatable {
             case "v1": Self.v1(method, Array(parts.dropFirst()))
             case "invoke" where method == .POST && parts.count == 2: .invoke(parts[1])
             case "healthz" where parts.count == 1: .health
+            case "metrics" where parts.count == 1 && method == .GET: .metrics
             case "readyz" where parts.count == 1: .ready
             default: nil
             }
@@ -79,6 +83,8 @@ enum Route: Equatable {
         case (.GET, 3) where parts[0] == "functions" && parts[2] == "code": return .code(parts[1])
         case (.GET, 1) where parts[0] == "sandboxes": return .sandboxes
         case (.GET, 1) where parts[0] == "ledger": return .ledger
+        case (.GET, 1) where parts[0] == "decisions": return .decisions
+        case (.GET, 1) where parts[0] == "events": return .events
         case (.GET, 1) where parts[0] == "doctor": return .doctor
         case (.GET, 1) where parts[0] == "version": return .version
         case (.GET, 1) where parts[0] == "config": return .config

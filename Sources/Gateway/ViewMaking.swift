@@ -3,8 +3,10 @@ import Cgroup
 import Dispatching
 import FnProtocol
 import Linux
+import Policy
 import Pool
 import Settings
+import Telemetry
 import Units
 
 extension FunctionView {
@@ -87,12 +89,52 @@ extension SandboxPool {
     var ledgerView: LedgerView {
         let ledger = ledger
         let holders = ledger.promises.map { ($0.key.description, $0.value.count) }
-        return LedgerView(
+        var view = LedgerView(
             budget: ledger.budget.count,
             promised: ledger.promised.count,
             free: ledger.free.count,
             holders: Dictionary(uniqueKeysWithValues: holders)
         )
+        view.host = hostView
+        view.functions = functionViews
+        view.flows = flows.map { LedgerView.Flow(from: $0.key.from, to: $0.key.to, bytes: $0.value.count) }
+            .sorted { ($0.bytes, $0.from) > ($1.bytes, $1.from) }
+        return view
+    }
+
+    var hostView: LedgerView.Host? {
+        let (sample, tier) = host
+        return sample.map { sample in
+            LedgerView.Host(
+                tier: tier.description,
+                available: sample.available.count,
+                swap: (sample.swapFree.count, sample.swapTotal.count),
+                compression: sample.compression,
+                stalls: (sample.some * 100, sample.full * 100)
+            )
+        }
+    }
+
+    private var functionViews: [LedgerView.Function] {
+        var views: [String: LedgerView.Function] = [:]
+        for (name, profile) in profiles {
+            var view = LedgerView.Function(name: name)
+            view.wakes = profile.wakes
+            view.refaultedPages = profile.refaultedPages
+            view.wakePenaltyMs = (profile.wakePenaltyTotal / 10).rounded() / 100
+            view.depth = profile.depth
+            views[name] = view
+        }
+        for (entry, held, member) in snapshot() {
+            var view = views[entry.function] ?? LedgerView.Function(name: entry.function)
+            view.sandboxes += 1
+            view.held += held.count
+            view.current += member?.sandbox.cgroup.memoryCurrent()?.count ?? 0
+            view.swap += member?.sandbox.cgroup.swapCurrent()?.count ?? 0
+            views[entry.function] = view
+        }
+        for (flow, bytes) in flows { views[flow.from]?.reclaimed += bytes.count }
+        return views.values.sorted { $0.name < $1.name }
     }
 }
 
@@ -121,5 +163,21 @@ extension ConfigView {
             )
         }
         self.init(revision: loaded.revision, values: values)
+    }
+}
+
+extension DecisionView {
+    init(_ logged: LoggedDecision) {
+        let decision = logged.decision
+        self.init(
+            seq: logged.sequence,
+            time: WallClock.iso8601(logged.time),
+            kind: decision.kind.rawValue,
+            reason: decision.reason,
+            numbers: Dictionary(decision.numbers.map { ($0.name, $0.value) }) { $1 }
+        )
+        sandbox = decision.sandbox?.description
+        request = decision.request
+        function = decision.function
     }
 }

@@ -33,4 +33,5 @@ package enum WallClock {
 /// Sleeping, for the few loops that wait for the kernel with nothing to wait on. Never on an event loop.
 package enum KernelSleep {
     package static func milliseconds(_ count: UInt32) { usleep(count * 1000) }
+    package static func microseconds(_ count: UInt32) { usleep(count) }
 }

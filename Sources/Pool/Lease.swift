@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Linux
 import NIOCore
+import Policy
 import RuntimeAPI
 import Sandbox
 import Units
@@ -35,6 +36,14 @@ package struct InvocationUsage: Sendable {
     package var peak: Bytes?
     /// The last 4 KiB of what it printed, with the platform's own lines.
     package var logTail: [UInt8]
+    /// How far `memory.max` ran ahead of the contract for it, and in how many steps (`memory_burst`).
+    package var grownTo: Bytes?
+    package var growthSteps = 0
+
+    init(peak: Bytes?, logTail: [UInt8]) {
+        self.peak = peak
+        self.logTail = logTail
+    }
 }
 
 /// How a sandbox ended.

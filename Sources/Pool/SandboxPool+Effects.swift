@@ -3,6 +3,7 @@ import Cgroup
 import Linux
 import NIOCore
 import NIOPosix
+import Policy
 import Reclaim
 import Sandbox
 import Units
@@ -16,47 +17,91 @@ extension SandboxPool {
             case .run(let token, let id, let start, let contract): run(token, id, start, contract)
             case .refuse(let token, let refusal): caller(token)?(.refused(refusal))
             case .startFailed(let token, let id): tellStartFailure(token, id)
-            case .shrink(let id): onReclaimer { $0.shrink(id) }
-            case .raise(let id, let contract): edit(id) { limits throws(CgroupError) in try limits.grow(to: contract) }
+            case .shrink(let id, let order): onReclaimer { $0.shrink(id, order) }
+            case .prepare(let id, let contract): onReclaimer { $0.prepare(id, at: contract) }
+            case .raise(let id, let contract): raise(id, to: contract)
             case .lower(let id, let contract): onReclaimer { $0.lower(id, to: contract) }
             case .stop(let id, let reason): stop(id, reason)
             }
         }
     }
 
-    private func onWorker(_ body: @escaping @Sendable (SandboxPool) -> Void) {
+    func onWorker(_ body: @escaping @Sendable (SandboxPool) -> Void) {
         workers.submit { _ in body(self) }
     }
 
-    private func onReclaimer(_ body: @escaping @Sendable (SandboxPool) -> Void) {
+    func onReclaimer(_ body: @escaping @Sendable (SandboxPool) -> Void) {
         reclaimers.submit { _ in
             Thread.stepBack()
             body(self)
         }
     }
 
-    private func member(_ id: SandboxID) -> PooledSandbox? { shared.withLock { $0.members[id] } }
+    func member(_ id: SandboxID) -> PooledSandbox? { shared.withLock { $0.members[id] } }
 
     // MARK: Running
 
+    /// What a request needs beside its sandbox.
+    private struct Run {
+        var token: LeaseToken
+        var start: StartKind
+        var contract: Bytes
+        var low: Bytes
+        var cpu: CPUQuota?
+    }
+
     private func run(_ token: LeaseToken, _ id: SandboxID, _ start: StartKind, _ contract: Bytes) {
-        let (member, low, cpu) = shared.withLock { shared in
+        let (member, run) = shared.withLock { shared in
             let plan = shared.members[id].flatMap { shared.state.plan($0.function) }
             let cpu = shared.cpuOverrides.removeValue(forKey: token) ?? plan?.cpu
-            return (shared.members[id], plan?.memoryLow ?? .zero, cpu)
+            let low = plan?.memoryLow ?? .zero
+            return (shared.members[id], Run(token: token, start: start, contract: contract, low: low, cpu: cpu))
         }
         guard let member, let caller = caller(token) else {
             // The caller withdrew between the decision and now: the sandbox goes back unused.
             return apply { state, now in state.finished(id, now: now) }
         }
-        do {
-            _ = try member.limits.wake(at: contract, low: low, cpu: cpu)
-            caller(.granted(Lease(sandbox: member, token: token, start: start, contract: contract)))
-        } catch {
-            log.error("the limits of \(id) could not be raised: \(error)")
-            stop(id, .failed)
-            caller(.cannotStart("the limits of sandbox \(id) could not be raised: \(error)"))
+        guard member.limits.memoryMax > contract else { return begin(run, on: member, caller) }
+        // A request that wants less than the sandbox has: lowered first, which may have to reclaim.
+        onWorker { pool in
+            pool.lower(id, to: contract)
+            pool.begin(run, on: member, caller)
         }
+    }
+
+    private func begin(_ run: Run, on member: PooledSandbox, _ caller: @Sendable (LeaseOutcome) -> Void) {
+        // What did not fit into less runs with what it has.
+        let contract = max(run.contract, member.limits.memoryMax)
+        do {
+            if run.start == .thawed { member.willWake() }
+            if try member.limits.wake(at: contract, low: run.low, cpu: run.cpu) { prefetch(member) }
+            member.announce(memory: contract, cpu: run.cpu)
+            caller(.granted(Lease(sandbox: member, token: run.token, start: run.start, contract: contract)))
+        } catch {
+            log.error("the limits of \(member.id) could not be raised: \(error)")
+            stop(member.id, .failed)
+            caller(.cannotStart("the limits of sandbox \(member.id) could not be raised: \(error)"))
+        }
+    }
+
+    /// Brings back what the last wake needed, beside the request rather than before it. For functions whose wakes have
+    /// been slow, and for two at a time: more would only wait for each other.
+    private func prefetch(_ member: PooledSandbox) {
+        guard let set = member.workingSet, set.size > .mib(1), shared.withLock({ $0.state.profiles[member.function]?.wantsPrefetch }) == true,
+            sensing.withLock({ $0.beginPrefetch() })
+        else { return }
+        onWorker { pool in
+            set.prefetch { !member.hasExited }
+            pool.sensing.withLock { $0.prefetches -= 1 }
+        }
+    }
+
+    /// A request is expected: limits up and pages back, while it stays frozen.
+    private func prepare(_ id: SandboxID, at contract: Bytes) {
+        guard let member = member(id) else { return }
+        let wakes = member.limits.wakes
+        edit(id) { limits throws(CgroupError) in try limits.prepare(at: contract) }
+        member.workingSet?.prefetch { member.limits.wakes == wakes }
     }
 
     // MARK: Starting
@@ -82,9 +127,13 @@ extension SandboxPool {
             sandbox: made.sandbox,
             limits: limits,
             output: output
-        ) { [weak self] isFirst in
-            self?.apply { state, now in isFirst ? state.started(id, now: now) : state.finished(id, now: now) }
+        ) { [weak self] isFirst, call in
+            guard let self else { return }
+            guard !isFirst else { return ready(id) }
+            apply { state, now in state.finished(id, call, now: now) }
+            if let call, call.refaultedPages > 256 { onReclaimer { $0.member(id)?.recordWorkingSet() } }
         }
+        member.setTmp(made.tmp, log)
         let isUnwanted = shared.withLock { shared in
             shared.members[id] = member
             return shared.state.entries[id]?.phase == .stopping
@@ -104,6 +153,13 @@ extension SandboxPool {
                 self.log.error("the Runtime API of \(id) could not be served: \(error)")
                 member.kill()
             }
+    }
+
+    /// It asked for its first work: what it was given of the processor to start with ends here.
+    private func ready(_ id: SandboxID) {
+        let plan = member(id).flatMap { member in shared.withLock { $0.state.plan(member.function) } }
+        if let plan { edit(id) { limits throws(CgroupError) in try limits.setCPU(plan.cpu) } }
+        apply { state, now in state.started(id, now: now) }
     }
 
     private func watchOutput(_ member: PooledSandbox) {
@@ -178,28 +234,42 @@ extension SandboxPool {
         }
     }
 
+    private func raise(_ id: SandboxID, to contract: Bytes) {
+        edit(id) { limits throws(CgroupError) in try limits.grow(to: contract) }
+        guard let member = member(id) else { return }
+        member.announce(memory: contract)
+        if shared.withLock({ $0.state.entries[id]?.bursts ?? 0 }) > 0 { member.noteGrowth(to: contract) }
+    }
+
     private func lower(_ id: SandboxID, to contract: Bytes) {
+        member(id)?.announce(memory: contract)
         edit(id) { limits throws(CgroupError) in
             let limit = try limits.lower(to: contract)
             self.apply { state, now in state.lowered(id, to: limit, wanted: contract, now: now) }
         }
     }
 
-    private func shrink(_ id: SandboxID) {
+    /// Hint, freeze, reclaim, lower: see `LimitControl.shrink`. A request that comes meanwhile stops it at the next step.
+    private func shrink(_ id: SandboxID, _ order: ShrinkOrder) {
         guard let member = member(id) else { return }
+        let wakes = member.limits.wakes
+        let before = member.sandbox.cgroup.memoryCurrent()
+        if order.hints, !member.limits.isFrozen {
+            member.hint(deadline: .milliseconds(100)) { member.limits.wakes == wakes }
+        }
         do {
-            switch try member.limits.shrink(floor: .zero, swappiness: swappiness) {
+            switch try member.limits.shrink(order, since: wakes, before: before, host: sensors.sample()) {
             case .shrunk(let shrink):
                 log.debug("shrunk \(id): \(shrink.before.rounded) to \(shrink.after.rounded) in \(shrink.took)")
-                apply { state, now in state.shrunk(id, to: shrink.limit, now: now) }
+                apply { state, now in state.shrunk(id, shrink, now: now) }
             case .stopped(let reason):
                 log.debug("shrink of \(id) stopped: \(reason.rawValue)")
-                apply { state, now in state.shrinkStopped(id, now: now) }
+                apply { state, now in state.shrinkStopped(id, reason.rawValue, now: now) }
             }
         } catch {
             // The group can vanish under the reclaimer: the process ended, and its end is told elsewhere.
             log.debug("shrink of \(id) failed: \(error)")
-            apply { state, now in state.shrinkStopped(id, now: now) }
+            apply { state, now in state.shrinkStopped(id, "\(error)", now: now) }
         }
     }
 }

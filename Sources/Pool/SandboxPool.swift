@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+import Cgroup
 import Linux
 import Logging
 import NIOCore
 import NIOPosix
+import Policy
 import Reclaim
 import Sandbox
 import Synchronization
@@ -18,12 +20,28 @@ package struct FactoryResult: Sendable {
     package var cpu: CPUQuota?
     package var initTimeout: Duration
     package var answerLimit: Int
+    /// The size of its `/tmp`.
+    package var tmp: Bytes
 
-    package init(sandbox: Sandbox, cpu: CPUQuota?, initTimeout: Duration, answerLimit: Int) {
+    /// - Parameter cpu: `cpu.max` as it was started with.
+    package init(sandbox: Sandbox, cpu: CPUQuota?, initTimeout: Duration, answerLimit: Int, tmp: Bytes) {
+        self.tmp = tmp
         self.sandbox = sandbox
         self.cpu = cpu
         self.initTimeout = initTimeout
         self.answerLimit = answerLimit
+    }
+}
+
+/// Limits of a living sandbox that are edited without a decision: nothing of the host's budget depends on them.
+package struct LiveLimits: Sendable, Equatable {
+    /// The size of `/tmp`, whose pages count as the sandbox's memory.
+    package var tmp: Bytes
+    package var io: IOLimits
+
+    package init(tmp: Bytes, io: IOLimits) {
+        self.tmp = tmp
+        self.io = io
     }
 }
 
@@ -40,6 +58,8 @@ package final class SandboxPool: Sendable {
         var failures: [SandboxID: LeaseOutcome] = [:]
         var cpuOverrides: [LeaseToken: CPUQuota] = [:]
         var nextToken: LeaseToken = 0
+        /// Limits that the pool's decisions do not depend on, by function.
+        var live: [String: LiveLimits] = [:]
     }
 
     let shared: Mutex<Shared>
@@ -49,15 +69,19 @@ package final class SandboxPool: Sendable {
     let events: EventWatcher
     let factory: SandboxFactory
     let sink: @Sendable (_ function: String, SandboxID, OutputLine) -> Void
-    let swappiness: Int?
     let cpus: Int
     let log: Logger
-    private let ticker = Mutex<RepeatedTask?>(nil)
+    let sensors: HostSensors
+    let device: BlockDevice?
+    let sensing = Mutex(Sensing())
+    private let onDecisions: @Sendable ([Decision]) -> Void
 
     /// - Parameters:
     ///   - workers: threads that may block; started and stopped by the caller.
     ///   - reclaimers: threads for shrinks; started and stopped by the caller.
+    ///   - device: the disk that `io.max` is for.
     ///   - sink: told every line that a sandbox prints.
+    ///   - onDecisions: told what was decided and why, in order, under the pool's lock: must return at once.
     package init(
         state: PoolState,
         group: any EventLoopGroup,
@@ -65,10 +89,11 @@ package final class SandboxPool: Sendable {
         reclaimers: NIOThreadPool,
         events: EventWatcher,
         cpus: Int,
-        swappiness: Int? = 200,
+        device: BlockDevice? = nil,
         log: Logger,
         factory: @escaping SandboxFactory,
-        sink: @escaping @Sendable (_ function: String, SandboxID, OutputLine) -> Void
+        sink: @escaping @Sendable (_ function: String, SandboxID, OutputLine) -> Void,
+        onDecisions: @escaping @Sendable ([Decision]) -> Void
     ) {
         shared = Mutex(Shared(state: state))
         self.group = group
@@ -76,19 +101,12 @@ package final class SandboxPool: Sendable {
         self.reclaimers = reclaimers
         self.events = events
         self.cpus = cpus
-        self.swappiness = swappiness
+        self.device = device
+        self.onDecisions = onDecisions
+        sensors = HostSensors()
         self.log = log
         self.factory = factory
         self.sink = sink
-    }
-
-    /// Starts the clock: what is due by time is looked at ten times a second.
-    package func start() {
-        let task = group.next()
-            .scheduleRepeatedTask(initialDelay: .milliseconds(100), delay: .milliseconds(100)) { _ in
-                self.apply { state, now in state.tick(now: now) }
-            }
-        ticker.withLock { $0 = task }
     }
 
     // MARK: Requests
@@ -103,6 +121,7 @@ package final class SandboxPool: Sendable {
         cpu: CPUQuota?,
         fresh: Bool,
         giveUpAfter: Duration,
+        label: String,
         onOutcome: @escaping @Sendable (LeaseOutcome) -> Void
     ) -> LeaseToken {
         let now = MonotonicClock.now()
@@ -116,9 +135,12 @@ package final class SandboxPool: Sendable {
                 function: function,
                 memory: memory,
                 fresh: fresh,
-                giveUpAt: now + Int64(giveUpAfter.seconds * 1e9)
+                giveUpAt: now + Int64(giveUpAfter.seconds * 1e9),
+                label: label
             )
-            return (token, shared.state.lease(request, now: now))
+            let effects = shared.state.lease(request, now: now)
+            onDecisions(shared.state.takeJournal())
+            return (token, effects)
         }
         perform(effects)
         return token
@@ -136,14 +158,18 @@ package final class SandboxPool: Sendable {
     // MARK: The operator's hand
 
     /// A function was deployed or changed.
-    package func setPlan(_ plan: FunctionPlan) {
+    package func setPlan(_ plan: FunctionPlan, live: LiveLimits) {
+        shared.withLock { $0.live[plan.name] = live }
         apply { state, now in state.setPlan(plan, now: now) }
         for member in members(of: plan.name) {
             do {
                 try member.limits.setCPU(plan.cpu)
+                if let device { try member.sandbox.cgroup.setIOMax(device, live.io) }
             } catch {
-                log.warning("cpu.max of \(member.id) could not be written: \(error)")
+                log.warning("a limit of \(member.id) could not be written: \(error)")
             }
+            member.setTmp(live.tmp, log)
+            member.announce(memory: plan.memory, cpu: plan.cpu)
         }
     }
 
@@ -163,7 +189,7 @@ package final class SandboxPool: Sendable {
         waitUntilEmpty(deadline)
         apply { state, _ in state.stopEverything() }
         waitUntilEmpty(MonotonicClock.now() + 10_000_000_000)
-        ticker.withLock { $0 }?.cancel()
+        stopSensing()
     }
 
     private func waitUntilEmpty(_ deadline: Instant) {
@@ -172,7 +198,7 @@ package final class SandboxPool: Sendable {
         }
     }
 
-    private func members(of function: String) -> [PooledSandbox] {
+    func members(of function: String) -> [PooledSandbox] {
         shared.withLock { $0.members.values.filter { $0.function == function } }
     }
 
@@ -181,7 +207,13 @@ package final class SandboxPool: Sendable {
     /// Feeds an event to the state and performs what follows, outside the lock.
     func apply(_ event: (inout PoolState, Instant) -> [PoolEffect]) {
         let now = MonotonicClock.now()
-        perform(shared.withLock { event(&$0.state, now) })
+        let effects = shared.withLock { shared in
+            let effects = event(&shared.state, now)
+            let decisions = shared.state.takeJournal()
+            if !decisions.isEmpty { onDecisions(decisions) }
+            return effects
+        }
+        perform(effects)
     }
 
     func caller(_ token: LeaseToken) -> (@Sendable (LeaseOutcome) -> Void)? {
@@ -205,11 +237,26 @@ extension SandboxPool {
                 guard entry.function == function, entry.phase != .stopping, let wanted = entry.pending else {
                     return nil
                 }
-                return (entry.id, shared.state.ledger.held(by: entry.id), wanted)
+                return (entry.id, entry.limit, wanted)
             }
         }
     }
 
     package func count(of function: String) -> Int { shared.withLock { $0.state.live(function) } }
     package var ledger: Ledger<SandboxID> { shared.withLock { $0.state.ledger } }
+
+    /// What was learnt of each function.
+    package var profiles: [String: FunctionProfile] { shared.withLock { $0.state.profiles } }
+
+    /// The host as it was last looked at, and how much it hurts.
+    package var host: (sample: HostSample?, tier: HostTier) { shared.withLock { ($0.state.host, $0.state.tier) } }
+
+    /// Microseconds in which tasks of the host have waited for memory.
+    package var stalls: (some: Int64, full: Int64)? { sensors.stalled }
+
+    /// Whose memory became whose.
+    package var flows: [MemoryFlow: Bytes] { shared.withLock { $0.state.flows } }
+
+    /// Requests that have no sandbox yet.
+    package var waiting: Int { shared.withLock { $0.state.waitingCount } }
 }

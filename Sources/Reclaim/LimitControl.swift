@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Cgroup
 import Linux
+import Policy
 import Synchronization
 import Units
 
@@ -95,6 +96,22 @@ package final class LimitControl: Sendable {
         files.cpu = cpu
     }
 
+    /// Compares the kernel's `memory.max` with what was written last, and writes that again where it differs.
+    ///
+    /// Upwards always; downwards only where what is used fits, or this would kill.
+    /// - Returns: what was found in the file, when it differed.
+    package func reconcile() -> String? {
+        files.withLock { files in
+            guard cgroup.controllers.contains(.memory), let found = cgroup.memoryMaxText() else { return nil }
+            let limit = Bytes(found)
+            guard limit != files.max else { return nil }
+            let isHigher = limit.map { $0 > files.max } ?? true
+            if isHigher, let current = cgroup.memoryCurrent(), current + margin > files.max { return nil }
+            guard (try? cgroup.setMemoryMax(files.max)) != nil else { return nil }
+            return found
+        }
+    }
+
     // MARK: Down
 
     /// Lowers `memory.max` of a sandbox that may be running, if what it uses fits; never kills.
@@ -123,14 +140,22 @@ package final class LimitControl: Sendable {
     /// What is left between usage and a contract that it is said to fit: two CPUs' worth of cached charges.
     private var margin: Bytes { .kib(512 * Int64(cpus)) }
 
-    /// Freezes an idle sandbox, takes its memory down to `floor` as far as it goes, and lowers its limits to what is left.
+    /// Freezes an idle sandbox, takes its memory down as ordered, and lowers its limits to what is left.
     ///
     /// The order is the safety: frozen, it cannot allocate; `memory.reclaim` is bounded and throttles nobody; the
     /// limits come last, from a fresh reading, with slack. Every step looks whether a request has woken it.
-    package func shrink(floor: Bytes, swappiness: Int?) throws(CgroupError) -> ShrinkOutcome {
-        let before = cgroup.memoryCurrent() ?? .zero
+    /// - Parameters:
+    ///   - since: `wakes` when the shrink was decided; another number now stops it.
+    ///   - before: `memory.current` before the runtime was asked to give back what it does not need.
+    ///   - host: how much swap there is, and what a swapped byte costs in RAM.
+    package func shrink(
+        _ order: ShrinkOrder,
+        since wakes: UInt64,
+        before: Bytes?,
+        host: HostSample?
+    ) throws(CgroupError) -> ShrinkOutcome {
+        let hinted = cgroup.memoryCurrent() ?? .zero
         let started = MonotonicClock.now()
-        let wakes = files.withLock { $0.wakes }
         let unwoken: () -> Bool = { self.files.withLock { $0.wakes } == wakes }
 
         guard try freeze(unlessWokenSince: wakes) else { return .stopped(.woken) }
@@ -143,9 +168,35 @@ package final class LimitControl: Sendable {
             }
             return .stopped(.wouldNotFreeze)
         }
-        if before > floor { try reclaim(before - floor, swappiness: swappiness, while: unwoken) }
-        return try settle(before: before, started: started, wakes: wakes)
+        if let stat = cgroup.memoryStat() {
+            // Anonymous pages first: text that is gone costs ten times as much at the next wake. Not when swap is
+            // nearly full; then the next sandbox would find no room at all.
+            let shared = stat["shmem"] ?? 0
+            let anonymous = Bytes((stat["anon"] ?? 0) + shared) * order.depth
+            let hasSwap = host.map { $0.swapTotal > .zero && $0.swapFree > $0.swapTotal * 0.2 } ?? true
+            if hasSwap { try reclaim(anonymous, swappiness: 200, while: unwoken) }
+            if order.takesFiles {
+                let file = Bytes(max(0, (stat["file"] ?? 0) - shared)) * order.depth
+                try reclaim(file, swappiness: 0, while: unwoken)
+            }
+        }
+        return try settle(
+            Shrink(before: before ?? hinted, limit: .zero, released: max(.zero, (before ?? hinted) - hinted)),
+            compression: host?.compression ?? 0,
+            started: started,
+            wakes: wakes
+        )
     }
+
+    /// Raises the limits of a frozen sandbox ahead of a request that is expected; it stays frozen.
+    package func prepare(at contract: Bytes) throws(CgroupError) {
+        try files.withLock { files throws(CgroupError) in
+            if files.frozen { try raise(&files, to: contract) }
+        }
+    }
+
+    /// Counts wakes: whoever works ahead of one stops when this changes.
+    package var wakes: UInt64 { files.withLock { $0.wakes } }
 
     private func freeze(unlessWokenSince wakes: UInt64) throws(CgroupError) -> Bool {
         try files.withLock { files throws(CgroupError) in
@@ -161,25 +212,29 @@ package final class LimitControl: Sendable {
         }
     }
 
-    private func settle(before: Bytes, started: Int64, wakes: UInt64) throws(CgroupError) -> ShrinkOutcome {
+    private func settle(
+        _ shrink: Shrink,
+        compression: Double,
+        started: Int64,
+        wakes: UInt64
+    ) throws(CgroupError) -> ShrinkOutcome {
         try files.withLock { files throws(CgroupError) in
             guard files.wakes == wakes else { return .stopped(.woken) }
-            guard let current = cgroup.memoryCurrent() else { return .shrunk(Shrink(unmeasured: files.max)) }
+            // On a host whose kernel does not account memory: frozen, nothing measured, nothing given back.
+            guard let current = cgroup.memoryCurrent() else { return .shrunk(Shrink(limit: files.max)) }
             let slack = Slack.above(current, cpus: cpus)
             let limit = min(files.max, Slack.pageAligned(current + slack))
             try cgroup.setMemoryMax(limit)
             try cgroup.setMemoryHigh(min(limit, Slack.pageAligned(current + slack * 0.5)))
             files.max = limit
             files.throttles = true
-            return .shrunk(
-                Shrink(
-                    before: before,
-                    after: current,
-                    swapped: cgroup.swapCurrent() ?? .zero,
-                    limit: limit,
-                    took: .nanoseconds(MonotonicClock.now() - started)
-                )
-            )
+            var shrink = shrink
+            shrink.after = current
+            shrink.swapped = cgroup.swapCurrent() ?? .zero
+            shrink.compressed = shrink.swapped * compression
+            shrink.limit = limit
+            shrink.took = .nanoseconds(MonotonicClock.now() - started)
+            return .shrunk(shrink)
         }
     }
 

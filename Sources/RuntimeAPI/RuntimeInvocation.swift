@@ -42,8 +42,9 @@ package enum RuntimeAnswer: Sendable {
 
 /// What happens in a session, told to its owner in order.
 package enum RuntimeEvent: Sendable {
-    /// The runtime asks for work: after its start, after each invocation and after a hint.
-    case waiting(releasedBytes: Int64?)
+    /// The runtime asks for work: after its start and after each invocation. `isRepeated` when it had asked before and
+    /// was given none: after a hint or a lost connection.
+    case waiting(isRepeated: Bool)
     /// The answer to the invocation with this request id.
     case answered(requestID: String, RuntimeAnswer)
     /// `POST /runtime/init/error`: the runtime could not start; it will exit.

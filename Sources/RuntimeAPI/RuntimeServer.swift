@@ -19,6 +19,8 @@ package final class RuntimeServer: Sendable {
 
     private let session = Mutex(RuntimeSession<HTTPResponder>())
     private let server = Mutex<HTTPServer?>(nil)
+    /// Whether the runtime has said that it answers hints (`Fn-Hints: 1` with its `next`).
+    private let knowsHints = Mutex(false)
     private let onEvent: @Sendable (RuntimeEvent) -> Void
 
     /// - Parameter onEvent: told what the runtime does, in order, on an event loop; must not block.
@@ -49,15 +51,19 @@ package final class RuntimeServer: Sendable {
         return true
     }
 
-    /// Asks the waiting runtime to give back memory that it does not need; `false` when it is not waiting.
+    /// Asks the waiting runtime to give back memory that it does not need, by answering its `next` with
+    /// `Fn-Event: idle` and no invocation; it asks again when it has. `false` when it is not waiting or knows no hints.
     package func hintIdle() -> Bool {
-        guard let waiter = session.withLock({ $0.hint() }) else { return false }
+        guard knowsHints.withLock({ $0 }), let waiter = session.withLock({ $0.hint() }) else { return false }
         waiter.respond(HTTPResponse(.ok, headers: ["Fn-Event": "idle"]))
         return true
     }
 
     /// Whether the runtime has asked for work and has none.
     package var isWaiting: Bool { session.withLock { $0.isWaiting } }
+
+    /// Whether the runtime was hinted and has not asked for work again.
+    package var isHinted: Bool { session.withLock { $0.isHinted } }
 
     /// Closes the listener and every connection.
     package func close() { server.withLock { $0 }?.close() }
@@ -75,13 +81,13 @@ package final class RuntimeServer: Sendable {
     }
 
     private func next(_ request: HTTPRequest, _ responder: HTTPResponder) {
-        let released = request.headers.first(name: "Fn-Released").flatMap { Int64($0) }
+        if request.headers.first(name: "Fn-Hints") == "1" { knowsHints.withLock { $0 = true } }
         do {
-            let token = try session.withLock { session throws(RuntimeSession<HTTPResponder>.Refusal) in
+            let (token, isRepeated) = try session.withLock { session throws(RuntimeSession<HTTPResponder>.Refusal) in
                 try session.next(responder)
             }
             responder.onDisconnect { [self] in session.withLock { $0.lost(token) } }
-            onEvent(.waiting(releasedBytes: released))
+            onEvent(.waiting(isRepeated: isRepeated))
         } catch {
             responder.respond(.refusal(error))
         }

@@ -37,13 +37,20 @@ package struct RuntimeSession<Waiter: Sendable>: Sendable {
         if case .running(let id) = state { id } else { nil }
     }
 
-    /// The runtime asks for work. The token names this `next`, in case its connection is lost.
-    package mutating func next(_ waiter: Waiter) throws(Refusal) -> UInt64 {
+    /// Whether the runtime was told to give memory back and has not asked for work again.
+    package var isHinted: Bool {
+        if case .hinted = state { true } else { false }
+    }
+
+    /// The runtime asks for work. The token names this `next`, in case its connection is lost; `isRepeated` when it
+    /// had asked before and was given none: after a hint or a lost connection.
+    package mutating func next(_ waiter: Waiter) throws(Refusal) -> (token: UInt64, isRepeated: Bool) {
         switch state {
         case .starting, .answered, .hinted:
+            let isRepeated = isHinted
             tokens += 1
             state = .waiting(waiter, token: tokens)
-            return tokens
+            return (tokens, isRepeated)
         case .waiting: throw .invalidStateTransition("next was asked while another next is waiting")
         case .running: throw .invalidStateTransition("next was asked before the invocation in progress was answered")
         case .failed: throw .invalidStateTransition("next was asked after init/error")

@@ -27,6 +27,8 @@ struct LaunchPlan: ~Copyable {
     var utsNamespace: CInt
     var userNamespace: CInt
     var codeMount: CInt
+    var tmpMount: CInt
+    var controlMount: CInt
     var standardInput: CInt
     var standardOutput: CInt
 
@@ -34,9 +36,7 @@ struct LaunchPlan: ~Copyable {
     func run(_ spec: SandboxSpec, filters: [[UInt8]]) throws(SandboxError) -> clinux_launched {
         let arguments = CStrings(["/.init"] + spec.arguments)
         let environment = CStrings(spec.environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" })
-        let strings = CStrings([
-            "/.init", "/var/task", "size=\(spec.tmpSize.count),nr_inodes=65536,mode=1777",
-        ])
+        let strings = CStrings(["/.init", "/var/task"])
         // RLIMIT_NPROC is counted for each host user, and each sandbox has its own: it holds where pids.max cannot.
         let processes = (resource: Int32(6), limit: UInt64(spec.limits.pids))
         let limits = (Self.resourceLimits + [processes]).map { clinux_rlimit(resource: $0.resource, limit: $0.limit) }
@@ -58,7 +58,8 @@ struct LaunchPlan: ~Copyable {
                     unsafe plan.user_namespace = userNamespace
                     unsafe plan.code_mount = codeMount
                     unsafe plan.code_target = strings[1]
-                    unsafe plan.tmp_options = strings[2]
+                    unsafe plan.tmp_mount = tmpMount
+                    unsafe plan.control_mount = controlMount
                     unsafe plan.working_directory = strings[1]
                     unsafe plan.standard_input = standardInput
                     unsafe plan.standard_output = standardOutput

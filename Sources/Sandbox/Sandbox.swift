@@ -20,6 +20,9 @@ package final class Sandbox: Sendable {
     /// Clock ticks since boot (field 22 of `/proc/PID/stat`): with the pid it names the process for ever.
     package let startTime: UInt64
     package let cgroup: Cgroup
+    /// `/tmp` and `/run/fn`, as seen from outside.
+    package let tmp: ScratchSpace
+    package let control: ControlDirectory
     private let pidfd: ProcessDescriptor
     private let events: EventWatcher
     private let recycle: @Sendable () -> Void
@@ -30,6 +33,8 @@ package final class Sandbox: Sendable {
         pid: Int32,
         pidfd: CInt,
         cgroup: Cgroup,
+        tmp: ScratchSpace,
+        control: ControlDirectory,
         listener: CInt,
         output: CInt,
         events: EventWatcher,
@@ -39,6 +44,8 @@ package final class Sandbox: Sendable {
         self.pid = pid
         self.pidfd = ProcessDescriptor(owning: pidfd)
         self.cgroup = cgroup
+        self.tmp = tmp
+        self.control = control
         self.events = events
         self.recycle = recycle
         startTime = Self.startTime(of: pid)

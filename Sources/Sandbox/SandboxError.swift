@@ -9,6 +9,7 @@ package enum LaunchStep: Int32, Sendable {
     case mountNamespace
     case proc
     case tmp
+    case control
     case code
     case workingDirectory
     case networkNamespace

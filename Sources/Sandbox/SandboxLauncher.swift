@@ -92,6 +92,7 @@ package final class SandboxLauncher: Sendable {
                 try group.setCPUMax(limits.cpu)
                 try group.setCPUWeight(limits.cpuWeight)
                 try group.setPidsMax(limits.pids)
+                if let device = limits.device, limits.io != .none { try group.setIOMax(device, limits.io) }
             } catch {
                 try? group.remove()
                 throw error
@@ -116,6 +117,8 @@ package final class SandboxLauncher: Sendable {
                     utsNamespace: parts.uts,
                     userNamespace: parts.slot.namespace,
                     codeMount: parts.code,
+                    tmpMount: parts.tmp.mount,
+                    controlMount: parts.control.mount,
                     standardInput: parts.null,
                     standardOutput: parts.outputWrite
                 )
@@ -135,6 +138,8 @@ package final class SandboxLauncher: Sendable {
             pid: launched.pid,
             pidfd: launched.pidfd,
             cgroup: group,
+            tmp: parts.tmp,
+            control: parts.control,
             listener: parts.listener,
             output: parts.outputRead,
             events: events
@@ -151,6 +156,8 @@ package final class SandboxLauncher: Sendable {
         var uts: CInt
         var slot: NamespacePool.Slot
         var code: CInt
+        var tmp: ScratchSpace
+        var control: ControlDirectory
         var null: CInt
         var outputRead: CInt
         var outputWrite: CInt
@@ -171,6 +178,9 @@ package final class SandboxLauncher: Sendable {
                 unsafe clinux_detached_mount(spec.codeDirectory)
             )
             taken.append(code)
+            let tmp = try ScratchSpace(size: spec.tmpSize)
+            let control = try ControlDirectory()
+            control.announce(memory: spec.limits.memoryMax, cpu: spec.announcedCPU ?? spec.limits.cpu, tmp: spec.tmpSize)
             let null = try Descriptor.open("/dev/null", O_RDONLY).release()
             taken.append(null)
             let (read, write) = try Descriptor.pipe()
@@ -189,6 +199,8 @@ package final class SandboxLauncher: Sendable {
                 uts: identity.uts,
                 slot: slot,
                 code: code,
+                tmp: tmp,
+                control: control,
                 null: null,
                 outputRead: read,
                 outputWrite: write

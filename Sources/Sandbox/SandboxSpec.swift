@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Cgroup
 import Units
 
 /// What all sandboxes of one runtime share: a root image and the runtime's own files.
@@ -26,6 +27,9 @@ package struct SandboxLimits: Sendable, Equatable {
     package var cpu: CPUQuota?
     package var cpuWeight = 100
     package var pids = 128
+    /// To and from the disk that code and images are on; where the kernel and the disk allow.
+    package var io = IOLimits.none
+    package var device: BlockDevice?
 
     package init(memoryMax: Bytes, cpu: CPUQuota? = nil) {
         self.memoryMax = memoryMax
@@ -44,6 +48,8 @@ package struct SandboxSpec: Sendable {
     package var arguments: [String]
     package var environment: [String: String]
     package var limits: SandboxLimits
+    /// The share of the processor that the program is told of, when it starts with another one for a while.
+    package var announcedCPU: CPUQuota?
     /// The size of `/tmp`, whose pages count towards the memory limit.
     package var tmpSize: Bytes
 

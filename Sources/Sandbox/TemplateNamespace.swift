@@ -12,7 +12,7 @@ import Linux
 /// of mounts the host has. The old root is gone from it: nothing of the host can be reached.
 enum TemplateNamespace {
     /// Directories and files that are mounted over, made in the image once. The image is ours.
-    private static let mountPoints = ["proc", "tmp", "dev", "var", "var/task", "var/runtime", "opt"]
+    private static let mountPoints = ["proc", "tmp", "dev", "var", "var/task", "var/runtime", "opt", "run", "run/fn"]
 
     /// - Parameters:
     ///   - workDirectory: an empty directory of the daemon's, where the root is put together.

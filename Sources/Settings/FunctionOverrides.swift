@@ -5,6 +5,9 @@ import Units
 package struct FunctionOverride: Sendable, Equatable {
     package var memory: Bytes?
     package var memoryLow: Bytes?
+    package var memoryBurst: Bytes?
+    package var ioRead: Bytes?
+    package var ioWrite: Bytes?
     package var cpus: CPUQuota?
     package var cpuWeight: Int?
     package var pids: Int?

@@ -21,6 +21,17 @@ extension Schema {
         }
     }
 
+    /// A size that may also be absent, under a name of its own.
+    static func optional(_ path: String, _ member: Path<Bytes?>, none: String, _ doc: String) -> Setting {
+        Setting(path: path, form: "a size such as '256MiB', or \(none)", fallback: none, isLive: true, doc: doc) {
+            text,
+            settings,
+            _ in
+            settings[keyPath: member] = Bytes(text)
+            return text == none || Bytes(text).map { $0 > .zero } == true
+        }
+    }
+
     /// A size, or a share of the machine's memory.
     static func share(_ path: String, _ member: Path<Bytes>, _ fallback: String, _ doc: String) -> Setting {
         let form = "a size such as '8GiB' or a share of the machine's memory such as '80%', not more than it has"

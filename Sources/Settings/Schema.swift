@@ -37,7 +37,8 @@ package enum Schema {
 
     /// Keys of one entry of the `functions` section.
     package static let overrideKeys = [
-        "memory", "memory_low", "cpus", "cpu_weight", "pids", "tmp", "timeout", "concurrency", "min_warm", "reclaim",
+        "memory", "memory_low", "memory_burst", "cpus", "cpu_weight", "pids", "tmp", "timeout", "concurrency", "min_warm", "reclaim",
+        "io_read", "io_write",
     ]
 
     package static func find(_ path: String) -> Setting? { byPath[path] }
@@ -46,6 +47,12 @@ package enum Schema {
     private static let host: [Setting] = [
         share("host.memory", \.host.memory, "80%", "memory that all sandboxes together may be promised"),
         bytes("host.memory_reserve", \.host.memoryReserve, "512MiB", "memory that is always left to the host"),
+        choice(
+            "host.promises",
+            \.host.promises,
+            "strict",
+            "strict charges a busy sandbox its memory; measured what its calls have needed so far, with headroom"
+        ),
     ]
 
     private static let defaults: [Setting] = [
@@ -62,7 +69,26 @@ package enum Schema {
                 return text == "auto" || settings.defaults.swap != nil
             }
         ),
+        optional(
+            "defaults.memory_burst",
+            \.defaults.memoryBurst,
+            none: "off",
+            "what memory.max may run ahead to while a call needs more than its memory and the host has it"
+        ),
         cpu("defaults.cpus", \.defaults.cpus, "1", "cpu.max, in cores"),
+        Setting(
+            path: "defaults.init_cpus",
+            form: "a number of cores such as '2', or auto",
+            fallback: "auto",
+            isLive: true,
+            doc: "cpu.max while a runtime starts, where that is more; auto is all of the host's",
+            read: { text, settings, machine in
+                settings.defaults.initCPUs = CPUQuota(text) ?? CPUQuota(millis: machine.cpus * 1000)
+                return text == "auto" || CPUQuota(text).map { $0.millis >= 10 } == true
+            }
+        ),
+        optional("defaults.io_read", \.defaults.ioRead, none: "max", "bytes a second from the disk (io.max)"),
+        optional("defaults.io_write", \.defaults.ioWrite, none: "max", "bytes a second to the disk (io.max)"),
         int(
             "defaults.cpu_weight",
             \.defaults.cpuWeight,
@@ -72,7 +98,7 @@ package enum Schema {
             "cpu.weight against other sandboxes"
         ),
         int("defaults.pids", \.defaults.pids, "128", 4...65_536, live: false, "processes and threads of one sandbox"),
-        bytes("defaults.tmp", \.defaults.tmp, "64MiB", least: .mib(1), live: false, "size of /tmp, counted as memory"),
+        bytes("defaults.tmp", \.defaults.tmp, "64MiB", least: .mib(1), "size of /tmp, counted as memory"),
         duration("defaults.timeout", \.defaults.timeout, "3s", "time limit of one invocation"),
         duration(
             "defaults.init_timeout",
@@ -102,12 +128,12 @@ package enum Schema {
             "reclaim.idle_after",
             \.reclaim.idleAfter,
             "5s",
-            "how long a sandbox is idle before it is frozen and shrunk"
+            "how long a sandbox is idle before it is frozen and shrunk; learnt from its function's intervals between two fifths and twelve times of this"
         ),
     ]
 
     private static let pools: [Setting] = [
-        duration("pools.evict_after", \.pools.evictAfter, "10m", "how long a sandbox is idle before it ends"),
+        duration("pools.evict_after", \.pools.evictAfter, "10m", "how long a sandbox is idle before it ends; six times that once it is shrunk and nobody needs its room"),
         int("pools.max_sandboxes", \.pools.maxSandboxes, "500", 1...100_000, "sandboxes of all functions together"),
         duration(
             "pools.queue_timeout",

@@ -3,9 +3,18 @@ import Units
 
 /// Everything an operator can tune, as one immutable value. What each member means stands in `Schema`.
 package struct Settings: Sendable, Equatable {
+    /// What a busy sandbox is charged.
+    package enum Promises: String, Sendable, CaseIterable {
+        /// Its contract: the sum of all `memory.max` never passes the budget.
+        case strict
+        /// What its function's calls have needed so far, with headroom.
+        case measured
+    }
+
     package struct Host: Sendable, Equatable {
         package var memory = Bytes.zero
         package var memoryReserve = Bytes.zero
+        package var promises = Promises.strict
     }
 
     package struct Defaults: Sendable, Equatable {
@@ -13,7 +22,14 @@ package struct Settings: Sendable, Equatable {
         package var memoryLow = Bytes.zero
         /// `nil` is `auto`: as much swap as memory.
         package var swap: Bytes?
+        /// What `memory.max` may run ahead to while a call needs more than `memory`; `nil` is not beyond it.
+        package var memoryBurst: Bytes?
         package var cpus = CPUQuota.one
+        /// `cpu.max` until the first request for work; `nil` is `auto`.
+        package var initCPUs: CPUQuota?
+        /// Bytes a second from and to the disk; `nil` is no limit.
+        package var ioRead: Bytes?
+        package var ioWrite: Bytes?
         package var cpuWeight = 0
         package var pids = 0
         package var tmp = Bytes.zero

@@ -125,6 +125,9 @@ struct SettingsFile {
         let isRight =
             switch name {
             case "memory": Self.set(&override.memory, Bytes(text).flatMap { $0 >= .mib(4) ? $0 : nil })
+            case "memory_burst": Self.set(&override.memoryBurst, Bytes(text))
+            case "io_read": Self.set(&override.ioRead, Bytes(text).flatMap { $0 > .zero ? $0 : nil })
+            case "io_write": Self.set(&override.ioWrite, Bytes(text).flatMap { $0 > .zero ? $0 : nil })
             case "memory_low": Self.set(&override.memoryLow, Bytes(text))
             case "tmp": Self.set(&override.tmp, Bytes(text))
             case "cpus": Self.set(&override.cpus, CPUQuota(text).flatMap { $0.millis >= 10 ? $0 : nil })

@@ -65,6 +65,10 @@ package final class SettingsSource: Sendable {
     /// What the last reload did; the settings in force are older than the file when it was refused.
     package var lastResult: ReloadResult { state.withLock { $0.lastResult } }
 
+    package var isRefused: Bool {
+        if case .refused = lastResult { true } else { false }
+    }
+
     package func onChange(_ body: @escaping @Sendable (LoadedSettings, [SettingsChange]) -> Void) {
         observers.withLock { $0.append(body) }
     }

@@ -7,6 +7,7 @@ import Units
 /// Sizes on the command line, shared by `deploy` and `update`.
 struct LimitOptions: ParsableArguments {
     @Option(help: "Memory, such as 256MiB.") var memory: String?
+    @Option(help: "What memory may grow to while a call needs it, such as 512MiB; 0B ends it.") var memoryBurst: String?
     @Option(help: "Processor time in cores, such as 0.5.") var cpus: String?
     @Option(help: "Time limit of one invocation, such as 30s.") var timeout: String?
     @Option(help: "Size of /tmp, such as 64MiB.") var tmp: String?
@@ -17,6 +18,7 @@ struct LimitOptions: ParsableArguments {
     func request() throws -> UpdateRequest {
         var request = UpdateRequest()
         request.memory = try read("--memory", memory, "a size such as 256MiB") { Bytes($0)?.count }
+        request.memoryBurst = try read("--memory-burst", memoryBurst, "a size such as 512MiB") { Bytes($0)?.count }
         request.cpus = try read("--cpus", cpus, "a number of cores such as 0.5") { CPUQuota($0)?.millis }
         request.timeoutMs = try read("--timeout", timeout, "a duration such as 30s") {
             Duration(text: $0).map { Int($0.milliseconds) }

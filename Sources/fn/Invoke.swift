@@ -79,6 +79,7 @@ struct Invoke: ParsableCommand {
         let fields = [
             answer.headers["x-fn-start"].map { "\($0) start" }, answer.headers["x-fn-duration-ms"].map { "\($0) ms" },
             answer.headers["x-fn-memory-peak-mb"].map { "peak \($0) MiB" },
+            answer.headers["x-fn-memory-grown-mb"].map { "grown to \($0) MiB" },
             answer.headers["x-fn-request-id"].map { "request \($0)" },
         ]
         return fields.compactMap { $0 }.joined(separator: ", ")

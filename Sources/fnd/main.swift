@@ -5,6 +5,11 @@ import FnProtocol
 import Foundation
 import Settings
 
+// Before anything else: this process is somebody else's helper and has no command line for people.
+if CommandLine.arguments.dropFirst().first == ImagePreload.verb {
+    exit(ImagePreload.run(Array(CommandLine.arguments.dropFirst(2))))
+}
+
 /// The daemon's command line.
 struct Fnd: ParsableCommand {
     static let configuration = CommandConfiguration(

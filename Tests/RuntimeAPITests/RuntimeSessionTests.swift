@@ -45,10 +45,10 @@ struct RuntimeSessionTests {
     @Test("lets a runtime ask again after its waiting connection was lost")
     func lostConnection() throws {
         var session = Session()
-        let token = try session.next(1)
+        let token = try session.next(1).token
         session.lost(token)
         #expect(session.deliver("a") == nil)
-        let later = try session.next(2)
+        let later = try session.next(2).token
         session.lost(token)  // a stale notice changes nothing
         #expect(session.deliver("a") == 2)
         #expect(later != token)

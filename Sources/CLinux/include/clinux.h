@@ -16,6 +16,7 @@ enum clinux_step {
     CLINUX_STEP_MOUNT_NAMESPACE,
     CLINUX_STEP_PROC,
     CLINUX_STEP_TMP,
+    CLINUX_STEP_CONTROL,
     CLINUX_STEP_CODE,
     CLINUX_STEP_WORKING_DIRECTORY,
     CLINUX_STEP_NETWORK_NAMESPACE,
@@ -59,7 +60,8 @@ struct clinux_plan {
     int32_t user_namespace;     // entered last
     int32_t code_mount;         // detached mount from clinux_detached_mount, moved to code_target
     const char *code_target;
-    const char *tmp_options;    // of the tmpfs at /tmp
+    int32_t tmp_mount;          // detached mounts too, moved to /tmp and /run/fn
+    int32_t control_mount;
     const char *working_directory;
     int32_t standard_input;
     int32_t standard_output;    // standard error too
@@ -121,6 +123,12 @@ int clinux_eventfd(void);
 void clinux_not_dumpable(void);         // no core dumps, no debugger, no look into /proc/self
 int clinux_sync_file_system(int fd);  // of the file system that holds fd
 void clinux_name_thread(const char *name);
+// Asks the kernel to bring ranges of another process back from swap (process_madvise, MADV_WILLNEED). At most 256.
+int clinux_will_need(pid_t pid, const uint64_t *starts, const uint64_t *lengths, size_t count);
+// A tmpfs that is mounted nowhere yet: a descriptor for move_mount, fspick and openat. Size in bytes.
+int clinux_detached_tmpfs(uint64_t size, const char *mode, int read_only_inside);
+int clinux_resize_tmpfs(int mount, uint64_t size);  // EINVAL when more than that is in it
+int clinux_raise_descriptor_limit(void);            // the soft limit to the hard one
 int clinux_background_thread(void);     // nice 10, for the calling thread alone
 
 #endif

@@ -2,7 +2,7 @@
 import Testing
 import Units
 
-@testable import Reclaim
+@testable import Policy
 
 @Suite("The ledger")
 struct LedgerTests {

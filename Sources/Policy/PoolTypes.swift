@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-import Reclaim
 import Units
 
 /// The name of a sandbox: its cgroup's leaf, its host name, and the word for it in every table.
@@ -29,6 +28,8 @@ package struct FunctionPlan: Sendable, Equatable {
     package var minWarm: Int
     /// Whether idle sandboxes of this function may be shrunk.
     package var reclaims: Bool
+    /// What `memory.max` may run ahead to while a request needs more than `memory`; not more than `memory` is none.
+    package var burst: Bytes
 
     package init(
         name: String,
@@ -38,7 +39,8 @@ package struct FunctionPlan: Sendable, Equatable {
         cpu: CPUQuota? = nil,
         concurrency: Int = 100,
         minWarm: Int = 0,
-        reclaims: Bool = true
+        reclaims: Bool = true,
+        burst: Bytes = .zero
     ) {
         self.name = name
         self.generation = generation
@@ -48,6 +50,7 @@ package struct FunctionPlan: Sendable, Equatable {
         self.concurrency = concurrency
         self.minWarm = minWarm
         self.reclaims = reclaims
+        self.burst = burst
     }
 }
 
@@ -60,8 +63,18 @@ package struct LeaseRequest: Sendable {
     /// Whether only a sandbox started for this request will do.
     package var fresh: Bool
     package var giveUpAt: Instant
+    /// What the caller calls it, for the decision log.
+    package var label: String?
 
-    package init(token: LeaseToken, function: String, memory: Bytes? = nil, fresh: Bool = false, giveUpAt: Instant) {
+    package init(
+        token: LeaseToken,
+        function: String,
+        memory: Bytes? = nil,
+        fresh: Bool = false,
+        giveUpAt: Instant,
+        label: String? = nil
+    ) {
+        self.label = label
         self.token = token
         self.function = function
         self.memory = memory
@@ -90,6 +103,8 @@ package enum PoolRefusal: Error, Sendable, Equatable {
     /// Waited to the end for one of the host's sandboxes.
     case tooManySandboxes(limit: Int)
     case queueFull(limit: Int)
+    /// The host itself is out of memory: nothing grows, whatever the ledger says.
+    case hostPressure(wanted: Bytes, available: Bytes)
     case shuttingDown
 }
 
@@ -97,6 +112,7 @@ package enum PoolRefusal: Error, Sendable, Equatable {
 package enum StopReason: String, Sendable {
     case expired = "idle for longer than pools.evict_after"
     case evicted = "evicted for the memory of another request"
+    case pressed = "evicted because the host is short of memory"
     case replaced = "the function was changed"
     case removed = "the function was removed"
     case failed = "its limits could not be written"
@@ -111,7 +127,10 @@ package enum PoolEffect: Sendable, Equatable {
     case refuse(LeaseToken, PoolRefusal)
     /// A sandbox that was started for want of one failed; this request is told why.
     case startFailed(LeaseToken, SandboxID)
-    case shrink(SandboxID)
+    case shrink(SandboxID, ShrinkOrder)
+    /// A request is expected soon: raise the limits of a frozen sandbox to `contract`, which the ledger holds already,
+    /// and bring back what it needs, without thawing it.
+    case prepare(SandboxID, contract: Bytes)
     /// Bring a sandbox's `memory.max` to `contract`; upwards the ledger holds it already.
     case raise(SandboxID, to: Bytes)
     case lower(SandboxID, to: Bytes)
@@ -126,14 +145,18 @@ package struct PoolLimits: Sendable, Equatable {
     package var evictAfter: Duration
     /// Whether anything is shrunk at all.
     package var reclaims: Bool
+    /// Whether a busy sandbox is charged what its calls have needed so far, rather than its contract.
+    package var isMeasured: Bool
 
     package init(
         maxSandboxes: Int = 500,
         maxWaiting: Int = 10_000,
         idleAfter: Duration = .seconds(5),
         evictAfter: Duration = .seconds(600),
-        reclaims: Bool = true
+        reclaims: Bool = true,
+        isMeasured: Bool = false
     ) {
+        self.isMeasured = isMeasured
         self.maxSandboxes = maxSandboxes
         self.maxWaiting = maxWaiting
         self.idleAfter = idleAfter

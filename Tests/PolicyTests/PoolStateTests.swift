@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import Reclaim
 import Testing
 import Units
 
-@testable import Pool
+@testable import Policy
 
 private let second: Instant = 1_000_000_000
 
@@ -22,6 +21,7 @@ private struct Driver {
     }
 
     mutating func apply(_ effects: [PoolEffect]) {
+        _ = state.takeJournal()
         for effect in effects {
             switch effect {
             case .run(let token, let id, let kind, _):
@@ -52,7 +52,9 @@ private struct Driver {
         guard !pending.isEmpty else { return false }
         switch pending.removeFirst() {
         case .start(let id, _, _): apply(state.started(id, now: now))
-        case .shrink(let id): apply(state.shrunk(id, to: min(size, state.ledger.held(by: id)), now: now))
+        case .shrink(let id, _):
+            let limit = min(size, state.ledger.held(by: id))
+            apply(state.shrunk(id, Shrink(before: limit, after: limit, limit: limit), now: now))
         case .stop(let id, _):
             running[id] = nil
             apply(state.exited(id, now: now))
@@ -129,7 +131,7 @@ struct PoolStateTests {
         driver.lease(2)
         #expect(driver.starts[2] == .thawed)
         // The shrink's end comes late and must change nothing.
-        driver.apply(driver.state.shrunk(id, to: .mib(1), now: driver.now))
+        driver.apply(driver.state.shrunk(id, Shrink(limit: .mib(1)), now: driver.now))
         #expect(driver.state.ledger.held(by: id) == .mib(100))
         #expect(driver.state.entries[id]?.phase == .busy(2))
     }

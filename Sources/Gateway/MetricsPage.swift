@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+import Dispatching
+import FnProtocol
+import Glibc
+import HTTP
+import Linux
+import Policy
+import Pool
+import Settings
+import Telemetry
+
+/// `GET /metrics`: what was counted, and what is true at this moment. Blocking: it reads the kernel's files.
+struct MetricsPage {
+    let context: GatewayContext
+
+    var response: HTTPResponse {
+        HTTPResponse(.ok, text: context.metrics.render(gauges), type: "text/plain; version=0.0.4; charset=utf-8")
+    }
+
+    private typealias Gauge = (name: String, labels: Metrics.Labels, value: Double)
+
+    private var gauges: [Gauge] { sandboxes + host + learnt + process + [
+        ("fn_invocations_waiting", [], Double(context.pool.waiting)),
+        ("fn_config_last_reload_successful", [], context.settings.isRefused ? 0 : 1),
+        ("fn_build_info", [("version", Version.current)], 1),
+    ] }
+
+    private var sandboxes: [Gauge] {
+        var sums: [String: [String: Double]] = [:]
+        var states: [String: [String: Double]] = [:]
+        for (entry, held, member) in context.pool.snapshot() {
+            states[entry.function, default: [:]][entry.phase.word, default: 0] += 1
+            let group = member?.sandbox.cgroup
+            let numbers = [
+                "fn_function_memory_bytes": group?.memoryCurrent()?.count,
+                "fn_function_memory_limit_bytes": group?.memoryMax()?.count,
+                "fn_function_memory_swap_bytes": group?.swapCurrent()?.count,
+                "fn_function_memory_held_bytes": held.count,
+            ]
+            for (name, value) in numbers { sums[name, default: [:]][entry.function, default: 0] += Double(value ?? 0) }
+        }
+        var gauges: [Gauge] = []
+        for (name, functions) in sums {
+            for (function, value) in functions { gauges.append((name, [("function", function)], value)) }
+        }
+        for (function, counts) in states {
+            for (state, count) in counts {
+                gauges.append(("fn_sandboxes", [("function", function), ("state", state)], count))
+            }
+            gauges.append(("fn_invocations_in_flight", [("function", function)], counts["busy"] ?? 0))
+        }
+        return gauges
+    }
+
+    private var learnt: [Gauge] {
+        context.pool.profiles.flatMap { function, profile -> [Gauge] in
+            let labels = [("function", function)]
+            var gauges: [Gauge] = [
+                ("fn_refaults_total", labels, Double(profile.refaultedPages)),
+                ("fn_wake_penalty_seconds_total", labels, profile.wakePenaltyTotal / 1e6),
+            ]
+            if let peak = profile.highestPeak {
+                gauges.append(("fn_function_memory_peak_bytes", labels, Double(peak.count)))
+            }
+            return gauges
+        }
+    }
+
+    private var host: [Gauge] {
+        let ledger = context.pool.ledger
+        let (sample, tier) = context.pool.host
+        var gauges: [Gauge] = [
+            ("fn_host_budget_bytes", [], Double(ledger.budget.count)),
+            ("fn_host_committed_bytes", [], Double(ledger.promised.count)),
+        ]
+        gauges += HostTier.allCases.map { ("fn_host_tier", [("tier", $0.description)], $0 == tier ? 1 : 0) }
+        if let sample {
+            gauges.append(("fn_host_available_bytes", [], Double(sample.available.count)))
+            gauges.append(("fn_host_swap_free_bytes", [], Double(sample.swapFree.count)))
+        }
+        if let stalls = context.pool.stalls {
+            for (kind, microseconds) in [("some", stalls.some), ("full", stalls.full)] {
+                let labels = [("resource", "memory"), ("kind", kind)]
+                gauges.append(("fn_pressure_stalled_seconds_total", labels, Double(microseconds) / 1e6))
+            }
+        }
+        return gauges
+    }
+
+    private var process: [Gauge] {
+        var gauges: [Gauge] = []
+        // Pages, the second number is what is resident.
+        if let pages = (try? KernelFile.read("/proc/self/statm"))?.split(separator: " ").dropFirst().first.flatMap({ Double($0) }) {
+            gauges.append(("process_resident_memory_bytes", [], pages * 4096))
+        }
+        if let names = try? Directory.list("/proc/self/fd") { gauges.append(("process_open_fds", [], Double(names.count))) }
+        var usage = rusage()
+        if unsafe getrusage(0 /* RUSAGE_SELF */, &usage) == 0 {
+            let seconds = [usage.ru_utime, usage.ru_stime].reduce(0.0) { $0 + Double($1.tv_sec) + Double($1.tv_usec) / 1e6 }
+            gauges.append(("process_cpu_seconds_total", [], seconds))
+        }
+        return gauges
+    }
+}
+
+/// Counts what ended.
+extension Metrics {
+    package func note(_ result: InvocationResult, function: String) {
+        let labels = [("function", function)]
+        count("fn_invocations_total", labels + [("outcome", result.outcome.word)])
+        guard let start = result.start else { return }
+        observe("fn_invocation_duration_seconds", labels + [("start", start.rawValue)], seconds: result.duration.seconds)
+        if let time = result.initDuration {
+            observe("fn_sandbox_start_seconds", labels + [("kind", start.rawValue)], seconds: time.seconds)
+        }
+        if case .failure(.outOfMemory) = result.outcome { count("fn_oom_kills_total", labels) }
+    }
+}
+
+extension InvocationOutcome {
+    /// As in the `outcome` label.
+    fileprivate var word: String {
+        switch self {
+        case .success: "ok"
+        case .failure(.functionError): "function_error"
+        case .failure(.outOfMemory): "oom"
+        case .failure(.timedOut): "timeout"
+        case .failure(.throttled): "throttled"
+        case .failure(.cannotStart), .failure(.shuttingDown): "internal"
+        case .failure: "invalid"
+        }
+    }
+}

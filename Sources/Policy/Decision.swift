@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+import Units
+
+/// One thing that was decided, about whom, and from which numbers.
+package struct Decision: Sendable, Equatable {
+    package enum Kind: String, Sendable, CaseIterable {
+        // Requests.
+        case run
+        case wait
+        case refuse
+        // Sandboxes.
+        case start
+        case grow
+        case lower
+        case pending
+        case shrink
+        case shrunk
+        case keep
+        case prepare
+        case evict
+        case stop
+        // The host.
+        case tier
+        case drift
+    }
+
+    /// A number that the decision was made from. The unit is part of the name: `free_bytes`, `idle_ms`.
+    package struct Number: Sendable, Equatable {
+        package var name: String
+        package var value: Int64
+    }
+
+    package var kind: Kind
+    package var sandbox: SandboxID?
+    /// The request's id, where the caller gave one.
+    package var request: String?
+    package var function: String?
+    /// One clause that can be read aloud.
+    package var reason: String
+    package var numbers: [Number]
+
+    init(
+        _ kind: Kind,
+        sandbox: SandboxID? = nil,
+        request: String? = nil,
+        function: String? = nil,
+        _ reason: String,
+        _ numbers: KeyValuePairs<String, Int64> = [:]
+    ) {
+        self.kind = kind
+        self.sandbox = sandbox
+        self.request = request
+        self.function = function
+        self.reason = reason
+        self.numbers = numbers.map { Number(name: $0.key, value: $0.value) }
+    }
+}
+
+/// Memory that went from one function's sandboxes to another's requests; bounded by the number of functions squared.
+package struct MemoryFlow: Sendable, Hashable {
+    package var from: String
+    /// `nil` when nobody in particular waited for it.
+    package var to: String?
+}

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+import Units
+
+/// Requests: they come, wait, get a sandbox or a reason.
+extension PoolState {
+    package mutating func lease(_ request: LeaseRequest, now: Instant) -> [PoolEffect] {
+        guard !isShuttingDown else { return [refuse(request, .shuttingDown)] }
+        guard let plan = plans[request.function] else { return [refuse(request, .unknownFunction)] }
+        let contract = request.memory ?? plan.memory
+        guard contract <= ledger.budget else {
+            return [refuse(request, .neverFits(contract: contract, budget: ledger.budget))]
+        }
+        guard waiting.count < limits.maxWaiting else {
+            return [refuse(request, .queueFull(limit: limits.maxWaiting))]
+        }
+        let interval = lastArrivals.updateValue(now, forKey: request.function).map { Double(now - $0) / 1e9 }
+        profiles[request.function, default: FunctionProfile()].arrived(after: interval)
+        waiting[request.token] = Waiting(request: request)
+        return pump(now: now)
+    }
+
+    /// The caller has gone: its request leaves the queue. One that runs already is not touched.
+    package mutating func cancel(_ token: LeaseToken) { waiting.removeValue(forKey: token) }
+
+    mutating func refuse(_ request: LeaseRequest, _ why: PoolRefusal) -> PoolEffect {
+        waiting.removeValue(forKey: request.token)
+        explain(
+            Decision(
+                .refuse,
+                request: request.label,
+                function: request.function,
+                why.reason,
+                ["free_bytes": ledger.free.count, "budget_bytes": ledger.budget.count, "waiting": Int64(waiting.count)]
+            )
+        )
+        return .refuse(request.token, why)
+    }
+
+    /// Serves whoever can be served, oldest first.
+    ///
+    /// A request that waits for memory keeps its place: nobody behind it is promised more memory before it, but those
+    /// behind it may use what is warm already.
+    mutating func pump(now: Instant) -> [PoolEffect] {
+        var effects: [PoolEffect] = []
+        var seen: [String: Int] = [:]
+        var memoryIsSpokenFor = false
+        for token in Array(waiting.keys) {
+            guard let request = waiting[token]?.request, let plan = plans[request.function] else { continue }
+            let contract = request.memory ?? plan.memory
+            if let id = warmSandbox(for: request, contract, mayGrow: !memoryIsSpokenFor) {
+                effects.append(dispatch(request, to: id, contract, now: now))
+                continue
+            }
+            if isBeingStarted(for: request, seen: &seen) { continue }
+            let blocked = start(for: request, plan, contract, mayReserve: !memoryIsSpokenFor, now: now, &effects)
+            guard waiting[token] != nil else { continue }
+            if let blocked, waiting[token]?.blockedBy == nil { explainWait(request, blocked) }
+            waiting[token]?.blockedBy = blocked
+            if case .noMemory = blocked { memoryIsSpokenFor = true }
+        }
+        return effects
+    }
+
+    private mutating func explainWait(_ request: LeaseRequest, _ blocked: PoolRefusal) {
+        explain(
+            Decision(
+                .wait,
+                request: request.label,
+                function: request.function,
+                blocked.reason,
+                ["free_bytes": ledger.free.count, "budget_bytes": ledger.budget.count]
+            )
+        )
+    }
+
+    /// The best sandbox at hand: running-ready before frozen, most recently used first, so that the rest can age.
+    private func warmSandbox(for request: LeaseRequest, _ contract: Bytes, mayGrow: Bool) -> SandboxID? {
+        guard !request.fresh else { return nil }
+        var best: Entry?
+        for entry in entries.values where entry.function == request.function && isCurrent(entry) && entry.isWarm {
+            let growth = growth(of: entry, to: contract)
+            guard growth <= .zero || (mayGrow && fits(growth)) else { continue }
+            if let other = best, (other.rank, other.idleSince) >= (entry.rank, entry.idleSince) { continue }
+            best = entry
+        }
+        return best?.id
+    }
+
+    /// What the ledger would have to promise an entry in addition, for a request of this size.
+    private func growth(of entry: Entry, to contract: Bytes) -> Bytes {
+        max(chargeWhileRunning(entry.function, at: max(contract, entry.limit)), min(entry.reserved, contract))
+            - ledger.held(by: entry.id)
+    }
+
+    private mutating func dispatch(
+        _ request: LeaseRequest,
+        to id: SandboxID,
+        _ contract: Bytes,
+        now: Instant
+    ) -> PoolEffect {
+        waiting.removeValue(forKey: request.token)
+        guard var entry = entries[id] else { preconditionFailure("a sandbox was chosen that is not there") }
+        let (held, old) = (ledger.held(by: id), entry)
+        let wasFrozen = entry.phase == .shrunk || entry.phase == .shrinking
+        let kind: StartKind = entry.served == 0 ? .cold : wasFrozen ? .thawed : .warm
+        entry.phase = .busy(request.token)
+        entry.served += 1
+        entry.resists = false
+        entry.isPrepared = false
+        entry.bursts = 0
+        entry.beneficiary = nil
+        entry.clock = evictionClock
+        entry.wokeAfter = old.phase == .shrunk ? .nanoseconds(now - entry.shrunkAt) : nil
+        entry.pending = contract < entry.limit ? contract : nil
+        entries[id] = entry
+        // One that holds more than this request may use is lowered before it runs, and holds it until that is done.
+        guard setLimit(max(contract, entry.limit), of: id) else {
+            preconditionFailure("a sandbox was chosen that the ledger has no room for")
+        }
+        explain(
+            Decision(
+                .run,
+                sandbox: id,
+                request: request.label,
+                function: entry.function,
+                runReason(kind, old, contract),
+                [
+                    "contract_bytes": contract.count, "limit_before_bytes": old.limit.count, "held_before_bytes": held.count,
+                    "held_bytes": ledger.held(by: id).count, "idle_ms": (now - old.idleSince) / 1_000_000,
+                ]
+            )
+        )
+        return .run(request.token, id, kind, contract: contract)
+    }
+
+    private func runReason(_ kind: StartKind, _ entry: Entry, _ contract: Bytes) -> String {
+        let size =
+            contract > entry.limit
+            ? "grown to \(contract.rounded)" : contract < entry.limit ? "to be lowered to \(contract.rounded)" : "as large as it is"
+        switch kind {
+        case .cold: return "the sandbox that was started for it, \(size)"
+        case .warm: return "a warm sandbox, running-ready, \(size)"
+        case .thawed:
+            let state = entry.phase == .shrunk ? "a shrunk sandbox, woken" : "a sandbox that was being shrunk, taken back"
+            return "\(state), \(size)"
+        }
+    }
+
+    /// Whether one of the sandboxes that are starting will do for this request, counting those before it in the queue.
+    private func isBeingStarted(for request: LeaseRequest, seen: inout [String: Int]) -> Bool {
+        var starting = 0
+        for entry in entries.values where entry.function == request.function && isCurrent(entry) {
+            guard case .starting(let token) = entry.phase else { continue }
+            if token == request.token { return true }
+            if token == nil { starting += 1 }
+        }
+        guard !request.fresh else { return false }
+        seen[request.function, default: 0] += 1
+        return seen[request.function, default: 0] <= starting
+    }
+
+    /// Starts a sandbox for a request, or begins to make room for one; tells what stands in the way.
+    private mutating func start(
+        for request: LeaseRequest,
+        _ plan: FunctionPlan,
+        _ contract: Bytes,
+        mayReserve: Bool,
+        now: Instant,
+        _ effects: inout [PoolEffect]
+    ) -> PoolRefusal? {
+        let charge = chargeWhileRunning(plan.name, at: contract)
+        let shortfall = PoolRefusal.noMemory(wanted: charge, free: ledger.free, budget: ledger.budget)
+        // A warm one that only lacks memory to grow is better than a new one, once there is room.
+        let grower = request.fresh ? nil : growable(request.function)
+        guard grower != nil || live(request.function) < plan.concurrency else {
+            if let stale = staleIdle(request.function) { effects.append(stop(stale, .replaced)) }
+            return .concurrency(limit: plan.concurrency)
+        }
+        if tier == .red {
+            let available = host?.available ?? .zero
+            effects.append(refuse(request, .hostPressure(wanted: charge, available: available)))
+            return nil
+        }
+        if let grower {
+            guard mayReserve else { return shortfall }
+            let growth = growth(of: grower, to: contract)
+            effects += makeRoom(for: growth, sparing: grower.id, for: plan.name, now: now)
+            return shortfall
+        }
+        guard entries.count < limits.maxSandboxes else {
+            let isOnItsWay = entries.values.contains { $0.phase == .stopping }
+            if !isOnItsWay, let victim = evictable(sparing: nil) {
+                effects.append(evict(victim, .evicted, for: plan.name))
+            }
+            return .tooManySandboxes(limit: limits.maxSandboxes)
+        }
+        guard mayReserve else { return shortfall }
+        guard fits(charge), canPayWakeDebt(now: now) else {
+            effects += makeRoom(for: charge, sparing: nil, for: plan.name, now: now)
+            return shortfall
+        }
+        effects.append(
+            startSandbox(plan, contract, for: request, reason: "no sandbox of the function is free", now: now)
+        )
+        return nil
+    }
+
+    mutating func startSandbox(
+        _ plan: FunctionPlan,
+        _ contract: Bytes,
+        for request: LeaseRequest?,
+        reason: String,
+        now: Instant
+    ) -> PoolEffect {
+        let id = makeID(plan.name)
+        var entry = Entry(
+            id: id,
+            function: plan.name,
+            generation: plan.generation,
+            phase: .starting(reservedFor: request?.fresh == true ? request?.token : nil),
+            limit: contract,
+            startedAt: now
+        )
+        entry.clock = evictionClock
+        entries[id] = entry
+        guard setLimit(contract, of: id) else {
+            preconditionFailure("a start was decided that the ledger has no room for")
+        }
+        explain(
+            Decision(
+                .start,
+                sandbox: id,
+                request: request?.label,
+                function: plan.name,
+                reason,
+                [
+                    "contract_bytes": contract.count, "held_bytes": ledger.held(by: id).count,
+                    "free_bytes": ledger.free.count, "live": Int64(live(plan.name)),
+                ]
+            )
+        )
+        return .start(id, function: plan.name, contract: contract)
+    }
+
+    private func growable(_ function: String) -> Entry? {
+        entries.values.last { $0.function == function && isCurrent($0) && $0.isWarm }
+    }
+
+    private func staleIdle(_ function: String) -> SandboxID? {
+        entries.values.first { $0.function == function && !isCurrent($0) && $0.isWarm }?.id
+    }
+}
+
+extension PoolRefusal {
+    /// One clause with the numbers.
+    package var reason: String {
+        switch self {
+        case .unknownFunction: "the function was removed"
+        case .neverFits(let contract, let budget):
+            "\(contract.rounded) are asked for, and the host's whole budget is \(budget.rounded) (host.memory in fn.yaml)"
+        case .noMemory(let wanted, let free, let budget):
+            "no memory for another sandbox: \(wanted.rounded) are needed, \(free.rounded) of \(budget.rounded) are free, and nothing idle is left to take from"
+        case .concurrency(let limit): "all \(limit) sandboxes of the function are busy (its concurrency)"
+        case .tooManySandboxes(let limit): "all \(limit) sandboxes of the host are busy (pools.max_sandboxes)"
+        case .queueFull(let limit): "\(limit) requests are waiting already"
+        case .hostPressure(let wanted, let available):
+            "the host is out of memory: \(wanted.rounded) are needed and only \(available.rounded) are available, so nothing may grow now"
+        case .shuttingDown: "the daemon is stopping"
+        }
+    }
+}

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+import Units
+
+/// Sandboxes: they start, finish requests, shrink, and end.
+extension PoolState {
+    /// The runtime asked for its first work.
+    package mutating func started(_ id: SandboxID, now: Instant) -> [PoolEffect] {
+        guard let entry = entries[id], case .starting(let token) = entry.phase else { return [] }
+        profiles[entry.function, default: FunctionProfile()].started(in: .nanoseconds(now - entry.startedAt))
+        guard isCurrent(entry) else { return [stop(id, .replaced)] + pump(now: now) }
+        entries[id]?.phase = .idle
+        entries[id]?.idleSince = now
+        if let token, let request = waiting.removeValue(forKey: token)?.request {
+            entries[id]?.phase = .busy(token)
+            entries[id]?.served = 1
+            explain(
+                Decision(
+                    .run,
+                    sandbox: id,
+                    request: request.label,
+                    function: entry.function,
+                    "the sandbox that was started for it alone",
+                    ["contract_bytes": entry.limit.count, "start_ms": (now - entry.startedAt) / 1_000_000]
+                )
+            )
+            return [.run(token, id, .cold, contract: entry.limit)] + pump(now: now)
+        }
+        return pump(now: now)
+    }
+
+    /// The sandbox did not get as far as asking for work. The request it was started for is told, and only that one:
+    /// the others try again with sandboxes of their own.
+    package mutating func startFailed(_ id: SandboxID, now: Instant) -> [PoolEffect] {
+        guard let entry = entries[id], case .starting(let token) = entry.phase else { return [] }
+        entries[id]?.phase = .stopping
+        explain(Decision(.stop, sandbox: id, function: entry.function, "it ended before it asked for work"))
+        let told =
+            token ?? waiting.values.first { $0.request.function == entry.function && !$0.request.fresh }?.request.token
+        guard let told, waiting.removeValue(forKey: told) != nil else { return pump(now: now) }
+        return [.startFailed(told, id)] + pump(now: now)
+    }
+
+    /// The runtime answered and asked for more work: the lease is over.
+    ///
+    /// - Parameter call: what the request showed of its function, if it got as far as running.
+    package mutating func finished(_ id: SandboxID, _ call: CallObservation? = nil, now: Instant) -> [PoolEffect] {
+        guard let entry = entries[id], case .busy = entry.phase else { return [] }
+        if let call {
+            profiles[entry.function, default: FunctionProfile()]
+                .called(call, isFirst: entry.served == 1, wokeAfter: entry.wokeAfter)
+        }
+        guard isCurrent(entry) else {
+            return [stop(id, plans[entry.function] == nil ? .removed : .replaced)] + pump(now: now)
+        }
+        entries[id]?.phase = .idle
+        entries[id]?.idleSince = now
+        entries[id]?.wokeAfter = nil
+        entries[id]?.reserved = .zero
+        // What this request was given beyond the function's size goes back, and an edit that did not fit is tried again.
+        let size = plans[entry.function]?.memory ?? .zero
+        if entry.pending != size { entries[id]?.pending = nil }
+        guard size < entry.limit else {
+            settleLimit(entry.limit, of: id)
+            return raiseToPlan(id) + pump(now: now)
+        }
+        return [.lower(id, to: size)] + pump(now: now)
+    }
+
+    /// A request of its own, smaller size may have left the sandbox below its function's.
+    private mutating func raiseToPlan(_ id: SandboxID) -> [PoolEffect] {
+        guard let entry = entries[id], let plan = plans[entry.function], entry.limit < plan.memory, waiting.isEmpty,
+            fits(charge(entry, at: plan.memory) - ledger.held(by: id)), setLimit(plan.memory, of: id)
+        else { return [] }
+        entries[id]?.pending = nil
+        return [.raise(id, to: plan.memory)]
+    }
+
+    /// The process has ended by itself or was killed.
+    package mutating func exited(_ id: SandboxID, now: Instant) -> [PoolEffect] {
+        guard let entry = entries[id] else { return [] }
+        if case .starting = entry.phase { return startFailed(id, now: now) }
+        if entry.phase != .stopping { explain(Decision(.stop, sandbox: id, function: entry.function, "its process ended")) }
+        entries[id]?.phase = .stopping
+        return pump(now: now)
+    }
+
+    /// Nothing of the sandbox is left in the kernel: only now is its memory free.
+    package mutating func removed(_ id: SandboxID, now: Instant) -> [PoolEffect] {
+        guard let entry = entries.removeValue(forKey: id) else { return [] }
+        let released = ledger.release(id)
+        if entry.beneficiary != nil { note(released, from: entry) }
+        return pump(now: now)
+    }
+
+    /// A shrink ended.
+    package mutating func shrunk(_ id: SandboxID, _ shrink: Shrink, now: Instant) -> [PoolEffect] {
+        guard let entry = entries[id], entry.phase == .shrinking else { return [] }
+        let held = ledger.held(by: id)
+        entries[id]?.phase = .shrunk
+        entries[id]?.lastShrink = shrink
+        entries[id]?.shrunkAt = now
+        if let pending = entry.pending, shrink.limit <= pending { entries[id]?.pending = nil }
+        profiles[entry.function, default: FunctionProfile()].shrank(to: shrink.charge)
+        settleLimit(shrink.limit, of: id)
+        note(held - ledger.held(by: id), from: entry)
+        explain(
+            Decision(
+                .shrunk,
+                sandbox: id,
+                function: entry.function,
+                "\(shrink.before.rounded) became \(shrink.after.rounded)",
+                [
+                    "before_bytes": shrink.before.count, "after_bytes": shrink.after.count,
+                    "released_by_runtime_bytes": shrink.released.count, "swapped_bytes": shrink.swapped.count,
+                    "compressed_bytes": shrink.compressed.count, "limit_bytes": shrink.limit.count,
+                    "given_back_bytes": (held - ledger.held(by: id)).count,
+                    "took_us": Int64(shrink.took.seconds * 1e6),
+                ]
+            )
+        )
+        return pump(now: now)
+    }
+
+    /// A shrink ended without a result. The sandbox is thawed, or a request has it.
+    package mutating func shrinkStopped(_ id: SandboxID, _ why: String = "", now: Instant) -> [PoolEffect] {
+        guard let entry = entries[id], entry.phase == .shrinking else { return [] }
+        entries[id]?.phase = .idle
+        entries[id]?.resists = true
+        entries[id]?.beneficiary = nil
+        explain(Decision(.keep, sandbox: id, function: entry.function, "the shrink stopped: \(why)"))
+        return pump(now: now)
+    }
+
+    /// A lowering ended; `limit` is `memory.max` as it is now, `wanted` what was asked for.
+    package mutating func lowered(_ id: SandboxID, to limit: Bytes, wanted: Bytes, now: Instant) -> [PoolEffect] {
+        guard let entry = entries[id] else { return [] }
+        if entry.phase == .stopping { return [] }
+        if limit > wanted {
+            entries[id]?.pending = wanted
+        } else if entry.pending == wanted {
+            entries[id]?.pending = nil
+        }
+        explain(
+            Decision(
+                limit > wanted ? .pending : .lower,
+                sandbox: id,
+                function: entry.function,
+                limit > wanted
+                    ? "it uses more than \(wanted.rounded) now: tried again at its next idle"
+                    : "memory.max lowered to \(limit.rounded)",
+                ["limit_before_bytes": entry.limit.count, "limit_bytes": limit.count, "wanted_bytes": wanted.count]
+            )
+        )
+        // A request may have taken the sandbox at a larger size meanwhile; the kernel's file is then larger too.
+        if limit < entry.limit, entry.phase != .shrunk { settleLimit(limit, of: id) }
+        return pump(now: now)
+    }
+
+    /// What a busy sandbox uses now: its limit runs ahead of that within its burst, and what is charged for it follows.
+    package mutating func used(_ id: SandboxID, _ current: Bytes, now: Instant) -> [PoolEffect] {
+        guard let entry = entries[id], case .busy = entry.phase, let plan = plans[entry.function] else { return [] }
+        if limits.isMeasured, current > ledger.held(by: id) * 0.8, ledger.held(by: id) < entry.limit {
+            let wanted = min(entry.limit, current * 1.25 + .mib(16))
+            // If the ledger has not got it the sandbox still runs to its contract: the host absorbs that.
+            if wanted - ledger.held(by: id) <= ledger.free {
+                entries[id]?.reserved = wanted
+                _ = setLimit(entry.limit, of: id)
+            }
+        }
+        let headroom = Self.burstHeadroom(plan)
+        guard plan.burst > entry.limit, entry.limit - current < headroom else { return [] }
+        let wanted = min(plan.burst, max(entry.limit, current) + headroom)
+        let growth = charge(entry, at: wanted) - ledger.held(by: id)
+        guard fits(growth), setLimit(wanted, of: id) else {
+            if entry.bursts >= 0, entry.pending == nil {
+                entries[id]?.pending = wanted
+                explain(
+                    Decision(
+                        .keep,
+                        sandbox: id,
+                        function: entry.function,
+                        "its request needs more than \(entry.limit.rounded), and the ledger has not got it yet",
+                        ["current_bytes": current.count, "wanted_bytes": wanted.count, "free_bytes": ledger.free.count]
+                    )
+                )
+            }
+            return makeRoom(for: growth, sparing: id, for: entry.function, now: now)
+        }
+        entries[id]?.bursts += 1
+        entries[id]?.pending = nil
+        explain(
+            Decision(
+                .grow,
+                sandbox: id,
+                function: entry.function,
+                "its request outgrows \(entry.limit.rounded): memory.max runs ahead to \(wanted.rounded) (memory_burst)",
+                [
+                    "current_bytes": current.count, "limit_before_bytes": entry.limit.count,
+                    "limit_bytes": wanted.count, "burst_bytes": plan.burst.count, "free_bytes": ledger.free.count,
+                ]
+            )
+        )
+        return [.raise(id, to: wanted)]
+    }
+
+    /// How far `memory.max` runs ahead of use: a quarter of the function's size, at least 32 MiB.
+    static func burstHeadroom(_ plan: FunctionPlan) -> Bytes { max(.mib(32), plan.memory * 0.25) }
+
+    /// Whether anybody may have to be looked at while it runs.
+    package var needsWatch: Bool { limits.isMeasured || hasBursts }
+
+    package var watched: [SandboxID] {
+        entries.values.compactMap { entry in
+            guard case .busy = entry.phase, let plan = plans[entry.function] else { return nil }
+            return plan.burst > entry.limit || limits.isMeasured ? entry.id : nil
+        }
+    }
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+import Units
+
+/// How a shrink is to be done.
+package struct ShrinkOrder: Sendable, Equatable {
+    /// The share of what can be taken that is taken, 0 to 1.
+    package var depth: Double
+    /// Whether file pages go too, not only anonymous ones.
+    package var takesFiles: Bool
+    /// Whether the runtime is asked first to give back what it does not need.
+    package var hints: Bool
+
+    package init(depth: Double = 1, takesFiles: Bool = false, hints: Bool = true) {
+        self.depth = depth
+        self.takesFiles = takesFiles
+        self.hints = hints
+    }
+}
+
+/// What a shrink did, in the kernel's numbers.
+package struct Shrink: Sendable, Equatable {
+    /// `memory.current` before and after.
+    package var before: Bytes
+    package var after: Bytes
+    /// `memory.swap.current` after.
+    package var swapped: Bytes
+    /// RAM that the swapped bytes still take, compressed; charged to the sandbox in the ledger, as nobody else pays.
+    package var compressed: Bytes
+    /// `memory.max` as it is now.
+    package var limit: Bytes
+    /// What the runtime gave back by itself, measured by us: it may say what it likes.
+    package var released: Bytes
+    package var took: Duration
+
+    package init(
+        before: Bytes = .zero,
+        after: Bytes = .zero,
+        swapped: Bytes = .zero,
+        compressed: Bytes = .zero,
+        limit: Bytes,
+        released: Bytes = .zero,
+        took: Duration = .zero
+    ) {
+        self.before = before
+        self.after = after
+        self.swapped = swapped
+        self.compressed = compressed
+        self.limit = limit
+        self.released = released
+        self.took = took
+    }
+
+    /// What the ledger has to hold for it from now on.
+    package var charge: Bytes { limit + compressed }
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+import Cgroup
+import Linux
+import NIOCore
+import Policy
+import Reclaim
+import Units
+
+/// The clock and the senses of the pool: what is due by time, how the host is, what busy sandboxes use.
+extension SandboxPool {
+    struct Sensing {
+        var tasks: [RepeatedTask] = []
+        var trigger: PressureTrigger?
+        var lastSample: Instant = 0
+        var lastReconciled: Instant = 0
+        var prefetches = 0
+
+        mutating func beginPrefetch() -> Bool {
+            guard prefetches < 2 else { return false }
+            prefetches += 1
+            return true
+        }
+    }
+
+    /// Starts to look: ten times a second at what is due; four times a second at the host, as often as the clock while
+    /// it hurts, and at once when the kernel says that tasks stall.
+    ///
+    /// - Parameter pressureFile: `memory.pressure` of the pool's group.
+    package func start(pressureFile: String?) {
+        let loop = group.next()
+        let clock = loop.scheduleRepeatedTask(initialDelay: .milliseconds(100), delay: .milliseconds(100)) { [self] _ in
+            apply { state, now in state.tick(now: now) }
+            sense(atMostEvery: host.tier >= .orange ? .zero : .milliseconds(250))
+            reconcile()
+        }
+        let watch = loop.scheduleRepeatedTask(initialDelay: .milliseconds(10), delay: .milliseconds(10)) { [self] _ in
+            watchBusy()
+        }
+        let trigger = pressureFile.flatMap { file in
+            PressureTrigger(file, events: events) { [weak self] in self?.sense(atMostEvery: .milliseconds(20)) }
+        }
+        sensing.withLock { sensing in
+            sensing.tasks = [clock, watch]
+            sensing.trigger = trigger
+        }
+    }
+
+    func stopSensing() {
+        let (tasks, trigger) = sensing.withLock { ($0.tasks, $0.trigger) }
+        for task in tasks { task.cancel() }
+        trigger?.cancel()
+    }
+
+    private func sense(atMostEvery pause: Duration) {
+        let now = MonotonicClock.now()
+        let isDue = sensing.withLock { sensing in
+            guard now - sensing.lastSample >= Int64(pause.seconds * 1e9) else { return false }
+            sensing.lastSample = now
+            return true
+        }
+        guard isDue, let sample = sensors.sample() else { return }
+        apply { state, now in state.sensed(sample, now: now) }
+    }
+
+    /// Busy sandboxes whose limit may run ahead of their use, a hundred times a second: memory grows by 10 to 30 MiB
+    /// between two looks, less than the headroom, and what does outrun it meets its own swap before the kernel kills.
+    private func watchBusy() {
+        let members = shared.withLock { shared in
+            shared.state.needsWatch ? shared.state.watched.compactMap { shared.members[$0] } : []
+        }
+        for member in members {
+            guard let current = member.sandbox.cgroup.memoryCurrent() else { continue }
+            apply { state, now in state.used(member.id, current, now: now) }
+        }
+    }
+
+    /// Every five seconds: the kernel's limits are compared with what was decided. Somebody else's edit is undone, and
+    /// said; what did not fit before is tried again.
+    private func reconcile() {
+        let now = MonotonicClock.now()
+        let isDue = sensing.withLock { sensing in
+            guard now - sensing.lastReconciled >= 5_000_000_000 else { return false }
+            sensing.lastReconciled = now
+            return true
+        }
+        guard isDue else { return }
+        onReclaimer { pool in
+            for member in pool.shared.withLock({ Array($0.members.values) }) {
+                member.retryTmp()
+                guard let found = member.limits.reconcile() else { continue }
+                pool.log.warning("memory.max of \(member.id) was \(found): changed by somebody else, and changed back")
+                pool.apply { state, now in state.drifted(member.id, found: Bytes(found), now: now) }
+            }
+        }
+    }
+}
