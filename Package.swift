@@ -66,6 +66,7 @@ let package = Package(
         library("HTTP", nio),
         library("RuntimeAPI", ["HTTP"] + nio),
         library("Policy", ["Units", collections]),
+        library("Simulation", ["Policy", "Units"]),
         library("Reclaim", ["Policy", "Cgroup", "Linux", "CLinux", "Units", logging]),
         library("Pool", ["Policy", "Reclaim", "RuntimeAPI", "Sandbox", "Cgroup", "Linux", "Units", logging] + nio),
         library(
@@ -99,13 +100,14 @@ let package = Package(
         .executableTarget(name: "fnd", dependencies: ["Daemon", "Settings", arguments], swiftSettings: strict),
         .executableTarget(
             name: "fn",
-            dependencies: ["FnClient", "FnProtocol", "Units", arguments],
+            dependencies: ["FnClient", "FnProtocol", "Simulation", "Policy", "Units", arguments],
             swiftSettings: strict,
             linkerSettings: [.unsafeFlags(["-static-executable"], .when(configuration: .release))]
         ),
 
         tests("Units"), tests("Linux"), tests("Cgroup", ["Linux", "Units"]),
         tests("HTTP", nio), tests("RuntimeAPI", ["HTTP"] + nio), tests("Policy", ["Units"]),
+        tests("Simulation", ["Policy", "Units"]),
         tests("Settings", ["Units"]), tests("Functions", ["Linux", "Units"]),
         tests("Telemetry", ["Linux", "Units"]), tests("Gateway", ["HTTP"] + nio), tests("FnClient", ["FnProtocol"]),
         tests("Sandbox"), tests("Dispatching", ["Functions", "Settings", "Policy", "Pool", "Units"] + nio),

@@ -8,18 +8,26 @@ package struct ArrivalHistogram: Sendable, Equatable, Codable {
     private static let minutes = 240
     private var bins = [Float](repeating: 0, count: Self.seconds + Self.minutes)
     private var beyond: Float = 0
+    /// Of 5, 90, 95 and 99 in a hundred: asked for each sandbox ten times a second, worked out once a request.
+    private var known: [Double?] = [nil, nil, nil, nil]
+    private static let shares = [0.05, 0.9, 0.95, 0.99]
     private static let memory: Float = 1000
 
     package init() {}
 
-    package var count: Float { bins.reduce(beyond, +) }
+    /// The weight of all intervals.
+    package private(set) var count: Float = 0
 
     /// - Parameter interval: seconds.
     package mutating func add(_ interval: Double) {
         if let bin = Self.bin(interval) { bins[bin] += 1 } else { beyond += 1 }
-        guard count >= Self.memory else { return }
-        for index in bins.indices { bins[index] /= 2 }
-        beyond /= 2
+        count += 1
+        if count >= Self.memory {
+            for index in bins.indices { bins[index] /= 2 }
+            beyond /= 2
+            count /= 2
+        }
+        known = Self.shares.map { measure($0) }
     }
 
     private static func bin(_ interval: Double) -> Int? {
@@ -38,6 +46,11 @@ package struct ArrivalHistogram: Sendable, Equatable, Codable {
 
     /// Seconds within which a share of all intervals ended; `nil` when that is beyond four hours, or nothing is known.
     package func quantile(_ share: Double) -> Double? {
+        if let index = Self.shares.firstIndex(of: share) { return known[index] }
+        return measure(share)
+    }
+
+    private func measure(_ share: Double) -> Double? {
         let total = count
         guard total > 0 else { return nil }
         var sum: Float = 0

@@ -66,18 +66,24 @@ package struct FunctionProfile: Sendable, Equatable, Codable {
     /// - Parameters:
     ///   - isFirst: whether its sandbox was new; its time then says nothing about later ones.
     ///   - shrunkFor: for a call that woke a shrunk sandbox, how long that had been shrunk.
-    package mutating func called(_ call: CallObservation, isFirst: Bool, wokeAfter shrunkFor: Duration?) {
+    ///   - premature: a wake sooner than this after the shrink was not worth it.
+    package mutating func called(
+        _ call: CallObservation,
+        isFirst: Bool,
+        wokeAfter shrunkFor: Duration?,
+        premature: Duration
+    ) {
         calls += 1
         if let peak = call.peak { peaks.add(Double(peak.count)) }
         if let shrunkFor {
-            woke(call, after: shrunkFor)
+            woke(call, after: shrunkFor, premature: premature)
         } else if !isFirst {
             warmDurations.add(call.duration.seconds * 1e6)
         }
     }
 
     /// Additive increase, multiplicative decrease on what the wake cost (the control of TCP's window, Chiu and Jain 1989).
-    private mutating func woke(_ call: CallObservation, after shrunkFor: Duration) {
+    private mutating func woke(_ call: CallObservation, after shrunkFor: Duration, premature: Duration) {
         let microseconds = call.duration.seconds * 1e6
         let penalty = max(0, microseconds - (warmDurations.quantile(0.5) ?? microseconds))
         wakes += 1
@@ -95,7 +101,7 @@ package struct FunctionProfile: Sendable, Equatable, Codable {
             depth = min(1, depth + 0.1)
             patience = max(1, patience * 0.9)
         }
-        if shrunkFor < .seconds(5) { patience = min(120, patience * 1.5) }
+        if shrunkFor < premature { patience = min(120, patience * 1.5) }
     }
 
     private static func average(_ value: inout Double?, _ sample: Double) {

@@ -47,7 +47,7 @@ extension PoolState {
         guard let entry = entries[id], case .busy = entry.phase else { return [] }
         if let call {
             profiles[entry.function, default: FunctionProfile()]
-                .called(call, isFirst: entry.served == 1, wokeAfter: entry.wokeAfter)
+                .called(call, isFirst: entry.served == 1, wokeAfter: entry.wokeAfter, premature: limits.idleAfter)
         }
         guard isCurrent(entry) else {
             return [stop(id, plans[entry.function] == nil ? .removed : .replaced)] + pump(now: now)

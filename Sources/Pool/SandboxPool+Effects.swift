@@ -258,7 +258,10 @@ extension SandboxPool {
             member.hint(deadline: .milliseconds(100)) { member.limits.wakes == wakes }
         }
         do {
-            switch try member.limits.shrink(order, since: wakes, before: before, host: sensors.sample()) {
+            let outcome = try member.limits.shrink(order, since: wakes, before: before, host: host.sample) {
+                sensors.compression()
+            }
+            switch outcome {
             case .shrunk(let shrink):
                 log.debug("shrunk \(id): \(shrink.before.rounded) to \(shrink.after.rounded) in \(shrink.took)")
                 apply { state, now in state.shrunk(id, shrink, now: now) }

@@ -66,7 +66,7 @@ package final class HostSensors: Sendable {
     }
 
     /// RAM that compressed swap takes for each byte it holds; a third where nothing is known yet, 0 without any.
-    private func compression() -> Double {
+    package func compression() -> Double {
         guard !compressed.isEmpty else { return 0 }
         var (stored, used) = (0.0, 0.0)
         for gauge in compressed {

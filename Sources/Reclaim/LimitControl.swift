@@ -147,12 +147,14 @@ package final class LimitControl: Sendable {
     /// - Parameters:
     ///   - since: `wakes` when the shrink was decided; another number now stops it.
     ///   - before: `memory.current` before the runtime was asked to give back what it does not need.
-    ///   - host: how much swap there is, and what a swapped byte costs in RAM.
+    ///   - host: how much swap there is.
+    ///   - compression: tells what a swapped byte costs in RAM; asked at the end.
     package func shrink(
         _ order: ShrinkOrder,
         since wakes: UInt64,
         before: Bytes?,
-        host: HostSample?
+        host: HostSample?,
+        compression: () -> Double
     ) throws(CgroupError) -> ShrinkOutcome {
         let hinted = cgroup.memoryCurrent() ?? .zero
         let started = MonotonicClock.now()
@@ -182,7 +184,7 @@ package final class LimitControl: Sendable {
         }
         return try settle(
             Shrink(before: before ?? hinted, limit: .zero, released: max(.zero, (before ?? hinted) - hinted)),
-            compression: host?.compression ?? 0,
+            compression: compression(),
             started: started,
             wakes: wakes
         )

@@ -12,8 +12,10 @@ MIB = 1 << 20
 pytestmark = pytest.mark.usefixtures("limits")
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def counter(daemon):
+    """New for each test: what was learnt of the one before it is gone with it."""
+    daemon.fn("rm", "-y", "counter")
     daemon.deploy("counter", "--timeout", "100s")
 
 
@@ -27,7 +29,8 @@ def test_an_idle_sandbox_is_frozen_reclaimed_and_lowered_and_wakes_as_the_same_p
     assert int(cgroup_file(shrunk, "memory.swap.current")) > 30 * MIB
     assert limit < 40 * MIB, "the limit follows what is left"
     assert int(cgroup_file(shrunk, "memory.high")) <= limit
-    assert shrunk["held"] == limit
+    compressed = shrunk["held"] - limit
+    assert 0 < compressed < 20 * MIB, "the ledger charges what the compressed pages take, too"
 
     answer = daemon.invoke("counter")
     assert answer.headers["x-fn-start"] == "thawed"
@@ -55,7 +58,8 @@ def test_the_ledger_gets_back_what_a_shrunk_sandbox_gave(daemon):
     daemon.invoke("counter")
     shrunk = daemon.sandbox("counter", "shrunk")
     ledger = daemon.request("GET", "/v1/ledger").json
-    assert ledger["holders"][shrunk["id"]] == int(cgroup_file(shrunk, "memory.max"))
+    limit = int(cgroup_file(shrunk, "memory.max"))
+    assert limit <= ledger["holders"][shrunk["id"]] < limit + 16 * MIB
     assert ledger["promised"] == sum(ledger["holders"].values()) <= ledger["budget"]
 
 
