@@ -72,7 +72,8 @@ let package = Package(
         library(
             "Dispatching",
             [
-                "Pool", "Policy", "RuntimeAPI", "Sandbox", "Cgroup", "Linux", "Functions", "Settings", "Telemetry", "Units",
+                "Pool", "Policy", "RuntimeAPI", "Sandbox", "Cgroup", "Linux", "Functions", "Settings", "Telemetry",
+                "Units",
             ] + nio
         ),
         library(
@@ -92,7 +93,8 @@ let package = Package(
         library(
             "Daemon",
             [
-                "Gateway", "Dispatching", "Pool", "Policy", "Reclaim", "Sandbox", "Cgroup", "Linux", "CLinux", "Functions",
+                "Gateway", "Dispatching", "Pool", "Policy", "Reclaim", "Sandbox", "Cgroup", "Linux", "CLinux",
+                "Functions",
                 "Settings",
                 "Telemetry", "HTTP", "FnProtocol", "Units", logging,
             ] + nio

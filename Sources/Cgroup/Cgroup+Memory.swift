@@ -32,7 +32,9 @@ extension Cgroup {
 
     package func memoryMax() -> Bytes? { bytes("memory.max") }
     /// `memory.max` as it is written there: a number or `max`; `nil` when it cannot be read.
-    package func memoryMaxText() -> String? { measure(.memory, "memory.max").map { String($0.dropLast(while: \.isNewline)) } }
+    package func memoryMaxText() -> String? {
+        measure(.memory, "memory.max").map { String($0.dropLast(while: \.isNewline)) }
+    }
     package func memoryHigh() -> Bytes? { bytes("memory.high") }
     package func memoryLow() -> Bytes? { bytes("memory.low") }
     package func memoryCurrent() -> Bytes? { bytes("memory.current") }

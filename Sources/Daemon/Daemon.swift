@@ -235,7 +235,10 @@ package final class Daemon: Sendable {
         try Directory.makeAll(current.socket.path.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" })
         try open(.unix(path: current.socket.path))
         _ = unsafe chmod(current.socket.path, UInt32(current.socket.mode, radix: 8) ?? 0o660)
-        pool.start(pressureFile: KernelFile.exists("\(tree.pool.path)/memory.pressure") ? "\(tree.pool.path)/memory.pressure" : nil)
+        pool.start(
+            pressureFile: KernelFile.exists("\(tree.pool.path)/memory.pressure")
+                ? "\(tree.pool.path)/memory.pressure" : nil
+        )
         let address = servers.withLock { $0.first?.localAddress?.port } ?? port
         log.notice("serving on \(host):\(address) and \(current.socket.path)")
         scheduleConfigCheck()

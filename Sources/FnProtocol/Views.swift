@@ -221,7 +221,13 @@ package struct LedgerView: Codable, Sendable {
 }
 
 extension LedgerView.Host {
-    package init(tier: String, available: Int64, swap: (free: Int64, total: Int64), compression: Double, stalls: (some: Double, full: Double)) {
+    package init(
+        tier: String,
+        available: Int64,
+        swap: (free: Int64, total: Int64),
+        compression: Double,
+        stalls: (some: Double, full: Double)
+    ) {
         self.tier = tier
         self.available = available
         (swapFree, swapTotal) = swap

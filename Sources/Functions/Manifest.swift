@@ -19,7 +19,8 @@ package struct Manifest: Sendable, Equatable {
     package init() {}
 
     private static let keys = [
-        "name", "runtime", "handler", "description", "memory", "memory_burst", "cpus", "timeout", "env", "tmp", "concurrency",
+        "name", "runtime", "handler", "description", "memory", "memory_burst", "cpus", "timeout", "env", "tmp",
+        "concurrency",
         "min_warm",
     ]
 

@@ -97,7 +97,8 @@ struct ControlPlane {
     }
 
     private func decisions(_ request: HTTPRequest) throws(FunctionsError) -> HTTPResponse {
-        func number<Value: LosslessStringConvertible>(_ name: String, _ fallback: Value) throws(FunctionsError) -> Value {
+        func number<Value: LosslessStringConvertible>(_ name: String, _ fallback: Value) throws(FunctionsError) -> Value
+        {
             guard let text = request.query(name), !text.isEmpty else { return fallback }
             guard let value = Value(text) else { throw .invalid("\(name): expected a whole number, got '\(text)'") }
             return value

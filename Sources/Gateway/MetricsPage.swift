@@ -19,11 +19,13 @@ struct MetricsPage {
 
     private typealias Gauge = (name: String, labels: Metrics.Labels, value: Double)
 
-    private var gauges: [Gauge] { sandboxes + host + learnt + process + [
-        ("fn_invocations_waiting", [], Double(context.pool.waiting)),
-        ("fn_config_last_reload_successful", [], context.settings.isRefused ? 0 : 1),
-        ("fn_build_info", [("version", Version.current)], 1),
-    ] }
+    private var gauges: [Gauge] {
+        sandboxes + host + learnt + process + [
+            ("fn_invocations_waiting", [], Double(context.pool.waiting)),
+            ("fn_config_last_reload_successful", [], context.settings.isRefused ? 0 : 1),
+            ("fn_build_info", [("version", Version.current)], 1),
+        ]
+    }
 
     private var sandboxes: [Gauge] {
         var sums: [String: [String: Double]] = [:]
@@ -90,13 +92,18 @@ struct MetricsPage {
     private var process: [Gauge] {
         var gauges: [Gauge] = []
         // Pages, the second number is what is resident.
-        if let pages = (try? KernelFile.read("/proc/self/statm"))?.split(separator: " ").dropFirst().first.flatMap({ Double($0) }) {
+        if let pages = (try? KernelFile.read("/proc/self/statm"))?.split(separator: " ").dropFirst().first
+            .flatMap({ Double($0) })
+        {
             gauges.append(("process_resident_memory_bytes", [], pages * 4096))
         }
-        if let names = try? Directory.list("/proc/self/fd") { gauges.append(("process_open_fds", [], Double(names.count))) }
+        if let names = try? Directory.list("/proc/self/fd") {
+            gauges.append(("process_open_fds", [], Double(names.count)))
+        }
         var usage = rusage()
         if unsafe getrusage(0 /* RUSAGE_SELF */, &usage) == 0 {
-            let seconds = [usage.ru_utime, usage.ru_stime].reduce(0.0) { $0 + Double($1.tv_sec) + Double($1.tv_usec) / 1e6 }
+            let seconds = [usage.ru_utime, usage.ru_stime]
+                .reduce(0.0) { $0 + Double($1.tv_sec) + Double($1.tv_usec) / 1e6 }
             gauges.append(("process_cpu_seconds_total", [], seconds))
         }
         return gauges
@@ -109,7 +116,11 @@ extension Metrics {
         let labels = [("function", function)]
         count("fn_invocations_total", labels + [("outcome", result.outcome.word)])
         guard let start = result.start else { return }
-        observe("fn_invocation_duration_seconds", labels + [("start", start.rawValue)], seconds: result.duration.seconds)
+        observe(
+            "fn_invocation_duration_seconds",
+            labels + [("start", start.rawValue)],
+            seconds: result.duration.seconds
+        )
         if let time = result.initDuration {
             observe("fn_sandbox_start_seconds", labels + [("kind", start.rawValue)], seconds: time.seconds)
         }

@@ -47,7 +47,9 @@ struct PlainDoor {
             response.headers.add(name: "X-Fn-Duration-Ms", value: result.durationText)
         }
         if let peak = result.peak { response.headers.add(name: "X-Fn-Memory-Peak-Mb", value: String(peak.mebibytes)) }
-        if let grown = result.grownTo { response.headers.add(name: "X-Fn-Memory-Grown-Mb", value: String(grown.mebibytes)) }
+        if let grown = result.grownTo {
+            response.headers.add(name: "X-Fn-Memory-Grown-Mb", value: String(grown.mebibytes))
+        }
         if tail { response.headers.add(name: "X-Amz-Log-Result", value: Base64.encode(result.logTail)) }
         return response
     }

@@ -62,3 +62,8 @@ package struct MemoryFlow: Sendable, Hashable {
     /// `nil` when nobody in particular waited for it.
     package var to: String?
 }
+
+extension Decision {
+    /// One of its numbers.
+    package subscript(name: String) -> Int64? { numbers.first { $0.name == name }?.value }
+}

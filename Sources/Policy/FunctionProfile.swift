@@ -170,7 +170,10 @@ package enum Policy {
     /// When the next request may be expected, counted from the last: nine tenths of the shortest intervals.
     ///
     /// `nil` for a function that is not regular enough, or called so often that it is not shrunk between calls.
-    package static func expectedNext(_ profile: FunctionProfile?, shrinkAfter: Duration) -> (from: Duration, to: Duration)? {
+    package static func expectedNext(
+        _ profile: FunctionProfile?,
+        shrinkAfter: Duration
+    ) -> (from: Duration, to: Duration)? {
         guard let arrivals = profile?.arrivals, arrivals.isRepresentative, let first = arrivals.quantile(0.05),
             let last = arrivals.quantile(0.95), first * 0.9 > shrinkAfter.seconds * 2, last < first * 3
         else { return nil }

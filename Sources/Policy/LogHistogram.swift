@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
+// Of Glibc alone, so that this module stays free of everything but arithmetic.
+import func Glibc.exp2
+import func Glibc.log2
+
 /// A histogram with buckets of a constant ratio: quantiles of sizes and times over many octaves, in a few hundred bytes.
 ///
 /// Old samples fade: whenever the weights reach `memory`, all are halved.
@@ -41,7 +45,3 @@ package struct LogHistogram: Sendable, Equatable, Codable {
         return least * exp2(Double(weights.count - 1) / perOctave)
     }
 }
-
-// Of Glibc alone, so that this module stays free of everything but arithmetic.
-import func Glibc.exp2
-import func Glibc.log2

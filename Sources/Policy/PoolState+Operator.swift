@@ -34,6 +34,12 @@ extension PoolState {
         return effects + pump(now: now)
     }
 
+    /// Whether a raise that was decided still holds: the sandbox may have been lowered again since.
+    package func mayRaise(_ id: SandboxID, to limit: Bytes) -> Bool {
+        guard let entry = entries[id], entry.phase != .stopping, entry.limit >= limit else { return false }
+        return entry.phase != .shrinking && (entry.phase != .shrunk || entry.isPrepared)
+    }
+
     private mutating func resize(_ entry: Entry, to new: Bytes) -> [PoolEffect] {
         switch entry.phase {
         case .stopping: return []
@@ -109,7 +115,8 @@ extension PoolState {
                 depth: tier == .green ? profile?.depth ?? 1 : 1,
                 takesFiles: tier >= .orange
             )
-            let reason = entry.pending == nil ? "idle for longer than \(wait.text)" : "its new size does not fit otherwise"
+            let reason =
+                entry.pending == nil ? "idle for longer than \(wait.text)" : "its new size does not fit otherwise"
             return [beginShrink(entry.id, order, reason, now: now)]
         }
         let keep = Policy.keepAfter(profile, evictAfter: limits.evictAfter, isShrunk: false, tier: tier)
@@ -131,7 +138,8 @@ extension PoolState {
     }
 
     /// Gets a shrunk sandbox ready shortly before its next request is expected, and takes that back if none came.
-    private mutating func prepareTick(_ entry: Entry, _ idle: Duration, _ wait: Duration, now: Instant) -> [PoolEffect] {
+    private mutating func prepareTick(_ entry: Entry, _ idle: Duration, _ wait: Duration, now: Instant) -> [PoolEffect]
+    {
         guard let plan = plans[entry.function], isCurrent(entry),
             let next = Policy.expectedNext(profiles[entry.function], shrinkAfter: wait)
         else { return [] }
@@ -188,7 +196,9 @@ extension PoolState {
         guard !isShuttingDown, tier < .orange, waiting.isEmpty else { return [] }
         var effects: [PoolEffect] = []
         for plan in plans.values where plan.minWarm > 0 && plan.minWarm > live(plan.name) {
-            guard fits(chargeWhileRunning(plan.name, at: plan.memory)), entries.count < limits.maxSandboxes else { continue }
+            guard fits(chargeWhileRunning(plan.name, at: plan.memory)), entries.count < limits.maxSandboxes else {
+                continue
+            }
             effects.append(
                 startSandbox(plan, plan.memory, for: nil, reason: "min_warm is \(plan.minWarm)", now: now)
             )
@@ -216,7 +226,7 @@ extension PoolState {
                 )
             )
         }
-        guard tier > .green, !isShuttingDown else { return tier < old ? pump(now: now) : [] }
+        guard tier > .green, !isShuttingDown else { return waiting.isEmpty ? [] : pump(now: now) }
         return relieve(sample, now: now) + pump(now: now)
     }
 

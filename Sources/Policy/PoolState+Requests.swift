@@ -112,6 +112,7 @@ extension PoolState {
         entry.clock = evictionClock
         entry.wokeAfter = old.phase == .shrunk ? .nanoseconds(now - entry.shrunkAt) : nil
         entry.pending = contract < entry.limit ? contract : nil
+        entry.waking = contract
         entries[id] = entry
         // One that holds more than this request may use is lowered before it runs, and holds it until that is done.
         guard setLimit(max(contract, entry.limit), of: id) else {
@@ -125,7 +126,8 @@ extension PoolState {
                 function: entry.function,
                 runReason(kind, old, contract),
                 [
-                    "contract_bytes": contract.count, "limit_before_bytes": old.limit.count, "held_before_bytes": held.count,
+                    "contract_bytes": contract.count, "limit_before_bytes": old.limit.count,
+                    "held_before_bytes": held.count,
                     "held_bytes": ledger.held(by: id).count, "idle_ms": (now - old.idleSince) / 1_000_000,
                 ]
             )
@@ -136,12 +138,14 @@ extension PoolState {
     private func runReason(_ kind: StartKind, _ entry: Entry, _ contract: Bytes) -> String {
         let size =
             contract > entry.limit
-            ? "grown to \(contract.rounded)" : contract < entry.limit ? "to be lowered to \(contract.rounded)" : "as large as it is"
+            ? "grown to \(contract.rounded)"
+            : contract < entry.limit ? "to be lowered to \(contract.rounded)" : "as large as it is"
         switch kind {
         case .cold: return "the sandbox that was started for it, \(size)"
         case .warm: return "a warm sandbox, running-ready, \(size)"
         case .thawed:
-            let state = entry.phase == .shrunk ? "a shrunk sandbox, woken" : "a sandbox that was being shrunk, taken back"
+            let state =
+                entry.phase == .shrunk ? "a shrunk sandbox, woken" : "a sandbox that was being shrunk, taken back"
             return "\(state), \(size)"
         }
     }

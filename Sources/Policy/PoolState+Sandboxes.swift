@@ -13,6 +13,7 @@ extension PoolState {
         if let token, let request = waiting.removeValue(forKey: token)?.request {
             entries[id]?.phase = .busy(token)
             entries[id]?.served = 1
+            entries[id]?.waking = entry.limit
             explain(
                 Decision(
                     .run,
@@ -40,6 +41,9 @@ extension PoolState {
         return [.startFailed(told, id)] + pump(now: now)
     }
 
+    /// The driver has raised the limits for a request and thawed its sandbox.
+    package mutating func woken(_ id: SandboxID) { entries[id]?.waking = nil }
+
     /// The runtime answered and asked for more work: the lease is over.
     ///
     /// - Parameter call: what the request showed of its function, if it got as far as running.
@@ -55,6 +59,7 @@ extension PoolState {
         entries[id]?.phase = .idle
         entries[id]?.idleSince = now
         entries[id]?.wokeAfter = nil
+        entries[id]?.waking = nil
         entries[id]?.reserved = .zero
         // What this request was given beyond the function's size goes back, and an edit that did not fit is tried again.
         let size = plans[entry.function]?.memory ?? .zero
@@ -79,7 +84,9 @@ extension PoolState {
     package mutating func exited(_ id: SandboxID, now: Instant) -> [PoolEffect] {
         guard let entry = entries[id] else { return [] }
         if case .starting = entry.phase { return startFailed(id, now: now) }
-        if entry.phase != .stopping { explain(Decision(.stop, sandbox: id, function: entry.function, "its process ended")) }
+        if entry.phase != .stopping {
+            explain(Decision(.stop, sandbox: id, function: entry.function, "its process ended"))
+        }
         entries[id]?.phase = .stopping
         return pump(now: now)
     }
@@ -131,7 +138,8 @@ extension PoolState {
         return pump(now: now)
     }
 
-    /// A lowering ended; `limit` is `memory.max` as it is now, `wanted` what was asked for.
+    /// A lowering ended; `limit` is `memory.max` as it is now, read under the same lock as this event, so that a raise
+    /// that came in between is seen; `wanted` is what was asked for.
     package mutating func lowered(_ id: SandboxID, to limit: Bytes, wanted: Bytes, now: Instant) -> [PoolEffect] {
         guard let entry = entries[id] else { return [] }
         if entry.phase == .stopping { return [] }
@@ -152,7 +160,8 @@ extension PoolState {
             )
         )
         // A request may have taken the sandbox at a larger size meanwhile; the kernel's file is then larger too.
-        if limit < entry.limit, entry.phase != .shrunk { settleLimit(limit, of: id) }
+        let safe = max(limit, entry.waking ?? .zero)
+        if safe < entry.limit, entry.phase != .shrunk { settleLimit(safe, of: id) }
         return pump(now: now)
     }
 

@@ -36,6 +36,9 @@ package struct PoolState: Sendable {
         /// What the last shrink did; the best guess of what the next one will.
         package internal(set) var lastShrink: Shrink?
         var shrunkAt: Instant = 0
+        /// What the current request's wake will raise `memory.max` to, until the driver has done so: the ledger never
+        /// goes below that meanwhile, whatever a slower edit reports.
+        var waking: Bytes?
         /// How long it had been shrunk when its current request woke it.
         var wokeAfter: Duration?
         /// The order of the last shrink, which a deeper one may follow.
@@ -140,7 +143,9 @@ package struct PoolState: Sendable {
 
     /// Promises a sandbox what it needs at `limit`; `false`, with nothing changed, when the ledger has not got it.
     mutating func setLimit(_ limit: Bytes, of id: SandboxID) -> Bool {
-        guard let entry = entries[id], (try? ledger.hold(charge(entry, at: limit), for: id)) != nil else { return false }
+        guard let entry = entries[id], (try? ledger.hold(charge(entry, at: limit), for: id)) != nil else {
+            return false
+        }
         entries[id]?.limit = limit
         return true
     }

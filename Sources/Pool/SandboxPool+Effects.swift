@@ -75,6 +75,7 @@ extension SandboxPool {
         do {
             if run.start == .thawed { member.willWake() }
             if try member.limits.wake(at: contract, low: run.low, cpu: run.cpu) { prefetch(member) }
+            shared.withLock { $0.state.woken(member.id) }
             member.announce(memory: contract, cpu: run.cpu)
             caller(.granted(Lease(sandbox: member, token: run.token, start: run.start, contract: contract)))
         } catch {
@@ -87,7 +88,8 @@ extension SandboxPool {
     /// Brings back what the last wake needed, beside the request rather than before it. For functions whose wakes have
     /// been slow, and for two at a time: more would only wait for each other.
     private func prefetch(_ member: PooledSandbox) {
-        guard let set = member.workingSet, set.size > .mib(1), shared.withLock({ $0.state.profiles[member.function]?.wantsPrefetch }) == true,
+        guard let set = member.workingSet, set.size > .mib(1),
+            shared.withLock({ $0.state.profiles[member.function]?.wantsPrefetch }) == true,
             sensing.withLock({ $0.beginPrefetch() })
         else { return }
         onWorker { pool in
@@ -100,7 +102,7 @@ extension SandboxPool {
     private func prepare(_ id: SandboxID, at contract: Bytes) {
         guard let member = member(id) else { return }
         let wakes = member.limits.wakes
-        edit(id) { limits throws(CgroupError) in try limits.prepare(at: contract) }
+        raiseIfHeld(id, to: contract) { limits throws(CgroupError) in try limits.prepare(at: contract) }
         member.workingSet?.prefetch { member.limits.wakes == wakes }
     }
 
@@ -235,7 +237,7 @@ extension SandboxPool {
     }
 
     private func raise(_ id: SandboxID, to contract: Bytes) {
-        edit(id) { limits throws(CgroupError) in try limits.grow(to: contract) }
+        raiseIfHeld(id, to: contract) { limits throws(CgroupError) in try limits.grow(to: contract) }
         guard let member = member(id) else { return }
         member.announce(memory: contract)
         if shared.withLock({ $0.state.entries[id]?.bursts ?? 0 }) > 0 { member.noteGrowth(to: contract) }
@@ -244,8 +246,21 @@ extension SandboxPool {
     private func lower(_ id: SandboxID, to contract: Bytes) {
         member(id)?.announce(memory: contract)
         edit(id) { limits throws(CgroupError) in
-            let limit = try limits.lower(to: contract)
-            self.apply { state, now in state.lowered(id, to: limit, wanted: contract, now: now) }
+            _ = try limits.lower(to: contract)
+            self.apply { state, now in state.lowered(id, to: limits.memoryMax, wanted: contract, now: now) }
+        }
+    }
+
+    /// Raises a limit under the pool's lock, if the ledger still holds it: raising takes microseconds, and no lowering
+    /// can come between the look and the write.
+    private func raiseIfHeld(_ id: SandboxID, to limit: Bytes, _ body: (LimitControl) throws(CgroupError) -> Void) {
+        shared.withLock { shared in
+            guard let member = shared.members[id], shared.state.mayRaise(id, to: limit) else { return }
+            do {
+                try body(member.limits)
+            } catch {
+                log.warning("the limits of \(id) could not be raised: \(error)")
+            }
         }
     }
 

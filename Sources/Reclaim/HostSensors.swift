@@ -59,9 +59,10 @@ package final class HostSensors: Sendable {
     package var stalled: (some: Int64, full: Int64)? { (try? pressure.read()).map { Self.totals($0) } }
 
     static func totals(_ text: String) -> (some: Int64, full: Int64) {
-        let totals = text.split(separator: "\n").map { line in
-            line.split(separator: "total=").last.flatMap { Int64($0) } ?? 0
-        }
+        let totals = text.split(separator: "\n")
+            .map { line in
+                line.split(separator: "total=").last.flatMap { Int64($0) } ?? 0
+            }
         return (totals.first ?? 0, totals.count > 1 ? totals[1] : 0)
     }
 

@@ -45,15 +45,17 @@ package struct WorkingSet: Sendable, Equatable {
 
     /// Private writable mappings: `7f00-7f10 rw-p …`.
     static func writable(_ maps: String) -> [(UInt64, UInt64)] {
-        maps.split(separator: "\n").compactMap { line in
-            let words = line.split(separator: " ", maxSplits: 2)
-            guard words.count > 1, words[1].hasPrefix("rw"), words[1].hasSuffix("p") else { return nil }
-            let ends = words[0].split(separator: "-")
-            guard ends.count == 2, let start = UInt64(ends[0], radix: 16), let end = UInt64(ends[1], radix: 16) else {
-                return nil
+        maps.split(separator: "\n")
+            .compactMap { line in
+                let words = line.split(separator: " ", maxSplits: 2)
+                guard words.count > 1, words[1].hasPrefix("rw"), words[1].hasSuffix("p") else { return nil }
+                let ends = words[0].split(separator: "-")
+                guard ends.count == 2, let start = UInt64(ends[0], radix: 16), let end = UInt64(ends[1], radix: 16)
+                else {
+                    return nil
+                }
+                return (start, end)
             }
-            return (start, end)
-        }
     }
 
     /// Eight bytes a page: bit 63 is "present", bit 61 "file page or shared".

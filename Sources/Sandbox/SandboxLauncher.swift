@@ -180,7 +180,11 @@ package final class SandboxLauncher: Sendable {
             taken.append(code)
             let tmp = try ScratchSpace(size: spec.tmpSize)
             let control = try ControlDirectory()
-            control.announce(memory: spec.limits.memoryMax, cpu: spec.announcedCPU ?? spec.limits.cpu, tmp: spec.tmpSize)
+            control.announce(
+                memory: spec.limits.memoryMax,
+                cpu: spec.announcedCPU ?? spec.limits.cpu,
+                tmp: spec.tmpSize
+            )
             let null = try Descriptor.open("/dev/null", O_RDONLY).release()
             taken.append(null)
             let (read, write) = try Descriptor.pipe()

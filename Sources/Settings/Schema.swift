@@ -37,7 +37,8 @@ package enum Schema {
 
     /// Keys of one entry of the `functions` section.
     package static let overrideKeys = [
-        "memory", "memory_low", "memory_burst", "cpus", "cpu_weight", "pids", "tmp", "timeout", "concurrency", "min_warm", "reclaim",
+        "memory", "memory_low", "memory_burst", "cpus", "cpu_weight", "pids", "tmp", "timeout", "concurrency",
+        "min_warm", "reclaim",
         "io_read", "io_write",
     ]
 
@@ -133,7 +134,12 @@ package enum Schema {
     ]
 
     private static let pools: [Setting] = [
-        duration("pools.evict_after", \.pools.evictAfter, "10m", "how long a sandbox is idle before it ends; six times that once it is shrunk and nobody needs its room"),
+        duration(
+            "pools.evict_after",
+            \.pools.evictAfter,
+            "10m",
+            "how long a sandbox is idle before it ends; six times that once it is shrunk and nobody needs its room"
+        ),
         int("pools.max_sandboxes", \.pools.maxSandboxes, "500", 1...100_000, "sandboxes of all functions together"),
         duration(
             "pools.queue_timeout",

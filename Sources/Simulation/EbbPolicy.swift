@@ -51,7 +51,12 @@ package struct EbbPolicy: Sendable {
 
         mutating func play(_ onProgress: (Double) -> Void) -> Outcome {
             for function in trace.functions {
-                let plan = FunctionPlan(name: function.name, generation: 1, memory: function.memory, concurrency: 100_000)
+                let plan = FunctionPlan(
+                    name: function.name,
+                    generation: 1,
+                    memory: function.memory,
+                    concurrency: 100_000
+                )
                 perform(state.setPlan(plan, now: 0))
             }
             outcome.calls = trace.calls.count

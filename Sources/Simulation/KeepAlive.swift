@@ -140,7 +140,8 @@ struct Heap {
         var parent = 0
         while true {
             var least = parent
-            for child in [2 * parent + 1, 2 * parent + 2] where child < items.count && items[child].time < items[least].time {
+            for child in [2 * parent + 1, 2 * parent + 2]
+            where child < items.count && items[child].time < items[least].time {
                 least = child
             }
             guard least != parent else { return first }

@@ -76,7 +76,10 @@ package struct TraceGenerator: Sendable {
             return .timer(period: period, phase: random.uniform() * period)
         }
         if kind < 0.55 {
-            return .bursts(pause: random.logNormal(median: 1800, sigma: 1), calls: random.logNormal(median: 8, sigma: 1))
+            return .bursts(
+                pause: random.logNormal(median: 1800, sigma: 1),
+                calls: random.logNormal(median: 8, sigma: 1)
+            )
         }
         // Heavy-tailed: the median is a call in twelve minutes, the busiest get several a second.
         return .people(rate: min(2, random.logNormal(median: 1.0 / 700, sigma: 2)))

@@ -19,7 +19,8 @@ extension Trace {
     ///   - memory: of functions for which the trace has none.
     ///   - duration: seconds, likewise.
     package init(csv text: String, memory: Bytes = .mib(128), duration: Double = 0.5) throws(TraceError) {
-        var lines = text.split(separator: "\n", omittingEmptySubsequences: false).map { $0.last == "\r" ? $0.dropLast() : $0 }
+        var lines = text.split(separator: "\n", omittingEmptySubsequences: false)
+            .map { $0.last == "\r" ? $0.dropLast() : $0 }
         while lines.last?.isEmpty == true { lines.removeLast() }
         guard let header = lines.first else { throw TraceError(1, "the trace is empty") }
         let names = header.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
@@ -28,12 +29,16 @@ extension Trace {
         } else if names.count >= 2, names[0] == "time", names[1] == "function" {
             try self.init(plain: names, lines, memory: memory, duration: duration)
         } else {
-            throw TraceError(1, "expected 'time,function,duration_ms,memory_mb' or 'HashOwner,HashApp,HashFunction,Trigger,1,…', got '\(header.prefix(80))'")
+            throw TraceError(
+                1,
+                "expected 'time,function,duration_ms,memory_mb' or 'HashOwner,HashApp,HashFunction,Trigger,1,…', got '\(header.prefix(80))'"
+            )
         }
     }
 
     private init(plain names: [String], _ lines: [Substring], memory: Bytes, duration: Double) throws(TraceError) {
-        guard names.count <= 4, zip(names, ["time", "function", "duration_ms", "memory_mb"]).allSatisfy({ $0 == $1 }) else {
+        guard names.count <= 4, zip(names, ["time", "function", "duration_ms", "memory_mb"]).allSatisfy({ $0 == $1 })
+        else {
             throw TraceError(1, "expected 'time,function,duration_ms,memory_mb', got '\(names.joined(separator: ","))'")
         }
         var (functions, index, calls): ([Function], [String: Int], [Call]) = ([], [:], [])
@@ -56,11 +61,15 @@ extension Trace {
             calls.append(Call(time: time, function: known, duration: length))
         }
         let start = calls.map(\.time).min() ?? 0
-        self.init(functions: functions, calls: calls.map { Call(time: $0.time - start, function: $0.function, duration: $0.duration) })
+        self.init(
+            functions: functions,
+            calls: calls.map { Call(time: $0.time - start, function: $0.function, duration: $0.duration) }
+        )
     }
 
     private init(azure names: [String], _ lines: [Substring], memory: Bytes, duration: Double) throws(TraceError) {
-        guard let first = names.firstIndex(of: "1"), let name = names.firstIndex(of: "HashFunction"), name < first else {
+        guard let first = names.firstIndex(of: "1"), let name = names.firstIndex(of: "HashFunction"), name < first
+        else {
             throw TraceError(1, "the Azure schema has columns HashFunction and 1 to 1440")
         }
         var (functions, calls): ([Function], [Call]) = ([], [])

@@ -73,7 +73,11 @@ package final class DecisionLog: Sendable {
             }
             // What happened to the request's sandbox while it ran belongs to the request, until that runs another.
             if let sandbox = running, decision.sandbox == sandbox {
-                if decision.kind == .grow || decision.kind == .keep || decision.kind == .pending || decision.kind == .lower { return true }
+                if decision.kind == .grow || decision.kind == .keep || decision.kind == .pending
+                    || decision.kind == .lower
+                {
+                    return true
+                }
                 running = nil
             }
             return decision.sandbox?.description == subject || decision.function == subject

@@ -5,7 +5,11 @@ import Policy
 extension Metrics {
     package static let catalog: [Family] = [
         Family("fn_invocations_total", .counter, "Invocations that ended, by how."),
-        Family("fn_invocation_duration_seconds", .histogram, "From dispatch to the answer, by where the sandbox came from."),
+        Family(
+            "fn_invocation_duration_seconds",
+            .histogram,
+            "From dispatch to the answer, by where the sandbox came from."
+        ),
         Family("fn_invocations_in_flight", .gauge, "Invocations that run now."),
         Family("fn_invocations_waiting", .gauge, "Invocations that wait for a sandbox or for memory."),
         Family("fn_sandbox_start_seconds", .histogram, "From the start of a sandbox to its first request for work."),
@@ -18,10 +22,18 @@ extension Metrics {
         Family("fn_function_memory_peak_bytes", .gauge, "The highest use of one call that is known."),
         Family("fn_reclaimed_bytes_total", .counter, "Promised memory that shrinks gave back to the ledger."),
         Family("fn_refaults_total", .counter, "Pages that were taken and were needed again."),
-        Family("fn_wake_penalty_seconds_total", .counter, "Time that calls took longer because their sandbox was shrunk."),
+        Family(
+            "fn_wake_penalty_seconds_total",
+            .counter,
+            "Time that calls took longer because their sandbox was shrunk."
+        ),
         Family("fn_decisions_total", .counter, "Decisions, by kind; fn why tells each."),
         Family("fn_oom_kills_total", .counter, "Invocations that ran out of memory."),
-        Family("fn_pressure_stalled_seconds_total", .counter, "Time in which tasks of the host waited for memory (PSI)."),
+        Family(
+            "fn_pressure_stalled_seconds_total",
+            .counter,
+            "Time in which tasks of the host waited for memory (PSI)."
+        ),
         Family("fn_host_tier", .gauge, "1 for the tier that the host is in."),
         Family("fn_host_budget_bytes", .gauge, "What all sandboxes together may be promised."),
         Family("fn_host_committed_bytes", .gauge, "What is promised."),
@@ -41,7 +53,11 @@ extension Metrics {
             guard let function = decision.function else { continue }
             switch decision.kind {
             case .shrunk:
-                count("fn_reclaimed_bytes_total", [("function", function)], by: Double(max(0, decision["given_back_bytes"] ?? 0)))
+                count(
+                    "fn_reclaimed_bytes_total",
+                    [("function", function)],
+                    by: Double(max(0, decision["given_back_bytes"] ?? 0))
+                )
             case .stop, .evict:
                 let why = decision.kind == .evict ? "evicted" : decision.reason.hasPrefix("idle") ? "idle" : "stopped"
                 count("fn_sandbox_ends_total", [("function", function), ("reason", why)])
@@ -49,9 +65,4 @@ extension Metrics {
             }
         }
     }
-}
-
-extension Decision {
-    /// One of its numbers.
-    package subscript(name: String) -> Int64? { numbers.first { $0.name == name }?.value }
 }

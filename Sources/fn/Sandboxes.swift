@@ -70,7 +70,8 @@ struct Memory: ParsableCommand {
         ])
         table.rows = ledger.functions.map { function in
             [
-                function.name, "\(function.sandboxes)", size(function.held), size(function.current), size(function.swap),
+                function.name, "\(function.sandboxes)", size(function.held), size(function.current),
+                size(function.swap),
                 size(function.reclaimed), "\(function.wakes)", "\(function.refaultedPages) pages",
                 "\(function.wakePenaltyMs) ms", "\(Int(function.depth * 100))%",
             ]

@@ -8,7 +8,8 @@ import Units
 
 struct Simulate: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Replay a trace of invocations on Ebb's own pool and reclaim policy, beside three others, without a daemon.",
+        abstract:
+            "Replay a trace of invocations on Ebb's own pool and reclaim policy, beside three others, without a daemon.",
         discussion: """
             fn simulate --trace calls.csv --memory 8GiB
             fn simulate --generate --functions 200 --hours 24 --memory 1.75x -o json
@@ -50,7 +51,9 @@ struct Simulate: ParsableCommand {
         let costs = try costs()
         var outcomes = [EbbPolicy(costs: costs).run(trace, memory: memory, onProgress: progress("Ebb"))]
         for kind in KeepAlive.Kind.allCases {
-            outcomes.append(KeepAlive(kind, costs: costs).run(trace, memory: memory, onProgress: progress(kind.rawValue)))
+            outcomes.append(
+                KeepAlive(kind, costs: costs).run(trace, memory: memory, onProgress: progress(kind.rawValue))
+            )
         }
         clearProgress()
         let result = Result(
@@ -85,7 +88,10 @@ struct Simulate: ParsableCommand {
     private func budget(_ active: Bytes) throws -> Bytes {
         if memory.hasSuffix("x"), let factor = Double(memory.dropLast()), factor > 0 { return active * factor }
         guard let size = Bytes(memory), size > .zero else {
-            throw Failure(.usage, "fn: --memory: expected a size such as 8GiB, or a multiple such as 1.75x, got '\(memory)'")
+            throw Failure(
+                .usage,
+                "fn: --memory: expected a size such as 8GiB, or a multiple such as 1.75x, got '\(memory)'"
+            )
         }
         return size
     }
@@ -109,7 +115,8 @@ struct Simulate: ParsableCommand {
         var text = "time,function,duration_ms,memory_mb\n"
         for call in trace.calls {
             let function = trace.functions[call.function]
-            text += "\(rounded(call.time)),\(function.name),\(rounded(call.duration * 1000)),\(function.memory.mebibytes)\n"
+            text +=
+                "\(rounded(call.time)),\(function.name),\(rounded(call.duration * 1000)),\(function.memory.mebibytes)\n"
         }
         let fd = unsafe open(file, O_CREAT | O_WRONLY | O_TRUNC, 0o644)
         guard fd >= 0 else { throw Failure(.failed, "fn: \(file): \(unsafe String(cString: strerror(errno)))") }
@@ -140,7 +147,8 @@ struct Simulate: ParsableCommand {
 
     private func table(_ result: Result) -> String {
         var table = Table(header: [
-            "POLICY", "COLD STARTS", "SHARE", "REFUSED", "EVICTIONS", "WAKES", "WAKE TIME", "HELD GiB·h", "WASTED GiB·h",
+            "POLICY", "COLD STARTS", "SHARE", "REFUSED", "EVICTIONS", "WAKES", "WAKE TIME", "HELD GiB·h",
+            "WASTED GiB·h",
         ])
         table.rows = result.policies.map { outcome in
             [
