@@ -34,6 +34,12 @@ package struct BlockDevice: Sendable, Equatable, CustomStringConvertible {
         description = String(number.dropLast(while: \.isNewline))
     }
 
+    /// The disks that these directories live on, each once.
+    package static func all(_ paths: [String]) -> [BlockDevice] {
+        paths.compactMap { BlockDevice(of: $0) }
+            .reduce(into: []) { known, device in if !known.contains(device) { known.append(device) } }
+    }
+
     // glibc's own are macros.
     private static func major(_ device: dev_t) -> UInt { (device >> 8 & 0xfff) | (device >> 32 & ~0xfff) }
     private static func minor(_ device: dev_t) -> UInt { (device & 0xff) | (device >> 12 & ~0xff) }

@@ -91,8 +91,8 @@ package final class Daemon: Sendable {
             limits: CodeLimits(archive: limits.code, unpacked: limits.unpackedCode)
         )
         let functionLog = try FunctionLog(directory: "\(state)/logs", retain: current.log.functionsRetain)
-        let device = BlockDevice(of: state)
-        let factory = FunctionSandboxes(launcher: launcher, places: places, store: store, device: device)
+        let devices = BlockDevice.all([state, places.images])
+        let factory = FunctionSandboxes(launcher: launcher, places: places, store: store, devices: devices)
         learning = LearningStore(path: "\(state)/learning.json")
         let (decisions, metrics) = (DecisionLog(), Metrics(Metrics.catalog))
         let epoch = String(UInt32(truncatingIfNeeded: WallClock.nowMs() / 1000), radix: 36).suffix(3)
@@ -108,7 +108,7 @@ package final class Daemon: Sendable {
             reclaimers: reclaimers,
             events: events,
             cpus: machine.cpus,
-            device: device,
+            devices: devices,
             log: log,
             factory: { try factory.make($0, $1, $2) },
             sink: { functionLog.append(LogLine($2, sandbox: $1), function: $0) },
@@ -154,6 +154,7 @@ package final class Daemon: Sendable {
             limitsEnforced: tree.enforced,
             workers: workers
         )
+        pool.setLimits(current.poolLimits, hintTimeout: current.reclaim.hintTimeout)
         watchSettings(machine)
         let (images, group, log) = (places.images, tree.images, log)
         workers.submit { _ in ImagePreload.perform(runtimes, images: images, group: group, log: log) }
@@ -201,7 +202,7 @@ package final class Daemon: Sendable {
     private func watchSettings(_ machine: Machine) {
         let (pool, catalog, log) = (pool, catalog, log)
         settings.onChange { loaded, changes in
-            pool.setLimits(loaded.settings.poolLimits)
+            pool.setLimits(loaded.settings.poolLimits, hintTimeout: loaded.settings.reclaim.hintTimeout)
             pool.setBudget(Self.budget(loaded.settings, machine))
             catalog.apply(loaded.settings)
             for change in changes {

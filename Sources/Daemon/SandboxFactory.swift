@@ -15,13 +15,13 @@ final class FunctionSandboxes: Sendable {
     private let launcher: SandboxLauncher
     private let places: Places
     private let store: CodeStore
-    private let device: BlockDevice?
+    private let devices: [BlockDevice]
     /// Set once the catalog exists; the pool, which needs this factory, comes before it.
     let catalog = Mutex<FunctionCatalog?>(nil)
 
-    /// - Parameter device: the disk that code and images are on, for `io.max`.
-    init(launcher: SandboxLauncher, places: Places, store: CodeStore, device: BlockDevice?) {
-        self.device = device
+    /// - Parameter devices: the disks that code and images are on, for `io.max`.
+    init(launcher: SandboxLauncher, places: Places, store: CodeStore, devices: [BlockDevice]) {
+        self.devices = devices
         self.launcher = launcher
         self.places = places
         self.store = store
@@ -41,7 +41,7 @@ final class FunctionSandboxes: Sendable {
         // More of the processor while the runtime starts; it goes back at the first request for work.
         var limits = SandboxLimits(memoryMax: contract, cpu: function.initCPU)
         limits.io = function.io
-        limits.device = device
+        limits.devices = devices
         limits.swapMax = function.swap ?? contract
         limits.cpuWeight = function.cpuWeight
         limits.pids = function.pids

@@ -107,9 +107,11 @@ package final class PooledSandbox: Sendable {
         let isOnItsWay = undelivered.withLock { undelivered in
             guard accepted, let server else { return false }
             if server.deliver(invocation) { return true }
-            guard server.isHinted else { return false }
-            undelivered = invocation
-            return true
+            if server.isHinted {
+                undelivered = invocation
+                return true
+            }
+            return server.deliver(invocation)  // it asked for work again between the two looks
         }
         guard isOnItsWay else {
             // It ended, or broke the protocol, between the lease and now.

@@ -270,7 +270,7 @@ extension SandboxPool {
         let wakes = member.limits.wakes
         let before = member.sandbox.cgroup.memoryCurrent()
         if order.hints, !member.limits.isFrozen {
-            member.hint(deadline: .milliseconds(100)) { member.limits.wakes == wakes }
+            member.hint(deadline: hintTimeout.withLock { $0 }) { member.limits.wakes == wakes }
         }
         do {
             let outcome = try member.limits.shrink(order, since: wakes, before: before, host: host.sample) {

@@ -72,14 +72,16 @@ package final class SandboxPool: Sendable {
     let cpus: Int
     let log: Logger
     let sensors: HostSensors
-    let device: BlockDevice?
+    let devices: [BlockDevice]
+    /// How long a runtime has to answer a hint.
+    let hintTimeout = Mutex(Duration.milliseconds(100))
     let sensing = Mutex(Sensing())
     private let onDecisions: @Sendable ([Decision]) -> Void
 
     /// - Parameters:
     ///   - workers: threads that may block; started and stopped by the caller.
     ///   - reclaimers: threads for shrinks; started and stopped by the caller.
-    ///   - device: the disk that `io.max` is for.
+    ///   - devices: the disks that `io.max` is for.
     ///   - sink: told every line that a sandbox prints.
     ///   - onDecisions: told what was decided and why, in order, under the pool's lock: must return at once.
     package init(
@@ -89,7 +91,7 @@ package final class SandboxPool: Sendable {
         reclaimers: NIOThreadPool,
         events: EventWatcher,
         cpus: Int,
-        device: BlockDevice? = nil,
+        devices: [BlockDevice] = [],
         log: Logger,
         factory: @escaping SandboxFactory,
         sink: @escaping @Sendable (_ function: String, SandboxID, OutputLine) -> Void,
@@ -101,7 +103,7 @@ package final class SandboxPool: Sendable {
         self.reclaimers = reclaimers
         self.events = events
         self.cpus = cpus
-        self.device = device
+        self.devices = devices
         self.onDecisions = onDecisions
         sensors = HostSensors()
         self.log = log
@@ -164,7 +166,7 @@ package final class SandboxPool: Sendable {
         for member in members(of: plan.name) {
             do {
                 try member.limits.setCPU(plan.cpu)
-                if let device { try member.sandbox.cgroup.setIOMax(device, live.io) }
+                for device in devices { try member.sandbox.cgroup.setIOMax(device, live.io) }
             } catch {
                 log.warning("a limit of \(member.id) could not be written: \(error)")
             }
@@ -175,7 +177,8 @@ package final class SandboxPool: Sendable {
 
     package func removePlan(_ name: String) { apply { state, now in state.removePlan(name, now: now) } }
     package func setBudget(_ budget: Bytes) { apply { state, now in state.setBudget(budget, now: now) } }
-    package func setLimits(_ limits: PoolLimits) {
+    package func setLimits(_ limits: PoolLimits, hintTimeout timeout: Duration) {
+        hintTimeout.withLock { $0 = timeout }
         apply { state, _ in
             state.limits = limits
             return []

@@ -92,7 +92,7 @@ package final class SandboxLauncher: Sendable {
                 try group.setCPUMax(limits.cpu)
                 try group.setCPUWeight(limits.cpuWeight)
                 try group.setPidsMax(limits.pids)
-                if let device = limits.device, limits.io != .none { try group.setIOMax(device, limits.io) }
+                for device in limits.devices where limits.io != .none { try group.setIOMax(device, limits.io) }
             } catch {
                 try? group.remove()
                 throw error

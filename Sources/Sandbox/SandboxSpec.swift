@@ -27,9 +27,9 @@ package struct SandboxLimits: Sendable, Equatable {
     package var cpu: CPUQuota?
     package var cpuWeight = 100
     package var pids = 128
-    /// To and from the disk that code and images are on; where the kernel and the disk allow.
+    /// To and from the disks that code and images are on; where the kernel and the disk allow.
     package var io = IOLimits.none
-    package var device: BlockDevice?
+    package var devices: [BlockDevice] = []
 
     package init(memoryMax: Bytes, cpu: CPUQuota? = nil) {
         self.memoryMax = memoryMax

@@ -131,6 +131,12 @@ package enum Schema {
             "5s",
             "how long a sandbox is idle before it is frozen and shrunk; learnt from its function's intervals between two fifths and twelve times of this"
         ),
+        duration(
+            "reclaim.hint_timeout",
+            \.reclaim.hintTimeout,
+            "100ms",
+            "how long a runtime has to give back what it does not need before it is frozen"
+        ),
     ]
 
     private static let pools: [Setting] = [

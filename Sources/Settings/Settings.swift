@@ -60,6 +60,7 @@ package struct Settings: Sendable, Equatable {
 
         package var mode = Mode.auto
         package var idleAfter = Duration.zero
+        package var hintTimeout = Duration.zero
     }
 
     package struct Pools: Sendable, Equatable {

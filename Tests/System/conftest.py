@@ -55,7 +55,7 @@ def make_group():
     """A cgroup of our own for one daemon to build below, with the controllers that this host has."""
     unified = pathlib.Path("/sys/fs/cgroup")
     if HAS_LIMITS:
-        (unified / "cgroup.subtree_control").write_text("+memory +cpu +pids")
+        (unified / "cgroup.subtree_control").write_text("+memory +cpu +pids +io")
     else:
         unified = unified / "unified"
     return pathlib.Path(tempfile.mkdtemp(prefix="ebb-tests-", dir=unified))

@@ -64,6 +64,7 @@ def test_the_ledger_gets_back_what_a_shrunk_sandbox_gave(daemon):
 
 
 def test_requests_that_race_with_shrinks_are_all_answered(daemon):
+    daemon.invoke("counter")
     for _ in range(12):
         daemon.sandbox("counter", "idle", "shrinking", "shrunk")
         before = daemon.invoke("counter").json["count"]
