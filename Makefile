@@ -28,6 +28,12 @@ test-unit: deps ## the unit tests alone: no root needed
 test-system: release ## the system tests alone
 	@scripts/test-system
 
+bench: release ## the reclaimer's promises as ratios, in the long form (an hour under emulation)
+	@EBB_LONG=1 EBB_PYTEST=-s EBB_GUEST_TIMEOUT=14400 scripts/test-system test_claims.py
+
+soak: release ## ten thousand random edits of living sandboxes that race with their requests
+	@EBB_LONG=1 EBB_PYTEST=-s EBB_GUEST_TIMEOUT=14400 scripts/test-system test_churn.py
+
 fmt: ## format the Swift sources
 	@swift format --in-place --recursive Sources Tests Package.swift
 
@@ -38,4 +44,4 @@ lint: ## check format and shell scripts
 clean: ## remove what was built here
 	@rm -rf .build .build-*
 
-.PHONY: help deps build release run test test-unit test-system fmt lint clean
+.PHONY: help deps build release run test test-unit test-system bench soak fmt lint clean

@@ -7,6 +7,7 @@ extension PoolState {
     /// the living ones at once where it fits.
     package mutating func setPlan(_ plan: FunctionPlan, now: Instant) -> [PoolEffect] {
         let old = plans.updateValue(plan, forKey: plan.name)
+        if old != plan { lookAgain() }
         hasBursts = plans.values.contains { $0.burst > $0.memory }
         var effects: [PoolEffect] = []
         for entry in entries.values where entry.function == plan.name {
@@ -90,7 +91,7 @@ extension PoolState {
     /// Called a few times a second: what is due by the clock.
     package mutating func tick(now: Instant) -> [PoolEffect] {
         var effects: [PoolEffect] = []
-        for entry in entries.values {
+        for entry in entries.values where entry.due <= now {
             let idle = Duration.nanoseconds(now - entry.idleSince)
             switch entry.phase {
             case .idle, .busy:
@@ -110,7 +111,10 @@ extension PoolState {
         let profile = profiles[entry.function]
         if mayShrink(entry) {
             let wait = Policy.shrinkAfter(profile, idleAfter: limits.idleAfter, tier: tier)
-            guard idle >= wait || entry.pending != nil else { return [] }
+            guard idle >= wait || entry.pending != nil else {
+                entries[entry.id]?.due = now + min(Self.longestPause, Int64((wait - idle).seconds * 1e9))
+                return []
+            }
             let order = ShrinkOrder(
                 depth: tier == .green ? profile?.depth ?? 1 : 1,
                 takesFiles: tier >= .orange
@@ -123,7 +127,11 @@ extension PoolState {
         return idle >= keep && isSpare(entry) ? [stop(entry.id, .expired)] : []
     }
 
+    /// However far away the next thing is, an entry is looked at this often.
+    private static let longestPause: Instant = 1_000_000_000
+
     private mutating func shrunkTick(_ entry: Entry, _ idle: Duration, now: Instant) -> [PoolEffect] {
+        entries[entry.id]?.due = now + Self.longestPause
         let profile = profiles[entry.function]
         let keep = Policy.keepAfter(profile, evictAfter: limits.evictAfter, isShrunk: true, tier: tier)
         if idle >= keep, isSpare(entry) { return [stop(entry.id, .expired)] }
@@ -214,6 +222,7 @@ extension PoolState {
         let old = tier
         tiers.observe(sample, budget: ledger.budget, now: now)
         if tier != old {
+            lookAgain()
             explain(
                 Decision(
                     .tier,

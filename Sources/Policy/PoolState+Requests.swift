@@ -106,6 +106,7 @@ extension PoolState {
         entry.phase = .busy(request.token)
         entry.served += 1
         entry.resists = false
+        entry.due = 0
         entry.isPrepared = false
         entry.bursts = 0
         entry.beneficiary = nil

@@ -86,6 +86,8 @@ extension PoolState {
 
     mutating func beginShrink(_ id: SandboxID, _ order: ShrinkOrder, _ reason: String, now: Instant) -> PoolEffect {
         guard let entry = entries[id] else { return .shrink(id, order) }
+        var order = order
+        order.number = entry.order.number + 1
         explain(
             Decision(
                 .shrink,

@@ -57,6 +57,7 @@ extension PoolState {
             return [stop(id, plans[entry.function] == nil ? .removed : .replaced)] + pump(now: now)
         }
         entries[id]?.phase = .idle
+        entries[id]?.due = 0
         entries[id]?.idleSince = now
         entries[id]?.wokeAfter = nil
         entries[id]?.waking = nil
@@ -99,6 +100,11 @@ extension PoolState {
         return pump(now: now)
     }
 
+    /// Whether an order to shrink still stands: a request may have taken the sandbox since, and even have finished.
+    package func stands(_ order: ShrinkOrder, for id: SandboxID) -> Bool {
+        entries[id]?.phase == .shrinking && entries[id]?.order.number == order.number
+    }
+
     /// A shrink ended.
     package mutating func shrunk(_ id: SandboxID, _ shrink: Shrink, now: Instant) -> [PoolEffect] {
         guard let entry = entries[id], entry.phase == .shrinking else { return [] }
@@ -132,6 +138,7 @@ extension PoolState {
     package mutating func shrinkStopped(_ id: SandboxID, _ why: String = "", now: Instant) -> [PoolEffect] {
         guard let entry = entries[id], entry.phase == .shrinking else { return [] }
         entries[id]?.phase = .idle
+        entries[id]?.due = 0
         entries[id]?.resists = true
         entries[id]?.beneficiary = nil
         explain(Decision(.keep, sandbox: id, function: entry.function, "the shrink stopped: \(why)"))
@@ -145,6 +152,7 @@ extension PoolState {
         if entry.phase == .stopping { return [] }
         if limit > wanted {
             entries[id]?.pending = wanted
+            entries[id]?.due = 0
         } else if entry.pending == wanted {
             entries[id]?.pending = nil
         }

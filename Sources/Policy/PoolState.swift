@@ -47,6 +47,8 @@ package struct PoolState: Sendable {
         var resists = false
         /// Raised ahead of a request that is expected.
         var isPrepared = false
+        /// Nothing is due for it before this moment, so that a thousand idle sandboxes cost next to nothing.
+        var due: Instant = 0
         /// GreedyDual's clock when it was last used.
         var clock = 0.0
         /// Charged at least this much, in `measured` mode: its use has been seen to come near what was learnt.
@@ -65,7 +67,7 @@ package struct PoolState: Sendable {
 
     package internal(set) var ledger: Ledger<SandboxID>
     package internal(set) var entries: OrderedDictionary<SandboxID, Entry> = [:]
-    package var limits: PoolLimits
+    package var limits: PoolLimits { didSet { if limits != oldValue { lookAgain() } } }
     var plans: [String: FunctionPlan] = [:]
     var waiting: OrderedDictionary<LeaseToken, Waiting> = [:]
     var isShuttingDown = false
@@ -113,6 +115,9 @@ package struct PoolState: Sendable {
     package func live(_ function: String) -> Int {
         entries.values.count { $0.function == function && $0.phase != .stopping }
     }
+
+    /// What is due may have changed for everybody.
+    mutating func lookAgain() { for index in entries.values.indices { entries.values[index].due = 0 } }
 
     /// Whether an entry may take requests of its function as it is deployed now.
     func isCurrent(_ entry: Entry) -> Bool { plans[entry.function]?.generation == entry.generation }

@@ -9,6 +9,8 @@ package struct ShrinkOrder: Sendable, Equatable {
     package var takesFiles: Bool
     /// Whether the runtime is asked first to give back what it does not need.
     package var hints: Bool
+    /// Which shrink of its sandbox this is: an order that waited while a request came and went is out of date.
+    package internal(set) var number = 0
 
     package init(depth: Double = 1, takesFiles: Bool = false, hints: Bool = true) {
         self.depth = depth

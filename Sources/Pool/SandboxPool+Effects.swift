@@ -266,8 +266,11 @@ extension SandboxPool {
 
     /// Hint, freeze, reclaim, lower: see `LimitControl.shrink`. A request that comes meanwhile stops it at the next step.
     private func shrink(_ id: SandboxID, _ order: ShrinkOrder) {
-        guard let member = member(id) else { return }
-        let wakes = member.limits.wakes
+        // Under the pool's lock: a request that takes the sandbox from here on bumps `wakes` after this reading.
+        let standing = shared.withLock { shared in
+            shared.state.stands(order, for: id) ? shared.members[id].map { ($0, $0.limits.wakes) } : nil
+        }
+        guard let (member, wakes) = standing else { return }
         let before = member.sandbox.cgroup.memoryCurrent()
         if order.hints, !member.limits.isFrozen {
             member.hint(deadline: hintTimeout.withLock { $0 }) { member.limits.wakes == wakes }

@@ -32,15 +32,17 @@ extension SandboxPool {
             apply { state, now in state.tick(now: now) }
             sense(atMostEvery: host.tier >= .orange ? .zero : .milliseconds(250))
             reconcile()
-        }
-        let watch = loop.scheduleRepeatedTask(initialDelay: .milliseconds(10), delay: .milliseconds(10)) { [self] _ in
-            watchBusy()
+            // Only where somebody may outgrow something; else the daemon would wake a hundred times a second for nothing.
+            guard shared.withLock({ $0.state.needsWatch }) else { return }
+            for part in 0..<10 {
+                loop.scheduleTask(in: .milliseconds(Int64(part) * 10)) { [weak self] in self?.watchBusy() }
+            }
         }
         let trigger = pressureFile.flatMap { file in
             PressureTrigger(file, events: events) { [weak self] in self?.sense(atMostEvery: .milliseconds(20)) }
         }
         sensing.withLock { sensing in
-            sensing.tasks = [clock, watch]
+            sensing.tasks = [clock]
             sensing.trigger = trigger
         }
     }

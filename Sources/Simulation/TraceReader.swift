@@ -19,8 +19,7 @@ extension Trace {
     ///   - memory: of functions for which the trace has none.
     ///   - duration: seconds, likewise.
     package init(csv text: String, memory: Bytes = .mib(128), duration: Double = 0.5) throws(TraceError) {
-        var lines = text.split(separator: "\n", omittingEmptySubsequences: false)
-            .map { $0.last == "\r" ? $0.dropLast() : $0 }
+        var lines = text.split(omittingEmptySubsequences: false, whereSeparator: \.isNewline)
         while lines.last?.isEmpty == true { lines.removeLast() }
         guard let header = lines.first else { throw TraceError(1, "the trace is empty") }
         let names = header.split(separator: ",", omittingEmptySubsequences: false).map(String.init)

@@ -80,8 +80,8 @@ struct Driver {
             guard state.entries[id] != nil else { break }
             kernel[id] = contract
             apply(state.started(id, now: now))
-        case .shrink(let id, _):
-            guard state.entries[id]?.phase == .shrinking, let limit = kernel[id] else { break }
+        case .shrink(let id, let order):
+            guard state.stands(order, for: id), let limit = kernel[id] else { break }
             kernel[id] = min(size, limit)
             let shrink = Shrink(before: limit, after: min(size, limit), compressed: compressed, limit: min(size, limit))
             apply(state.shrunk(id, shrink, now: now))

@@ -46,6 +46,11 @@ struct PoolStateTests {
         let id = try #require(driver.state.entries.keys.first)
         driver.lease(2)
         #expect(driver.starts[2] == .thawed)
+        guard case .shrink(id, let order)? = driver.pending.first else {
+            Issue.record("no shrink was ordered")
+            return
+        }
+        #expect(!driver.state.stands(order, for: id), "an order that waited is out of date")
         // The shrink's end comes late and must change nothing.
         driver.apply(driver.state.shrunk(id, Shrink(limit: .mib(1)), now: driver.now))
         #expect(driver.state.ledger.held(by: id) == .mib(100))

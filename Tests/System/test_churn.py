@@ -11,7 +11,7 @@ import pytest
 from conftest import cgroup_file, leftovers
 
 LONG = os.environ.get("EBB_LONG") == "1"
-EVENTS = int(os.environ.get("EBB_EVENTS", "10000" if LONG else "400"))
+EVENTS = int(os.environ.get("EBB_EVENTS") or (10000 if LONG else 400))
 MIB = 1 << 20
 
 pytestmark = pytest.mark.usefixtures("limits")
@@ -35,11 +35,11 @@ def handle(event, context):
 
 
 def test_random_growing_shrinking_waking_and_resizing_kills_nobody_and_loses_nothing(own_daemon):
-    seed = int(os.environ.get("EBB_SEED", "1"))
+    seed = int(os.environ.get("EBB_SEED") or 1)
     source = random.Random(seed)
     daemon = own_daemon(
         "host: {memory: 700MiB}\nreclaim: {idle_after: 200ms}\ndefaults: {timeout: 600s, init_timeout: 120s}\nlimits: {timeout: 15m}\n"
-        "pools: {queue_timeout: 300s}\n").start()
+        "pools: {queue_timeout: 60s}\n").start()
     names = [f"f{i}" for i in range(6)]
     for name in names:
         daemon.deploy_code(name, {"app.py": ALLOCATOR}, "python", "app.handle", "--memory", "128MiB", "--timeout", "500s")
@@ -64,6 +64,9 @@ def test_random_growing_shrinking_waking_and_resizing_kills_nobody_and_loses_not
         answer = daemon.invoke(source.choice(names), event, headers)
         if answer.status != 200 or answer.json["number"] != number or answer.json["held"] != answer.json["touched"]:
             lost.append((number, answer.status, answer.body[:200]))
+            view = daemon.request("GET", "/v1/ledger").json
+            print("LOST", lost[-1], {s["id"]: (s["state"], s["held"] >> 20, s.get("max"), s.get("pending")) for s in daemon.sandboxes()},
+                  view["promised"] >> 20, view["free"] >> 20, view["host"], flush=True)
 
     def edit():
         answer = daemon.request("PATCH", f"/v1/functions/{source.choice(names)}", b'{"memory":%d}' % (source.choice([96, 112, 128, 192]) * MIB))
