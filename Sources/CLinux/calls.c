@@ -61,9 +61,12 @@ int clinux_user_namespace(uint32_t inside, uint32_t outside) {
     pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0);
     if (pid == 0) {
         // Only raw calls: other threads of the daemon may have held locks when this copy was made.
+        // It closes all but its own gate first: it was born with copies of the others' gates too, and two that held
+        // each other's open would wait for ever, and outlive the daemon.
         char byte;
-        syscall(SYS_close, gate[1]);
-        syscall(SYS_read, gate[0], &byte, 1);  // ends when the parent closes its side, or dies
+        if (gate[0] > 0) syscall(SYS_close_range, 0, gate[0] - 1, 0);
+        syscall(SYS_close_range, gate[0] + 1, ~0U, 0);
+        syscall(SYS_read, gate[0], &byte, 1);  // ends when the parent dies
         syscall(SYS_exit_group, 0);
     }
     int error = errno, fd = -1;
@@ -76,7 +79,10 @@ int clinux_user_namespace(uint32_t inside, uint32_t outside) {
     }
     close(gate[0]);
     close(gate[1]);
-    if (pid > 0) waitpid(pid, NULL, 0);
+    if (pid > 0) {
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+    }
     errno = error;
     return fd;
 }

@@ -24,6 +24,9 @@ package enum ImagePreload {
         for file in arguments.dropFirst() {
             let fd = unsafe open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
             guard fd >= 0 else { continue }
+            // What is cached already is charged to whoever read it first, often the group of a daemon that is gone:
+            // only a page that comes anew is charged here. Pages that somebody maps stay where they are.
+            _ = posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED)
             while unsafe read(fd, &buffer, buffer.count) > 0 {}
             close(fd)
         }

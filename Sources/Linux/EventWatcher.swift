@@ -19,11 +19,16 @@ package final class EventWatcher: Sendable {
     /// Names one watched descriptor.
     package struct Token: Sendable, Hashable {
         fileprivate let id: UInt64
-        fileprivate let fd: CInt
+    }
+
+    /// A copy of the watched descriptor is kept: its owner may close it, and its number go to somebody else, at any time.
+    private struct Watch {
+        var fd: CInt
+        var body: @Sendable () -> Void
     }
 
     private struct Watches {
-        var bodies: [UInt64: @Sendable () -> Void] = [:]
+        var all: [UInt64: Watch] = [:]
         var next: UInt64 = 1
         var isRunning = true
     }
@@ -50,24 +55,24 @@ package final class EventWatcher: Sendable {
         _ interest: Interest,
         _ body: @escaping @Sendable () -> Void
     ) throws(SyscallError) -> Token {
-        let id = watches.withLock { watches in
+        let copy = try SyscallError.check("fcntl", "F_DUPFD_CLOEXEC", fcntl(fd, F_DUPFD_CLOEXEC, 0))
+        let token = watches.withLock { watches in
             defer { watches.next += 1 }
-            watches.bodies[watches.next] = body
-            return watches.next
+            watches.all[watches.next] = Watch(fd: copy, body: body)
+            return Token(id: watches.next)
         }
         do throws(SyscallError) {
-            try register(fd, id: id, interest)
+            try register(copy, id: token.id, interest)
         } catch {
-            watches.withLock { _ = $0.bodies.removeValue(forKey: id) }
+            forget(token)
             throw error
         }
-        return Token(id: id, fd: fd)
+        return token
     }
 
     /// Stops watching. Called on another thread, it returns when the callback is not running and will not run again.
     package func cancel(_ token: Token) {
-        _ = clinux_epoll_remove(epoll, token.fd)
-        watches.withLock { _ = $0.bodies.removeValue(forKey: token.id) }
+        forget(token)
         if thread.withLock({ $0 }) != UInt(pthread_self()) { turn.withLock { _ in } }
     }
 
@@ -76,6 +81,12 @@ package final class EventWatcher: Sendable {
         watches.withLock { $0.isRunning = false }
         var one: UInt64 = 1
         unsafe write(wakeup, &one, 8)
+    }
+
+    private func forget(_ token: Token) {
+        guard let watch = watches.withLock({ $0.all.removeValue(forKey: token.id) }) else { return }
+        _ = clinux_epoll_remove(epoll, watch.fd)
+        close(watch.fd)
     }
 
     private func register(_ fd: CInt, id: UInt64, _ interest: Interest) throws(SyscallError) {
@@ -89,10 +100,11 @@ package final class EventWatcher: Sendable {
             guard count > 0 else { continue }
             turn.withLock { _ in
                 for id in ready[..<Int(count)] {
-                    watches.withLock { $0.bodies[id] }?()
+                    watches.withLock { $0.all[id]?.body }?()
                 }
             }
         }
+        for watch in watches.withLock({ $0.all.values.map { $0 } }) { close(watch.fd) }
         close(epoll)
         close(wakeup)
     }

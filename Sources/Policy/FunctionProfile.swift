@@ -129,6 +129,8 @@ package enum Policy {
     package static let pageSize = 4096.0
     /// Calls before a learnt peak is trusted.
     package static let callsToTrust = 20
+    /// Nanoseconds until a sandbox whose shrink stopped is tried again: each try may hold a thread for 200 ms.
+    package static let shrinkAgainAfter: Instant = 30_000_000_000
 
     /// What a busy sandbox is charged in `measured` mode: its learnt peak with headroom, never more than its contract.
     package static func measuredCharge(peak: Bytes, contract: Bytes) -> Bytes {

@@ -24,6 +24,7 @@ extension PoolState {
         plans.removeValue(forKey: name)
         profiles.removeValue(forKey: name)
         lastArrivals.removeValue(forKey: name)
+        startedAhead.removeValue(forKey: name)
         flows = flows.filter { $0.key.from != name && $0.key.to != name }
         var effects: [PoolEffect] = []
         for entry in entries.values where entry.function == name && entry.isWarm {
@@ -104,12 +105,12 @@ extension PoolState {
             default: break
             }
         }
-        return effects + expireWaiting(now: now) + keepWarm(now: now) + pump(now: now)
+        return effects + expireWaiting(now: now) + keepWarm(now: now) + startAhead(now: now) + pump(now: now)
     }
 
     private mutating func idleTick(_ entry: Entry, _ idle: Duration, now: Instant) -> [PoolEffect] {
         let profile = profiles[entry.function]
-        if mayShrink(entry) {
+        if mayShrink(entry, now: now) {
             let wait = Policy.shrinkAfter(profile, idleAfter: limits.idleAfter, tier: tier)
             guard idle >= wait || entry.pending != nil else {
                 entries[entry.id]?.due = now + min(Self.longestPause, Int64((wait - idle).seconds * 1e9))
@@ -137,7 +138,7 @@ extension PoolState {
         if idle >= keep, isSpare(entry) { return [stop(entry.id, .expired)] }
         let wait = Policy.shrinkAfter(profile, idleAfter: limits.idleAfter, tier: tier)
         // What is left alone for ten times as long gives its file pages and its working set too.
-        if mayShrink(entry), !entry.order.takesFiles, idle >= wait * 10 || tier >= .orange {
+        if mayShrink(entry, now: now), !entry.order.takesFiles, idle >= wait * 10 || tier >= .orange {
             let order = ShrinkOrder(depth: 1, takesFiles: true, hints: false)
             let reason = tier >= .orange ? "the host is short of memory" : "idle for longer than \((wait * 10).text)"
             return [beginShrink(entry.id, order, reason, now: now)]
@@ -210,6 +211,28 @@ extension PoolState {
             effects.append(
                 startSandbox(plan, plan.memory, for: nil, reason: "min_warm is \(plan.minWarm)", now: now)
             )
+        }
+        return effects
+    }
+
+    /// Starts a sandbox for a function that has none left, shortly before its next request is expected.
+    ///
+    /// From what is free: a guess takes nothing from anybody, and is made once for each request that it follows.
+    private mutating func startAhead(now: Instant) -> [PoolEffect] {
+        guard now >= looksAheadAt, !isShuttingDown, tier == .green, waiting.isEmpty else { return [] }
+        looksAheadAt = now + Self.longestPause
+        let present = Set(entries.values.lazy.filter { $0.phase != .stopping }.map(\.function))
+        var effects: [PoolEffect] = []
+        for (name, last) in lastArrivals where !present.contains(name) && startedAhead[name] != last {
+            let (profile, passed) = (profiles[name], Duration.nanoseconds(now - last))
+            let wait = Policy.shrinkAfter(profile, idleAfter: limits.idleAfter, tier: tier)
+            guard let plan = plans[name], let next = Policy.expectedNext(profile, shrinkAfter: wait),
+                passed >= next.from, passed < next.to, entries.count < limits.maxSandboxes,
+                fits(chargeWhileRunning(name, at: plan.memory))
+            else { continue }
+            startedAhead[name] = last
+            let reason = "its next request is expected within \((next.to - passed).text)"
+            effects.append(startSandbox(plan, plan.memory, for: nil, reason: reason, now: now))
         }
         return effects
     }

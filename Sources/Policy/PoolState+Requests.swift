@@ -15,7 +15,7 @@ extension PoolState {
         }
         let interval = lastArrivals.updateValue(now, forKey: request.function).map { Double(now - $0) / 1e9 }
         profiles[request.function, default: FunctionProfile()].arrived(after: interval)
-        waiting[request.token] = Waiting(request: request)
+        waiting[request.token] = Waiting(request: request, since: now)
         return pump(now: now)
     }
 
@@ -98,14 +98,15 @@ extension PoolState {
         _ contract: Bytes,
         now: Instant
     ) -> PoolEffect {
-        waiting.removeValue(forKey: request.token)
+        let since = waiting.removeValue(forKey: request.token)?.since ?? now
         guard var entry = entries[id] else { preconditionFailure("a sandbox was chosen that is not there") }
         let (held, old) = (ledger.held(by: id), entry)
         let wasFrozen = entry.phase == .shrunk || entry.phase == .shrinking
-        let kind: StartKind = entry.served == 0 ? .cold : wasFrozen ? .thawed : .warm
+        let kind: StartKind =
+            wasFrozen ? .thawed : entry.served > 0 ? .warm : entry.idleSince < since ? .prewarmed : .cold
         entry.phase = .busy(request.token)
         entry.served += 1
-        entry.resists = false
+        entry.resistsUntil = 0
         entry.due = 0
         entry.isPrepared = false
         entry.bursts = 0
@@ -143,6 +144,7 @@ extension PoolState {
             : contract < entry.limit ? "to be lowered to \(contract.rounded)" : "as large as it is"
         switch kind {
         case .cold: return "the sandbox that was started for it, \(size)"
+        case .prewarmed: return "a sandbox that was started ahead, \(size)"
         case .warm: return "a warm sandbox, running-ready, \(size)"
         case .thawed:
             let state =

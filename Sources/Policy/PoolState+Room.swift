@@ -48,7 +48,7 @@ extension PoolState {
     func shrinkable(sparing spared: SandboxID?, now: Instant) -> Entry? {
         guard limits.reclaims else { return nil }
         var best: (score: Double, entry: Entry)?
-        for entry in entries.values where entry.id != spared && mayShrink(entry) {
+        for entry in entries.values where entry.id != spared && mayShrink(entry, now: now) {
             guard entry.phase == .idle || (entry.phase == .shrunk && entry.order.depth < 1) else { continue }
             let score = shrinkScore(entry, now: now)
             if best.map({ score > $0.score }) ?? true { best = (score, entry) }
@@ -56,8 +56,8 @@ extension PoolState {
         return best?.entry
     }
 
-    func mayShrink(_ entry: Entry) -> Bool {
-        limits.reclaims && !entry.resists && plans[entry.function]?.reclaims == true
+    func mayShrink(_ entry: Entry, now: Instant) -> Bool {
+        limits.reclaims && entry.resistsUntil <= now && plans[entry.function]?.reclaims == true
     }
 
     private func shrinkScore(_ entry: Entry, now: Instant) -> Double {

@@ -139,7 +139,7 @@ extension PoolState {
         guard let entry = entries[id], entry.phase == .shrinking else { return [] }
         entries[id]?.phase = .idle
         entries[id]?.due = 0
-        entries[id]?.resists = true
+        entries[id]?.resistsUntil = now + Policy.shrinkAgainAfter
         entries[id]?.beneficiary = nil
         explain(Decision(.keep, sandbox: id, function: entry.function, "the shrink stopped: \(why)"))
         return pump(now: now)

@@ -43,8 +43,8 @@ package struct PoolState: Sendable {
         var wokeAfter: Duration?
         /// The order of the last shrink, which a deeper one may follow.
         var order = ShrinkOrder()
-        /// The last shrink stopped without a result: not tried again until it was used.
-        var resists = false
+        /// The last shrink stopped without a result: not tried again before then, unless it was used meanwhile.
+        var resistsUntil: Instant = 0
         /// Raised ahead of a request that is expected.
         var isPrepared = false
         /// Nothing is due for it before this moment, so that a thousand idle sandboxes cost next to nothing.
@@ -61,6 +61,7 @@ package struct PoolState: Sendable {
 
     struct Waiting {
         var request: LeaseRequest
+        var since: Instant
         /// Why it could not be served when it was last looked at.
         var blockedBy: PoolRefusal?
     }
@@ -79,6 +80,10 @@ package struct PoolState: Sendable {
     // What is learnt, and what was decided from it.
     package internal(set) var profiles: [String: FunctionProfile] = [:]
     var lastArrivals: [String: Instant] = [:]
+    /// When it is next looked for functions that are expected and have no sandbox, and after which of their requests
+    /// one was started ahead: once for each.
+    var looksAheadAt: Instant = 0
+    var startedAhead: [String: Instant] = [:]
     var tiers = TierTracker()
     package internal(set) var host: HostSample?
     /// GreedyDual's clock: the value of what was evicted last.

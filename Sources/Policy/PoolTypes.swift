@@ -86,6 +86,8 @@ package struct LeaseRequest: Sendable {
 /// Where the sandbox that serves a request comes from.
 package enum StartKind: String, Sendable {
     case cold
+    /// Started before its first request came, because of `min_warm` or because that was expected.
+    case prewarmed
     case warm
     /// Was frozen, and may have been shrunk.
     case thawed

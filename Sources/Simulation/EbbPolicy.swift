@@ -133,11 +133,11 @@ package struct EbbPolicy: Sendable {
         private mutating func perform(_ effect: PoolEffect) {
             switch effect {
             case .start(let id, _, _):
-                outcome.coldStarts += 1
                 schedule(.started(id), at: now + costs.coldStart)
             case .run(let token, let id, let kind, let contract):
                 guard let index = calls.removeValue(forKey: token) else { return }
                 var duration = trace.calls[index].duration
+                if kind == .cold { outcome.coldStarts += 1 }
                 if kind == .thawed {
                     outcome.wakes += 1
                     outcome.wakeSeconds += costs.wake

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import CLinux
 import Glibc
 import Synchronization
 import Testing
@@ -11,6 +12,41 @@ struct LinuxTests {
     func errors() {
         #expect(throws: SyscallError("open", "/no/such/file", ENOENT)) { try KernelFile.read("/no/such/file") }
         #expect(SyscallError("open", "/x", ENOENT).description == "open /x: No such file or directory")
+    }
+
+    @Test("user namespaces are made on several threads at once without waiting for each other for ever")
+    func userNamespaces() {
+        let left = Atomic(4)
+        for _ in 0..<4 {
+            Thread.start(name: "maker") {
+                for _ in 0..<100 {
+                    // Refused where one may not make any: then too it has to end.
+                    let namespace = clinux_user_namespace(1000, getuid())
+                    if namespace >= 0 { close(namespace) }
+                }
+                left.subtract(1, ordering: .relaxed)
+            }
+        }
+        for _ in 0..<6000 where left.load(ordering: .relaxed) > 0 { usleep(10_000) }
+        #expect(left.load(ordering: .relaxed) == 0)
+    }
+
+    @Test("what is cancelled twice, or after its descriptor was closed, takes nobody else's place")
+    func cancelling() throws {
+        let events = try EventWatcher()
+        defer { events.shutdown() }
+        let first = try Descriptor.pipe()
+        let stale = try events.watch(first.0, .readable) {}
+        for fd in [first.0, first.1] { close(fd) }
+        let (read, write) = try Descriptor.pipe()  // the same numbers again
+        defer { for fd in [read, write] { close(fd) } }
+        let wasCalled = Mutex(false)
+        let token = try events.watch(read, .readable) { wasCalled.withLock { $0 = true } }
+        events.cancel(stale)
+        events.cancel(stale)
+        unsafe Glibc.write(write, "a", 1)
+        while !wasCalled.withLock({ $0 }) { usleep(200) }
+        events.cancel(token)
     }
 
     @Test("a watched pipe calls back when it can be read, and not after it was cancelled")

@@ -73,7 +73,7 @@ struct Driver {
     }
 
     /// Carries out the oldest thing that was asked for; `false` when there is nothing.
-    mutating func step(shrinkTo size: Bytes = .mib(10), compressed: Bytes = .zero) -> Bool {
+    mutating func step(shrinkTo size: Bytes = .mib(10), compressed: Bytes = .zero, resists: Bool = false) -> Bool {
         guard !pending.isEmpty else { return false }
         switch pending.removeFirst() {
         case .start(let id, _, let contract):
@@ -82,6 +82,10 @@ struct Driver {
             apply(state.started(id, now: now))
         case .shrink(let id, let order):
             guard state.stands(order, for: id), let limit = kernel[id] else { break }
+            if resists {
+                apply(state.shrinkStopped(id, "it would not freeze", now: now))
+                break
+            }
             kernel[id] = min(size, limit)
             let shrink = Shrink(before: limit, after: min(size, limit), compressed: compressed, limit: min(size, limit))
             apply(state.shrunk(id, shrink, now: now))

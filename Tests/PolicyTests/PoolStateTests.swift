@@ -57,6 +57,29 @@ struct PoolStateTests {
         #expect(driver.state.entries[id]?.phase == .busy(2))
     }
 
+    @Test("a sandbox that cannot be shrunk keeps what it has, serves, and is tried again after half a minute")
+    func shrinkStops() throws {
+        var driver = Driver(budget: .gib(1))
+        driver.plan()
+        driver.lease(1)
+        driver.settle()
+        driver.finish(1)
+        driver.pass(6)
+        _ = driver.step(resists: true)
+        #expect(driver.state.ledger.promised == .mib(100))
+        #expect(driver.decisions.last?.reason == "the shrink stopped: it would not freeze")
+        driver.pass(20)
+        #expect(driver.pending.isEmpty)
+        driver.pass(11)
+        _ = driver.step(resists: true)
+        driver.lease(2)
+        #expect(driver.starts[2] == .warm)
+        driver.finish(2)
+        driver.pass(6)
+        driver.settle()
+        #expect(driver.state.ledger.promised == .mib(10))
+    }
+
     @Test("takes memory from idle sandboxes before it evicts any")
     func shrinkBeforeEvict() {
         var driver = Driver(budget: .mib(250))

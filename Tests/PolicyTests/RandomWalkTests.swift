@@ -43,10 +43,10 @@ struct RandomWalkTests {
                 )
             case 3...5:
                 let size = Bytes.mib(Int64(random.next() % 60) + 4)
-                _ = driver.step(shrinkTo: size, compressed: size * 0.2)
+                _ = driver.step(shrinkTo: size, compressed: size * 0.2, resists: random.next() % 10 == 0)
             case 6, 7:
                 if let busy = driver.running.values.sorted().first { driver.finish(busy, observation(&random)) }
-            case 8: driver.pass(Int64(random.next() % 4))
+            case 8: driver.pass(random.next() % 500 == 0 ? 90_000 : Int64(random.next() % 4))  // a machine that slept
             case 9:
                 // Mostly green, with bad spells.
                 let available = random.next() % 6 == 0 ? random.next() % 150 : 300 + random.next() % 500

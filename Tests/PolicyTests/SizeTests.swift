@@ -173,4 +173,46 @@ struct SizeTests {
         #expect(wasReady)
         #expect(try driver.kernel[driver.sandbox().id] == .mib(10))
     }
+
+    @Test("one that has no sandbox left is started before its next request, once, and only from what is free")
+    func startAhead() throws {
+        var driver = Driver(budget: .mib(150))
+        driver.plan()
+        driver.plan("other")
+        for token in 1...15 {
+            driver.call(LeaseToken(token))
+            for _ in 0..<30 {
+                driver.pass(10)
+                driver.settle()
+            }
+        }
+        driver.call(97)
+        driver.end(try driver.sandbox().id)
+        driver.pass(200)
+        #expect(driver.state.entries.isEmpty)
+        for _ in 0..<15 where driver.state.entries.isEmpty { driver.pass(10) }
+        driver.settle()
+        let id = try driver.sandbox().id
+        #expect(driver.decisions.contains { $0.kind == .start && $0.reason.hasPrefix("its next request is expected") })
+        driver.pass(1)
+        driver.lease(98)
+        #expect(driver.starts[98] == .prewarmed)
+        driver.finish(98)
+
+        // Somebody else holds the room: no guess takes it away.
+        driver.end(id)
+        driver.lease(99, "other")
+        driver.settle()
+        for _ in 0..<33 { driver.pass(10) }
+        #expect(driver.state.entries.count == 1)
+
+        // A sandbox that ended unused is not started again for the same guess.
+        driver.finish(99)
+        driver.end(try driver.sandbox("other").id)
+        driver.pass(2)
+        driver.settle()
+        driver.end(try driver.sandbox().id)
+        driver.pass(2)
+        #expect(driver.state.entries.isEmpty)
+    }
 }

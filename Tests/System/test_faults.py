@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import concurrent.futures
 import os
 import signal
 import subprocess
@@ -49,6 +50,18 @@ def test_after_kill_9_the_sandboxes_die_and_the_next_start_leaves_nothing_of_the
     assert daemon.sandboxes() == []
     answer = daemon.invoke("counter")
     assert answer.json["count"] == 1, "what is deployed is still there, what ran is not"
+
+
+def test_many_requests_at_once_each_get_a_sandbox_and_nothing_of_their_starts_stays(own_daemon):
+    daemon = own_daemon("defaults: {init_timeout: 120s, concurrency: 24}\n").start()
+    daemon.deploy("counter", "--memory", "48MiB", "--timeout", "100s")
+    for _ in range(3):
+        daemon.deploy("counter", "--memory", "48MiB", "--timeout", "100s")
+        with concurrent.futures.ThreadPoolExecutor(24) as threads:
+            calls = [threads.submit(daemon.invoke, "counter", {"hold_ms": 500}) for _ in range(24)]
+            assert [call.result().status for call in calls] == [200] * 24
+    daemon.stop()
+    assert not leftovers(daemon)
 
 
 def test_a_stopped_daemon_leaves_nothing(own_daemon):
