@@ -71,6 +71,70 @@ def answers(daemon, name, event=None):
     return answer
 
 
+@contextlib.contextmanager
+def swap_of(size):
+    """The machine's compressed swap, made anew at this size; none at all for `None`."""
+    device = "/dev/zram0"
+
+    def make(bytes_wanted):
+        if device in pathlib.Path("/proc/swaps").read_text():
+            subprocess.run(["swapoff", device], check=True)
+        pathlib.Path("/sys/block/zram0/reset").write_text("1")
+        if bytes_wanted is not None:
+            with contextlib.suppress(OSError):
+                pathlib.Path("/sys/block/zram0/comp_algorithm").write_text("zstd")
+            pathlib.Path("/sys/block/zram0/disksize").write_text(str(bytes_wanted))
+            subprocess.run(["mkswap", device], check=True, capture_output=True)
+            subprocess.run(["swapon", device], check=True)
+
+    # No daemon may have anything in it: see the test of `swapoff` below. Hence these tests come first in this file.
+    assert device in pathlib.Path("/proc/swaps").read_text(), "this test needs the machine's zram"
+    make(size)
+    try:
+        yield
+    finally:
+        make(1 << 30)
+
+
+def test_with_swap_nearly_full_the_next_sandbox_keeps_its_pages_and_answers(own_daemon):
+    with swap_of(24 * MIB):
+        daemon = own_daemon(CONFIG).start()
+        for name in ("first", "second", "third"):
+            deploy_holder(daemon, name)
+            answers(daemon, name)
+            daemon.sandbox(name, "shrunk")
+        free = {line.split()[0]: int(line.split()[1]) for line in open("/proc/meminfo")}
+        assert free["SwapFree:"] < free["SwapTotal:"] * 0.5
+        for name in ("first", "second", "third"):
+            assert answers(daemon, name).json == {"sum": 240, "noise": 16 * MIB}
+
+
+def test_without_swap_idle_sandboxes_give_what_they_can_and_doctor_says_what_is_missing(own_daemon):
+    with swap_of(None):
+        daemon = own_daemon(CONFIG).start()
+        result = daemon.fn("doctor")
+        assert b"idle sandboxes cannot leave" in result.stdout and b"zramctl" in result.stdout, result.stdout
+        deploy_holder(daemon, "dry")
+        answers(daemon, "dry")
+        shrunk = daemon.sandbox("dry", "shrunk")
+        # Nothing to put its pages into: it keeps them, but not the rest of its contract.
+        assert 56 * MIB < shrunk["held"] < 128 * MIB
+        assert answers(daemon, "dry").headers["x-fn-start"] == "thawed"
+
+
+def test_swap_that_is_taken_away_under_shrunk_sandboxes_costs_cold_starts_and_no_request(own_daemon):
+    daemon = own_daemon(CONFIG).start()
+    deploy_holder(daemon, "swapped")
+    answers(daemon, "swapped")
+    daemon.sandbox("swapped", "shrunk")
+    # What was taken does not fit into the limit that is left. The kernel ends the sandbox for that, or refuses.
+    if subprocess.run(["swapoff", "/dev/zram0"], capture_output=True).returncode == 0:
+        subprocess.run(["swapon", "/dev/zram0"], check=True)
+    for _ in range(2):
+        assert answers(daemon, "swapped").json["sum"] == 240
+    assert daemon.sandbox("swapped", "shrunk")["held"] < 100 * MIB
+
+
 @pytest.mark.parametrize("name, on_hint", [
     ("liar", "headers['Fn-Released'] = str(1 << 40)  # the kernel's number decides"),
     ("deaf", "time.sleep(3600)"),
@@ -155,56 +219,6 @@ def test_a_group_that_vanishes_under_the_reclaimer_costs_nobody_else_anything(da
         assert answers(daemon, "vanishes").json["sum"] == 240
     assert answers(daemon, "stays").json["sum"] == 240
     daemon.sandbox("stays", "shrunk")
-
-
-@contextlib.contextmanager
-def swap_of(size):
-    """The machine's compressed swap, made anew at this size; none at all for `None`."""
-    device = "/dev/zram0"
-
-    def make(bytes_wanted):
-        subprocess.run(["swapoff", device], check=False, capture_output=True)
-        pathlib.Path("/sys/block/zram0/reset").write_text("1")
-        if bytes_wanted is not None:
-            with contextlib.suppress(OSError):
-                pathlib.Path("/sys/block/zram0/comp_algorithm").write_text("zstd")
-            pathlib.Path("/sys/block/zram0/disksize").write_text(str(bytes_wanted))
-            subprocess.run(["mkswap", device], check=True, capture_output=True)
-            subprocess.run(["swapon", device], check=True)
-
-    # The tests that share this machine may have given it real swap instead: then this is not theirs to take.
-    assert device in pathlib.Path("/proc/swaps").read_text(), "this test needs the machine's zram"
-    make(size)
-    try:
-        yield
-    finally:
-        make(1 << 30)
-
-
-def test_with_swap_nearly_full_the_next_sandbox_keeps_its_pages_and_answers(own_daemon):
-    with swap_of(24 * MIB):
-        daemon = own_daemon(CONFIG).start()
-        for name in ("first", "second", "third"):
-            deploy_holder(daemon, name)
-            answers(daemon, name)
-            daemon.sandbox(name, "shrunk")
-        free = {line.split()[0]: int(line.split()[1]) for line in open("/proc/meminfo")}
-        assert free["SwapFree:"] < free["SwapTotal:"] * 0.5
-        for name in ("first", "second", "third"):
-            assert answers(daemon, name).json == {"sum": 240, "noise": 16 * MIB}
-
-
-def test_without_swap_idle_sandboxes_give_what_they_can_and_doctor_says_what_is_missing(own_daemon):
-    with swap_of(None):
-        daemon = own_daemon(CONFIG).start()
-        result = daemon.fn("doctor")
-        assert b"idle sandboxes cannot leave" in result.stdout and b"zramctl" in result.stdout, result.stdout
-        deploy_holder(daemon, "dry")
-        answers(daemon, "dry")
-        shrunk = daemon.sandbox("dry", "shrunk")
-        # Nothing to put its pages into: it keeps them, but not the rest of its contract.
-        assert 56 * MIB < shrunk["held"] < 128 * MIB
-        assert answers(daemon, "dry").headers["x-fn-start"] == "thawed"
 
 
 def test_a_wall_clock_that_jumps_neither_ages_nor_revives_anybody(daemon):
