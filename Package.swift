@@ -73,7 +73,7 @@ let package = Package(
             "Dispatching",
             [
                 "Pool", "Policy", "RuntimeAPI", "Sandbox", "Cgroup", "Linux", "Functions", "Settings", "Telemetry",
-                "Units",
+                "Units", logging,
             ] + nio
         ),
         library(

@@ -130,15 +130,28 @@ package final class Daemon: Sendable {
         for name in try deployments.loadAll() { log.warning("function \(name) cannot run: its runtime is not there") }
 
         let (source, doctorTree) = (settings, tree)
+        let dispatcher = Dispatcher(
+            catalog: catalog,
+            pool: pool,
+            group: group,
+            clock: { WallClock.nowMs() },
+            onResult: { metrics.note($1, function: $0) }
+        )
+        let queue = try EventQueue(stateDirectory: state)
+        let runner = EventRunner(
+            queue: queue,
+            dispatcher: dispatcher,
+            catalog: catalog,
+            workers: workers,
+            clock: { WallClock.nowMs() },
+            makeID: { RequestID.make() },
+            log: log
+        )
         context = GatewayContext(
             catalog: catalog,
-            dispatcher: Dispatcher(
-                catalog: catalog,
-                pool: pool,
-                group: group,
-                clock: { WallClock.nowMs() },
-                onResult: { metrics.note($1, function: $0) }
-            ),
+            dispatcher: dispatcher,
+            queue: queue,
+            runner: runner,
             deployments: deployments,
             pool: pool,
             log: functionLog,
@@ -240,6 +253,7 @@ package final class Daemon: Sendable {
             pressureFile: KernelFile.exists("\(tree.pool.path)/memory.pressure")
                 ? "\(tree.pool.path)/memory.pressure" : nil
         )
+        context.runner.start(on: group.next())
         let address = servers.withLock { $0.first?.localAddress?.port } ?? port
         log.notice("serving on \(host):\(address) and \(current.socket.path)")
         scheduleConfigCheck()
@@ -302,12 +316,14 @@ package final class Daemon: Sendable {
         log.notice("stopping")
         for server in servers.withLock({ $0 }) { server.stopAccepting() }
         saveLearning()
+        context.runner.stop()
         pool.shutdown(patience: patience)
         for server in servers.withLock({ $0 }) { server.close() }
         launcher.shutdown()
         do { try tree.teardown() } catch { log.error("cgroups are left behind: \(error)") }
         events.shutdown()
         registry.close()
+        context.queue.close()
         _ = unsafe unlink(settings.current.settings.socket.path)
         close(lock)
         log.notice("stopped")

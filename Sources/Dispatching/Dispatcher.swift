@@ -44,7 +44,7 @@ package final class Dispatcher: Sendable {
     ) -> @Sendable () -> Void {
         let function: DeployedFunction
         do throws(InvocationFailure) {
-            function = try check(request)
+            function = try check(request, payload: catalog.settings.limits.payload)
         } catch {
             completion(InvocationResult(requestID: requestID, outcome: .failure(error)))
             return {}
@@ -101,12 +101,12 @@ package final class Dispatcher: Sendable {
 
     // MARK: Checks, in Lambda's order
 
-    private func check(_ request: InvocationRequest) throws(InvocationFailure) -> DeployedFunction {
+    /// - Parameter payload: how large its event may be, which depends on the kind of invocation.
+    @discardableResult
+    func check(_ request: InvocationRequest, payload: Bytes) throws(InvocationFailure) -> DeployedFunction {
         guard let function = catalog[request.function] else { throw .unknownFunction(request.function) }
         let limits = catalog.settings.limits
-        guard request.payload.readableBytes <= limits.payload.count else {
-            throw .payloadTooLarge(limit: limits.payload)
-        }
+        guard request.payload.readableBytes <= payload.count else { throw .payloadTooLarge(limit: payload) }
         try ceiling("X-Fn-Memory-Mb", request.memory, limits.memory)
         try ceiling("X-Fn-Cpu-Millis", request.cpu, limits.cpus)
         if let timeout = request.timeout, timeout > limits.timeout {

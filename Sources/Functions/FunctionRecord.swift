@@ -15,6 +15,8 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
     package var tmp: Bytes?
     package var concurrency: Int?
     package var minWarm: Int?
+    /// What becomes of events that were accepted for later.
+    package var events = EventHandling()
     /// Lambda's members that mean nothing here, kept so that clients read back what they wrote.
     package var role: String?
     package var lambdaRuntime: String?
@@ -23,6 +25,26 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
         self.name = name
         self.runtime = runtime
         self.handler = handler
+    }
+
+    /// Members that a record of an older version lacks have their defaults.
+    package init(from decoder: any Decoder) throws {
+        let values = try decoder.container(keyedBy: CodingKeys.self)
+        name = try values.decode(String.self, forKey: .name)
+        runtime = try values.decode(String.self, forKey: .runtime)
+        handler = try values.decodeIfPresent(String.self, forKey: .handler)
+        description = try values.decodeIfPresent(String.self, forKey: .description)
+        memory = try values.decodeIfPresent(Bytes.self, forKey: .memory)
+        memoryBurst = try values.decodeIfPresent(Bytes.self, forKey: .memoryBurst)
+        cpus = try values.decodeIfPresent(CPUQuota.self, forKey: .cpus)
+        timeoutMs = try values.decodeIfPresent(Int.self, forKey: .timeoutMs)
+        env = try values.decodeIfPresent([String: String].self, forKey: .env) ?? [:]
+        tmp = try values.decodeIfPresent(Bytes.self, forKey: .tmp)
+        concurrency = try values.decodeIfPresent(Int.self, forKey: .concurrency)
+        minWarm = try values.decodeIfPresent(Int.self, forKey: .minWarm)
+        events = try values.decodeIfPresent(EventHandling.self, forKey: .events) ?? EventHandling()
+        role = try values.decodeIfPresent(String.self, forKey: .role)
+        lambdaRuntime = try values.decodeIfPresent(String.self, forKey: .lambdaRuntime)
     }
 
     /// Lambda's rule for names.
@@ -37,6 +59,20 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
             throw .invalid("'\(name)' is no function name: use 1 to 64 letters, digits, '-' and '_'")
         }
     }
+}
+
+/// A function's own word on asynchronous events; `nil` leaves it to the operator.
+package struct EventHandling: Codable, Sendable, Equatable {
+    /// Attempts after the first one failed.
+    package var retries: Int?
+    package var maxAgeSeconds: Int?
+    /// Names of functions that are told what became of an event.
+    package var onSuccess: String?
+    package var onFailure: String?
+    /// When this was last changed, in milliseconds since 1970; `nil` when it never was.
+    package var modifiedMs: Int64?
+
+    package init() {}
 }
 
 /// A function as it is registered.

@@ -4,20 +4,11 @@ import GRDB
 
 /// What is deployed, on disk: a change is durable before its answer is sent (SQLite, WAL, `synchronous=FULL`).
 package final class FunctionRegistry: Sendable {
-    private let database: DatabasePool
+    private let database: StateDatabase
 
     /// Opens or creates `registry.sqlite` in the state directory.
     package init(stateDirectory: String) throws(FunctionsError) {
-        let path = "\(stateDirectory)/registry.sqlite"
-        do {
-            var configuration = Configuration()
-            configuration.prepareDatabase { db in try db.execute(sql: "PRAGMA synchronous = FULL") }
-            configuration.busyMode = .timeout(5)
-            database = try DatabasePool(path: path, configuration: configuration)
-            try Self.migrator.migrate(database)
-        } catch {
-            throw .storage("\(path): \(error)")
-        }
+        database = try StateDatabase("\(stateDirectory)/registry.sqlite", Self.migrator)
     }
 
     private static var migrator: DatabaseMigrator {
@@ -42,7 +33,7 @@ package final class FunctionRegistry: Sendable {
             codeGeneration: 1,
             lastModifiedMs: Self.now()
         )
-        return try write { db in
+        return try database.write { db in
             guard try Self.fetch(db, spec.name) == nil else { throw FunctionsError.alreadyExists(spec.name) }
             try Self.store(db, record)
             return record
@@ -58,7 +49,7 @@ package final class FunctionRegistry: Sendable {
         code: CodeBundle? = nil,
         _ change: @escaping @Sendable (inout FunctionSpec) throws -> Void = { _ in }
     ) throws(FunctionsError) -> FunctionRecord {
-        try write { db in
+        try database.write { db in
             guard var record = try Self.fetch(db, name) else { throw FunctionsError.notFound(name) }
             if let expectedRevisionID, expectedRevisionID != record.revisionID {
                 throw FunctionsError.revisionMismatch(name: name)
@@ -85,12 +76,12 @@ package final class FunctionRegistry: Sendable {
     }
 
     package func get(_ name: String) throws(FunctionsError) -> FunctionRecord? {
-        try read { db in try Self.fetch(db, name) }
+        try database.read { db in try Self.fetch(db, name) }
     }
 
     /// All functions, by name, after `marker`.
     package func list(after marker: String = "", limit: Int = .max) throws(FunctionsError) -> [FunctionRecord] {
-        try read { db in
+        try database.read { db in
             let sql = "SELECT record FROM functions WHERE name > ? ORDER BY name LIMIT ?"
             let rows = try Data.fetchAll(db, sql: sql, arguments: [marker, Int64(clamping: limit)])
             return try rows.map { try JSONDecoder().decode(FunctionRecord.self, from: $0) }
@@ -99,13 +90,13 @@ package final class FunctionRegistry: Sendable {
 
     /// Removes a function; `false` when there was none.
     package func delete(_ name: String) throws(FunctionsError) -> Bool {
-        try write { db in
+        try database.write { db in
             try db.execute(sql: "DELETE FROM functions WHERE name = ?", arguments: [name])
             return db.changesCount > 0
         }
     }
 
-    package func close() { try? database.close() }
+    package func close() { database.close() }
 
     private static func now() -> Int64 { Int64(Date().timeIntervalSince1970 * 1000) }
 
@@ -119,17 +110,5 @@ package final class FunctionRegistry: Sendable {
         let sql =
             "INSERT INTO functions (name, record) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET record = excluded.record"
         try db.execute(sql: sql, arguments: [record.spec.name, data])
-    }
-
-    private func write<Value>(_ body: (Database) throws -> Value) throws(FunctionsError) -> Value {
-        do { return try database.write(body) } catch { throw Self.wrap(error) }
-    }
-
-    private func read<Value>(_ body: (Database) throws -> Value) throws(FunctionsError) -> Value {
-        do { return try database.read(body) } catch { throw Self.wrap(error) }
-    }
-
-    private static func wrap(_ error: any Error) -> FunctionsError {
-        error as? FunctionsError ?? .storage("\(error)")
     }
 }

@@ -14,6 +14,8 @@ package enum FunctionsError: Error, Sendable, Equatable, CustomStringConvertible
     case archiveUnreadable(String)
     /// An entry that would leave the function's directory, or is no file, directory or harmless link.
     case archiveHostile(entry: String, reason: String)
+    /// What was accepted for later and what is kept of it take all the room there may be.
+    case queueFull(limit: Bytes)
     case storage(String)
 
     package var description: String {
@@ -28,7 +30,9 @@ package enum FunctionsError: Error, Sendable, Equatable, CustomStringConvertible
         case .archiveUnreadable(let why):
             "Could not unzip uploaded file. Please check your file, then try to upload again. (\(why))"
         case .archiveHostile(let entry, let reason): "the archive is refused: entry '\(entry)' \(reason)"
-        case .storage(let what): "the registry could not be read or written: \(what)"
+        case .queueFull(let limit):
+            "the queue holds \(limit), as much as it may (limits.queue in fn.yaml): try later, or `fn queue purge`"
+        case .storage(let what): "what is on disk could not be read or written: \(what)"
         }
     }
 }

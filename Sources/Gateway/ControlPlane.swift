@@ -49,8 +49,13 @@ struct ControlPlane {
         case .version: .json(.ok, VersionView(version: Version.current))
         case .config: .json(.ok, ConfigView(context.settings.current))
         case .reloadConfig: reload()
+        case .queue: try events(request)
+        case .event(let id): try event(id)
+        case .retryEvent(let id): try retry(id)
+        case .purgeQueue: try purge(request)
         case .ready: HTTPResponse(.ok, text: "ready\n", type: "text/plain")
-        case .invoke, .lambdaInvoke, .health, .events: .problem(.internalServerError, "Misrouted", "answered elsewhere")
+        case .invoke, .lambdaInvoke, .lambdaInvokeAsync, .health, .events:
+            .problem(.internalServerError, "Misrouted", "answered elsewhere")
         }
     }
 
@@ -96,18 +101,69 @@ struct ControlPlane {
         return HTTPResponse(.ok, text: text, type: "application/x-ndjson")
     }
 
+    private func number<Value: LosslessStringConvertible>(
+        _ request: HTTPRequest,
+        _ name: String,
+        _ fallback: Value
+    ) throws(FunctionsError) -> Value {
+        guard let text = request.query(name), !text.isEmpty else { return fallback }
+        guard let value = Value(text) else { throw .invalid("\(name): expected a whole number, got '\(text)'") }
+        return value
+    }
+
     private func decisions(_ request: HTTPRequest) throws(FunctionsError) -> HTTPResponse {
-        func number<Value: LosslessStringConvertible>(_ name: String, _ fallback: Value) throws(FunctionsError) -> Value
-        {
-            guard let text = request.query(name), !text.isEmpty else { return fallback }
-            guard let value = Value(text) else { throw .invalid("\(name): expected a whole number, got '\(text)'") }
-            return value
-        }
-        let (after, limit) = (try number("after", UInt64(0)), try number("limit", 1000))
+        let (after, limit) = (try number(request, "after", UInt64(0)), try number(request, "limit", 1000))
         guard limit > 0 else { throw .invalid("limit: expected a whole number from 1, got '\(limit)'") }
         let subject = request.query("subject").flatMap { $0.isEmpty ? nil : $0 }
         let found = context.decisions.read(subject: subject, after: after, limit: limit)
         return .json(.ok, DecisionList(decisions: found.map { DecisionView($0) }))
+    }
+
+    // MARK: The queue
+
+    private func state(_ request: HTTPRequest) throws(FunctionsError) -> QueuedEvent.State? {
+        guard let text = request.query("state"), !text.isEmpty else { return nil }
+        guard let state = QueuedEvent.State(rawValue: text) else {
+            let words = QueuedEvent.State.allCases.map(\.rawValue).joined(separator: ", ")
+            throw .invalid("state: expected one of \(words), got '\(text)'")
+        }
+        return state
+    }
+
+    private func function(_ request: HTTPRequest) -> String? {
+        request.query("function").flatMap { $0.isEmpty ? nil : $0 }
+    }
+
+    private func events(_ request: HTTPRequest) throws(FunctionsError) -> HTTPResponse {
+        let limit = try number(request, "limit", 1000)
+        guard limit > 0 else { throw .invalid("limit: expected a whole number from 1, got '\(limit)'") }
+        let found = try context.queue.list(function: function(request), state: try state(request), limit: limit)
+        return .json(.ok, EventList(events: found.map { EventView($0, withContents: false) }))
+    }
+
+    private func event(_ id: String) throws(FunctionsError) -> HTTPResponse {
+        guard let event = try context.queue.get(id) else {
+            return .problem(.notFound, "EventNotFound", "no such event: \(id)")
+        }
+        return .json(.ok, EventView(event, withContents: true))
+    }
+
+    private func retry(_ id: String) throws(FunctionsError) -> HTTPResponse {
+        guard try context.queue.retry(id, now: WallClock.nowMs()) else {
+            guard let event = try context.queue.get(id) else { return try self.event(id) }
+            return .problem(
+                .conflict,
+                "NotFailed",
+                "event \(id) is \(event.state.rawValue): only failed ones are retried"
+            )
+        }
+        context.runner.poke()
+        return try event(id)
+    }
+
+    private func purge(_ request: HTTPRequest) throws(FunctionsError) -> HTTPResponse {
+        let count = try context.queue.purge(function: function(request), state: try state(request))
+        return .json(.ok, PurgeResult(removed: count))
     }
 
     /// The archive that the function was deployed from, byte for byte.
@@ -165,6 +221,7 @@ extension FunctionsError {
         case .alreadyExists: .conflict
         case .revisionMismatch: .preconditionFailed
         case .archiveTooLarge: .payloadTooLarge
+        case .queueFull: .tooManyRequests
         case .storage: .internalServerError
         default: .badRequest
         }
@@ -176,6 +233,7 @@ extension FunctionsError {
         case .alreadyExists: "FunctionExists"
         case .revisionMismatch: "RevisionMismatch"
         case .archiveTooLarge, .unpackedTooLarge, .archiveUnreadable, .archiveHostile: "InvalidArchive"
+        case .queueFull: "QueueFull"
         case .storage: "Storage"
         case .invalid: "Invalid"
         }

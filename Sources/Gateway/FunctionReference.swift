@@ -2,8 +2,8 @@
 import Functions
 
 /// Request ids are UUIDs, as runtimes check.
-enum RequestID {
-    static func make() -> String {
+package enum RequestID {
+    package static func make() -> String {
         var generator = SystemRandomNumberGenerator()
         var high = generator.next()
         var low = generator.next()

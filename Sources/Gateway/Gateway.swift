@@ -17,6 +17,8 @@ import Units
 package struct GatewayContext: Sendable {
     package var catalog: FunctionCatalog
     package var dispatcher: Dispatcher
+    package var queue: EventQueue
+    package var runner: EventRunner
     package var deployments: Deployments
     package var pool: SandboxPool
     package var log: FunctionLog
@@ -31,6 +33,8 @@ package struct GatewayContext: Sendable {
     package init(
         catalog: FunctionCatalog,
         dispatcher: Dispatcher,
+        queue: EventQueue,
+        runner: EventRunner,
         deployments: Deployments,
         pool: SandboxPool,
         log: FunctionLog,
@@ -43,6 +47,8 @@ package struct GatewayContext: Sendable {
     ) {
         self.catalog = catalog
         self.dispatcher = dispatcher
+        self.queue = queue
+        self.runner = runner
         self.deployments = deployments
         self.pool = pool
         self.log = log
@@ -71,6 +77,7 @@ package struct Gateway: Sendable {
         switch route {
         case .invoke(let name): PlainDoor(context: context).invoke(name, request, responder)
         case .lambdaInvoke(let name): LambdaInvoke(context: context).invoke(name, request, responder)
+        case .lambdaInvokeAsync(let name): LambdaInvoke(context: context).invokeAsync(name, request, responder)
         case .health: responder.respond(HTTPResponse(.ok, text: "ok\n", type: "text/plain"))
         case .followLogs(let name) where request.query("follow") == "true":
             LogStream(context: context).follow(name, request, responder)
@@ -83,7 +90,7 @@ package struct Gateway: Sendable {
     /// The largest body of a request with this head, in bytes.
     package static func bodyLimit(_ head: HTTPRequestHead, _ settings: Settings) -> Int {
         switch Route(head.method, HTTPRequest(method: head.method, uri: head.uri).path) {
-        case .invoke, .lambdaInvoke: Int(settings.limits.payload.count)
+        case .invoke, .lambdaInvoke, .lambdaInvokeAsync: Int(settings.limits.payload.count)
         // Base64 makes code a third larger, and it travels inside JSON.
         case .deploy, .lambda(.createFunction, _), .lambda(.updateCode, _):
             Int(settings.limits.code.count) / 3 * 4 + (1 << 20)
@@ -94,7 +101,7 @@ package struct Gateway: Sendable {
     /// The answer to a body over its limit: in the words of the door that was knocked at.
     package static func tooLarge(_ head: HTTPRequestHead, _ limit: Int) -> HTTPResponse {
         switch Route(head.method, HTTPRequest(method: head.method, uri: head.uri).path) {
-        case .lambdaInvoke, .lambda:
+        case .lambdaInvoke, .lambdaInvokeAsync, .lambda:
             LambdaError(
                 .payloadTooLarge,
                 "RequestTooLargeException",

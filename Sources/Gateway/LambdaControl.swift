@@ -25,6 +25,9 @@ struct LambdaControl {
             case .updateConfiguration: return try updateConfiguration(name, request)
             case .updateCode: return try updateCode(name, request)
             case .deleteFunction: return try delete(name, request)
+            case .getEventConfig, .putEventConfig, .updateEventConfig, .deleteEventConfig, .listEventConfigs:
+                let record = try record(name, request)
+                return try LambdaEventConfig(context: context).answer(operation, record, request)
             }
         } catch let error as LambdaError {
             return error.response

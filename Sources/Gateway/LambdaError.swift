@@ -54,6 +54,7 @@ struct LambdaError: Error {
         case .invalid(let message): self = .invalid(message)
         case .archiveTooLarge: self.init(.payloadTooLarge, "RequestEntityTooLargeException", error.description)
         case .unpackedTooLarge, .archiveUnreadable, .archiveHostile: self = .invalid(error.description)
+        case .queueFull: self.init(.tooManyRequests, "TooManyRequestsException", error.description)
         case .storage: self.init(.internalServerError, "ServiceException", error.description)
         }
     }

@@ -9,16 +9,24 @@ import NIOHTTP1
 struct LambdaInvoke {
     let context: GatewayContext
 
+    /// `InvokeAsync`, which `Event` has replaced and SDKs still have.
+    func invokeAsync(_ name: String, _ request: HTTPRequest, _ responder: HTTPResponder) {
+        do throws(LambdaError) {
+            try accept(try FunctionReference(name).checked(nil), request, responder, body: "{\"Status\":202}")
+        } catch {
+            responder.respond(error.response)
+        }
+    }
+
     func invoke(_ name: String, _ request: HTTPRequest, _ responder: HTTPResponder) {
         do throws(LambdaError) {
             let reference = try FunctionReference(name).checked(request.query("Qualifier"))
             switch request.headers.first(name: "X-Amz-Invocation-Type") ?? "RequestResponse" {
             case "RequestResponse": try run(reference, request, responder)
             case "DryRun": responder.respond(try dryRun(reference))
-            case "Event":
-                throw .invalid("InvocationType Event is not offered yet: use RequestResponse")
+            case "Event": try accept(reference, request, responder)
             case let other:
-                throw .invalid("InvocationType must be RequestResponse or DryRun, not '\(other)'")
+                throw .invalid("InvocationType must be RequestResponse, Event or DryRun, not '\(other)'")
             }
         } catch {
             responder.respond(error.response)
@@ -32,23 +40,51 @@ struct LambdaInvoke {
         return HTTPResponse(.noContent)
     }
 
+    /// `Event`, and the older `InvokeAsync`: answered when the event is on disk.
+    func accept(
+        _ reference: FunctionReference,
+        _ request: HTTPRequest,
+        _ responder: HTTPResponder,
+        body: String = ""
+    ) throws(LambdaError) {
+        let (invocation, id) = (try self.invocation(reference, request), RequestID.make())
+        context.runner.accept(invocation, requestID: id) { result in
+            switch result {
+            case .success:
+                var response = HTTPResponse(.accepted, text: body)
+                response.headers.add(name: "x-amzn-RequestId", value: id)
+                responder.respond(response)
+            case .failure(.invalid(let failure)):
+                let error = LambdaError(failure, function: reference.name)
+                responder.respond(error?.response ?? HTTPResponse(.internalServerError))
+            case .failure(.storage(let error)): responder.respond(LambdaError(error).response)
+            }
+        }
+    }
+
     private func run(
         _ reference: FunctionReference,
         _ request: HTTPRequest,
         _ responder: HTTPResponder
     ) throws(LambdaError) {
-        let invocation: InvocationRequest
-        do throws(BadHeader) {
-            let arn = FunctionReference.arn(reference.name, qualifier: reference.qualifier)
-            invocation = try InvocationRequest(reference.name, request, arn: arn)
-        } catch {
-            throw .invalid(error.description)
-        }
+        let invocation = try invocation(reference, request)
         let wantsTail = request.headers.first(name: "X-Amz-Log-Type") == "Tail"
         let withdraw = context.dispatcher.invoke(invocation, requestID: RequestID.make()) { result in
             responder.respond(Self.response(result, function: reference.name, tail: wantsTail))
         }
         responder.onDisconnect(withdraw)
+    }
+
+    private func invocation(
+        _ reference: FunctionReference,
+        _ request: HTTPRequest
+    ) throws(LambdaError) -> InvocationRequest {
+        do throws(BadHeader) {
+            let arn = FunctionReference.arn(reference.name, qualifier: reference.qualifier)
+            return try InvocationRequest(reference.name, request, arn: arn)
+        } catch {
+            throw .invalid(error.description)
+        }
     }
 
     private static func response(_ result: InvocationResult, function: String, tail: Bool) -> HTTPResponse {

@@ -20,11 +20,19 @@ struct MetricsPage {
     private typealias Gauge = (name: String, labels: Metrics.Labels, value: Double)
 
     private var gauges: [Gauge] {
-        sandboxes + host + learnt + process + [
+        sandboxes + host + learnt + process + events + [
             ("fn_invocations_waiting", [], Double(context.pool.waiting)),
             ("fn_config_last_reload_successful", [], context.settings.isRefused ? 0 : 1),
             ("fn_build_info", [("version", Version.current)], 1),
         ]
+    }
+
+    private var events: [Gauge] {
+        ((try? context.queue.counts()) ?? [])
+            .map { count in
+                let labels = [("function", count.function), ("state", count.state.rawValue)]
+                return ("fn_queue_events", labels, Double(count.count))
+            }
     }
 
     private var sandboxes: [Gauge] {

@@ -13,26 +13,34 @@ struct PlainDoor {
     let context: GatewayContext
 
     func invoke(_ name: String, _ request: HTTPRequest, _ responder: HTTPResponder) {
-        guard request.headers.first(name: "X-Amz-Invocation-Type") != "Event" else {
-            return responder.respond(
-                .problem(
-                    .notImplemented,
-                    "NotImplemented",
-                    "asynchronous invocation is not offered yet; leave out --async"
-                )
-            )
-        }
         let invocation: InvocationRequest
         do throws(BadHeader) {
             invocation = try InvocationRequest(name, request, arn: FunctionReference.arn(name))
         } catch {
             return responder.respond(.problem(.badRequest, "InvalidHeader", error.description))
         }
+        if request.headers.first(name: "X-Amz-Invocation-Type") == "Event" { return accept(invocation, responder) }
         let wantsTail = request.headers.first(name: "X-Amz-Log-Type")?.lowercased() == "tail"
         let withdraw = context.dispatcher.invoke(invocation, requestID: RequestID.make()) { result in
             responder.respond(Self.response(result, tail: wantsTail))
         }
         responder.onDisconnect(withdraw)
+    }
+
+    /// For later: answered when the event is on disk, with the id that tells what becomes of it.
+    private func accept(_ invocation: InvocationRequest, _ responder: HTTPResponder) {
+        let id = RequestID.make()
+        context.runner.accept(invocation, requestID: id) { result in
+            switch result {
+            case .success:
+                var response = HTTPResponse.json(.accepted, AcceptedView(requestId: id))
+                response.headers.add(name: "X-Fn-Request-Id", value: id)
+                responder.respond(response)
+            case .failure(.invalid(let failure)): responder.respond(Self.response(failure))
+            case .failure(.storage(let error)):
+                responder.respond(.problem(error.status, error.code, error.description))
+            }
+        }
     }
 
     static func response(_ result: InvocationResult, tail: Bool) -> HTTPResponse {
@@ -73,7 +81,7 @@ struct PlainDoor {
             return .problem(
                 .payloadTooLarge,
                 "PayloadTooLarge",
-                "the event is larger than \(limit) (limits.payload in fn.yaml)"
+                "the event is larger than \(limit) (limits.payload and limits.payload_async in fn.yaml)"
             )
         case .overCeiling(let what, let wanted, let limit):
             return .problem(.badRequest, "OverLimit", "\(what): \(wanted) is above the operator's limit of \(limit)")

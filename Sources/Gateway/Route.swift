@@ -11,12 +11,18 @@ enum LambdaOperation: Equatable {
     case updateConfiguration
     case updateCode
     case deleteFunction
+    case getEventConfig
+    case putEventConfig
+    case updateEventConfig
+    case deleteEventConfig
+    case listEventConfigs
 }
 
 /// Where a request goes.
 enum Route: Equatable {
     case invoke(String)
     case lambdaInvoke(String)
+    case lambdaInvokeAsync(String)
     case lambda(LambdaOperation, String)
     case health
     case ready
@@ -36,6 +42,10 @@ enum Route: Equatable {
     case version
     case config
     case reloadConfig
+    case queue
+    case purgeQueue
+    case event(String)
+    case retryEvent(String)
 
     /// - Parameter path: still percent-encoded; names are decoded here.
     init?(_ method: HTTPMethod, _ path: String) {
@@ -46,6 +56,9 @@ enum Route: Equatable {
         let route: Route? =
             switch parts.first {
             case "2015-03-31": Self.lambda(method, Array(parts.dropFirst()))
+            case "2014-11-13" where method == .POST && parts.count == 4 && parts[3] == "invoke-async":
+                .lambdaInvokeAsync(parts[2])
+            case "2019-09-25": Self.eventConfig(method, Array(parts.dropFirst()))
             case "v1": Self.v1(method, Array(parts.dropFirst()))
             case "invoke" where method == .POST && parts.count == 2: .invoke(parts[1])
             case "healthz" where parts.count == 1: .health
@@ -72,6 +85,18 @@ enum Route: Equatable {
         }
     }
 
+    private static func eventConfig(_ method: HTTPMethod, _ parts: [String]) -> Route? {
+        guard parts.count >= 3, parts[0] == "functions", parts[2] == "event-invoke-config" else { return nil }
+        switch (method, parts.count) {
+        case (.GET, 3): return .lambda(.getEventConfig, parts[1])
+        case (.PUT, 3): return .lambda(.putEventConfig, parts[1])
+        case (.POST, 3): return .lambda(.updateEventConfig, parts[1])
+        case (.DELETE, 3): return .lambda(.deleteEventConfig, parts[1])
+        case (.GET, 4) where parts[3] == "list": return .lambda(.listEventConfigs, parts[1])
+        default: return nil
+        }
+    }
+
     private static func v1(_ method: HTTPMethod, _ parts: [String]) -> Route? {
         switch (method, parts.count) {
         case (.PUT, 1) where parts[0] == "functions": return .deploy
@@ -89,6 +114,10 @@ enum Route: Equatable {
         case (.GET, 1) where parts[0] == "version": return .version
         case (.GET, 1) where parts[0] == "config": return .config
         case (.POST, 2) where parts == ["config", "reload"]: return .reloadConfig
+        case (.GET, 1) where parts[0] == "queue": return .queue
+        case (.DELETE, 1) where parts[0] == "queue": return .purgeQueue
+        case (.GET, 2) where parts[0] == "queue": return .event(parts[1])
+        case (.POST, 3) where parts[0] == "queue" && parts[2] == "retry": return .retryEvent(parts[1])
         default: return nil
         }
     }

@@ -2,6 +2,7 @@
 import Cgroup
 import Dispatching
 import FnProtocol
+import Functions
 import Linux
 import Policy
 import Pool
@@ -179,5 +180,23 @@ extension DecisionView {
         sandbox = decision.sandbox?.description
         request = decision.request
         function = decision.function
+    }
+}
+
+extension EventView {
+    init(_ event: QueuedEvent, withContents: Bool) {
+        self.init(
+            id: event.id,
+            function: event.function,
+            state: event.state.rawValue,
+            accepted: WallClock.iso8601(event.acceptedMs),
+            attempts: event.attempts
+        )
+        due = event.state == .queued ? WallClock.iso8601(event.dueMs) : nil
+        finished = event.finishedMs.map { WallClock.iso8601($0) }
+        reason = event.reason
+        guard withContents else { return }
+        payload = String(decoding: event.payload, as: UTF8.self)
+        result = event.result.map { String(decoding: $0, as: UTF8.self) }
     }
 }

@@ -109,6 +109,25 @@ package enum Schema {
         ),
         int("defaults.concurrency", \.defaults.concurrency, "100", 1...100_000, "sandboxes of one function at once"),
         int("defaults.min_warm", \.defaults.minWarm, "0", 0...10_000, "sandboxes of one function that are always kept"),
+        int(
+            "defaults.retries",
+            \.defaults.retries,
+            "2",
+            0...100,
+            "attempts after an asynchronous event's first one failed"
+        ),
+        duration(
+            "defaults.retry_wait",
+            \.defaults.retryWait,
+            "1m",
+            "how long until the first of them; twice as long until the next"
+        ),
+        duration(
+            "defaults.max_event_age",
+            \.defaults.maxEventAge,
+            "6h",
+            "how long an asynchronous event is tried before it is given up"
+        ),
     ]
 
     private static let limits: [Setting] = [
@@ -117,6 +136,13 @@ package enum Schema {
         duration("limits.timeout", \.limits.timeout, "15m", "the longest timeout anyone may ask for"),
         int("limits.concurrency", \.limits.concurrency, "1000", 1...100_000, "the most sandboxes of one function"),
         bytes("limits.payload", \.limits.payload, "6MiB", "the largest event"),
+        bytes("limits.payload_async", \.limits.payloadAsync, "1MiB", "the largest event that is accepted for later"),
+        bytes(
+            "limits.queue",
+            \.limits.queue,
+            "1GiB",
+            "what accepted events and kept answers may take on disk; old answers go first, then events are refused"
+        ),
         bytes("limits.response", \.limits.response, "6291556B", live: false, "the largest answer of a function"),
         bytes("limits.code", \.limits.code, "50MiB", live: false, "the largest archive of a function's code"),
         bytes("limits.unpacked_code", \.limits.unpackedCode, "250MiB", live: false, "the largest code when unpacked"),
@@ -153,6 +179,7 @@ package enum Schema {
             "10s",
             "how long a request waits for memory or a free sandbox before 429; a start in progress has init_timeout"
         ),
+        int("pools.events", \.pools.events, "64", 1...100_000, "asynchronous events that run at once"),
         int(
             "pools.ready_networks",
             \.pools.readyNetworks,
@@ -218,6 +245,12 @@ package enum Schema {
             \.storage.runtimes,
             "auto",
             "the directory of runtimes; auto is the one that came with fnd"
+        ),
+        duration(
+            "storage.keep_results",
+            \.storage.keepResults,
+            "24h",
+            "how long the answers of asynchronous events are kept"
         ),
         string("storage.images", \.storage.images, "auto", "root images; auto is 'images' below storage.state"),
     ]

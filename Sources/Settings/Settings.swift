@@ -37,6 +37,9 @@ package struct Settings: Sendable, Equatable {
         package var initTimeout = Duration.zero
         package var concurrency = 0
         package var minWarm = 0
+        package var retries = 0
+        package var retryWait = Duration.zero
+        package var maxEventAge = Duration.zero
         package var env: [String: String] = [:]
     }
 
@@ -46,6 +49,8 @@ package struct Settings: Sendable, Equatable {
         package var timeout = Duration.zero
         package var concurrency = 0
         package var payload = Bytes.zero
+        package var payloadAsync = Bytes.zero
+        package var queue = Bytes.zero
         package var response = Bytes.zero
         package var code = Bytes.zero
         package var unpackedCode = Bytes.zero
@@ -67,6 +72,7 @@ package struct Settings: Sendable, Equatable {
         package var evictAfter = Duration.zero
         package var maxSandboxes = 0
         package var queueTimeout = Duration.zero
+        package var events = 0
         package var readyNetworks = 0
     }
 
@@ -90,6 +96,7 @@ package struct Settings: Sendable, Equatable {
         package var state = ""
         package var runtimes = ""
         package var images = ""
+        package var keepResults = Duration.zero
     }
 
     package var host = Host()

@@ -12,6 +12,7 @@ extension Metrics {
         ),
         Family("fn_invocations_in_flight", .gauge, "Invocations that run now."),
         Family("fn_invocations_waiting", .gauge, "Invocations that wait for a sandbox or for memory."),
+        Family("fn_queue_events", .gauge, "Asynchronous events on disk, by state."),
         Family("fn_sandbox_start_seconds", .histogram, "From the start of a sandbox to its first request for work."),
         Family("fn_sandboxes", .gauge, "Sandboxes, by state."),
         Family("fn_sandbox_ends_total", .counter, "Sandboxes that were ended or ended by themselves, by why."),

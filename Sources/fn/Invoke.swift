@@ -15,7 +15,7 @@ struct Invoke: ParsableCommand {
 
     @Argument(help: "The function.") var name: String
     @Option(name: .shortAndLong, help: "The event: text, @FILE, or - for standard input.") var data: String?
-    @Flag(help: "Queue it and do not wait for the answer.") var async = false
+    @Flag(help: "Queue it, print its id, and do not wait for the answer (see fn queue).") var async = false
     @Option(help: "tail: show the end of the log.") var log = LogKind.none
     @Option(help: "A size for this one request, such as 512MiB.") var memory: String?
     @Option(help: "A time limit for this one request, such as 30s.") var timeout: String?
@@ -30,6 +30,13 @@ struct Invoke: ParsableCommand {
         }
         if let tail = answer.headers["x-amz-log-result"].flatMap({ Base64.decode($0) }) { Console.write(tail, to: 2) }
         if answer.status == 404 { throw daemon.unknown(name) }
+        if answer.status == 202 {
+            // What a script needs to ask for the answer later.
+            let accepted = try JSONText.decode(AcceptedView.self, from: answer.body)
+            Console.print(accepted.requestId)
+            if Console.isTerminal { Console.error("Accepted: fn queue show \(accepted.requestId)") }
+            return
+        }
         let isFunctions = answer.status < 400 || answer.headers["x-fn-error"] != nil
         guard isFunctions else { throw Failure(Exit(status: answer.status), "fn: \(answer.errorMessage)") }
         Console.write(answer.body)

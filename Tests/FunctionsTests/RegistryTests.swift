@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import FoundationEssentials
 import Testing
 import Units
 
@@ -21,6 +22,13 @@ struct RegistryTests {
         #expect(try second.list().map(\.spec.name) == ["f"])
         #expect(try second.delete("f"))
         #expect(try second.get("f") == nil)
+    }
+
+    @Test("a record that an older version wrote is read, with defaults for what it did not know")
+    func older() throws {
+        let text = #"{"name":"f","runtime":"python","memory":67108864}"#
+        let spec = try JSONDecoder().decode(FunctionSpec.self, from: Data(text.utf8))
+        #expect(spec.memory == .mib(64) && spec.events == EventHandling() && spec.env.isEmpty)
     }
 
     @Test("a name is taken once, and must be one")

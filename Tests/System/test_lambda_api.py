@@ -77,11 +77,6 @@ def test_a_dry_run_runs_nothing(client, function):
     assert client.invoke(FunctionName="app", InvocationType="DryRun")["StatusCode"] == 204
 
 
-def test_an_asynchronous_invocation_is_refused_and_not_lost_silently(client, function):
-    with pytest.raises(client.exceptions.InvalidParameterValueException):
-        client.invoke(FunctionName="app", InvocationType="Event", Payload=b"{}")
-
-
 def test_payloads_that_are_not_json_are_refused(client, function):
     with pytest.raises(client.exceptions.InvalidRequestContentException):
         client.invoke(FunctionName="app", Payload=b"{not json")

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+import Foundation
+import GRDB
+import Units
+
+/// An event that was accepted for later, and what became of it.
+package struct QueuedEvent: Sendable, Equatable {
+    package enum State: String, Sendable, CaseIterable {
+        /// Waits for its time.
+        case queued
+        case running
+        /// Kept for a while with the function's answer.
+        case succeeded
+        /// Given up; kept until somebody retries or purges it.
+        case failed
+    }
+
+    /// The request id: the same one for every attempt.
+    package var id: String
+    package var function: String
+    package var arn: String
+    package var payload: [UInt8]
+    package var clientContext: String?
+    package var traceID: String?
+    package var acceptedMs: Int64
+    /// Not run before this moment.
+    package var dueMs: Int64
+    package var state = State.queued
+    /// Runs that came to an end of the function's own: an answer, an error, a timeout.
+    package var attempts = 0
+    /// Times in a row that it could not be run at all.
+    package var delays = 0
+    /// Why it waits again, or was given up.
+    package var reason: String?
+    /// The function's last answer or error document.
+    package var result: [UInt8]?
+    package var finishedMs: Int64?
+
+    package init(id: String, function: String, arn: String, payload: [UInt8], acceptedMs: Int64) {
+        self.id = id
+        self.function = function
+        self.arn = arn
+        self.payload = payload
+        self.acceptedMs = acceptedMs
+        dueMs = acceptedMs
+    }
+}
+
+/// Events that were accepted for later, on disk: once `accept` has returned, an event is run until it ends, whatever
+/// happens to the daemon. Blocking.
+package final class EventQueue: Sendable {
+    private let database: StateDatabase
+
+    /// Opens or creates `events.sqlite`. What was running when the last daemon ended is queued again.
+    package init(stateDirectory: String) throws(FunctionsError) {
+        database = try StateDatabase("\(stateDirectory)/events.sqlite", Self.migrator)
+        try database.write { db in try db.execute(sql: "UPDATE events SET state = 'queued' WHERE state = 'running'") }
+    }
+
+    private static var migrator: DatabaseMigrator {
+        var migrator = DatabaseMigrator()
+        migrator.registerMigration("events") { db in
+            try db.create(table: "events") { table in
+                table.primaryKey("id", .text)
+                table.column("function", .text).notNull()
+                table.column("arn", .text).notNull()
+                table.column("payload", .blob).notNull()
+                table.column("client_context", .text)
+                table.column("trace_id", .text)
+                table.column("accepted_ms", .integer).notNull()
+                table.column("due_ms", .integer).notNull()
+                table.column("state", .text).notNull()
+                table.column("attempts", .integer).notNull()
+                table.column("delays", .integer).notNull()
+                table.column("reason", .text)
+                table.column("result", .blob)
+                table.column("finished_ms", .integer)
+                table.column("bytes", .integer).notNull()
+            }
+            try db.create(index: "events_due", on: "events", columns: ["state", "due_ms"])
+            try db.create(index: "events_function", on: "events", columns: ["function", "accepted_ms"])
+            // What the queue takes, kept by the database itself: a sum over all rows would be read at each acceptance.
+            try db.create(table: "usage") { table in table.column("bytes", .integer).notNull() }
+            try db.execute(
+                sql: """
+                    INSERT INTO usage VALUES (0);
+                    CREATE TRIGGER events_in AFTER INSERT ON events
+                        BEGIN UPDATE usage SET bytes = bytes + new.bytes; END;
+                    CREATE TRIGGER events_out AFTER DELETE ON events
+                        BEGIN UPDATE usage SET bytes = bytes - old.bytes; END;
+                    CREATE TRIGGER events_size AFTER UPDATE OF bytes ON events
+                        BEGIN UPDATE usage SET bytes = bytes + new.bytes - old.bytes; END;
+                    """
+            )
+        }
+        return migrator
+    }
+
+    /// Bytes that are counted for an event beside its own.
+    private static let overhead = 512
+
+    // MARK: Events
+
+    /// Takes an event; when this returns it is on disk. One that is there already, by id, is left as it is.
+    ///
+    /// - Parameter limit: what all events may take; the oldest answers go before anything is refused.
+    package func accept(_ event: QueuedEvent, limit: Bytes) throws(FunctionsError) {
+        try database.write { db in
+            let size = Int64(event.payload.count + Self.overhead)
+            var used = try Self.used(db)
+            while used + size > limit.count {
+                let oldest = "SELECT id FROM events WHERE state = 'succeeded' ORDER BY finished_ms LIMIT 100"
+                try db.execute(sql: "DELETE FROM events WHERE id IN (\(oldest))")
+                guard db.changesCount > 0 else { throw FunctionsError.queueFull(limit: limit) }
+                used = try Self.used(db)
+            }
+            try db.execute(
+                sql: """
+                    INSERT INTO events
+                        (id, function, arn, payload, client_context, trace_id, accepted_ms, due_ms, state, attempts,
+                         delays, bytes)
+                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, ?) ON CONFLICT (id) DO NOTHING
+                    """,
+                arguments: [
+                    event.id, event.function, event.arn, Data(event.payload), event.clientContext, event.traceID,
+                    event.acceptedMs, event.dueMs, size,
+                ]
+            )
+        }
+    }
+
+    private static func used(_ db: Database) throws -> Int64 {
+        try Int64.fetchOne(db, sql: "SELECT bytes FROM usage") ?? 0
+    }
+
+    /// Takes events that are due and marks them as running; oldest first.
+    ///
+    /// - Parameter except: functions that run as many as they may.
+    package func claim(now: Int64, limit: Int, except: Set<String> = []) throws(FunctionsError) -> [QueuedEvent] {
+        guard limit > 0 else { return [] }
+        return try database.write { db in
+            let marks = Array(repeating: "?", count: except.count).joined(separator: ", ")
+            let rows = try Row.fetchAll(
+                db,
+                sql: """
+                    SELECT * FROM events WHERE state = 'queued' AND due_ms <= ? AND function NOT IN (\(marks))
+                    ORDER BY due_ms LIMIT ?
+                    """,
+                arguments: [now] + StatementArguments(except.sorted()) + [limit]
+            )
+            return try rows.map { row in
+                var event = Self.event(row)
+                event.state = .running
+                try db.execute(sql: "UPDATE events SET state = 'running' WHERE id = ?", arguments: [event.id])
+                return event
+            }
+        }
+    }
+
+    /// When the next event is due, in milliseconds since 1970; `nil` when none waits.
+    package func nextDue() throws(FunctionsError) -> Int64? {
+        try database.read { db in try Int64.fetchOne(db, sql: "SELECT MIN(due_ms) FROM events WHERE state = 'queued'") }
+    }
+
+    /// Writes what became of a run; one that was purged meanwhile stays away.
+    package func settle(_ event: QueuedEvent) throws(FunctionsError) {
+        try database.write { db in
+            try db.execute(
+                sql: """
+                    UPDATE events SET state = ?, due_ms = ?, attempts = ?, delays = ?, reason = ?, result = ?,
+                        finished_ms = ?, bytes = ? WHERE id = ?
+                    """,
+                arguments: [
+                    event.state.rawValue, event.dueMs, event.attempts, event.delays, event.reason,
+                    event.result.map { Data($0) }, event.finishedMs,
+                    event.payload.count + (event.result?.count ?? 0) + Self.overhead, event.id,
+                ]
+            )
+        }
+    }
+
+    // MARK: The operator's hand
+
+    package func get(_ id: String) throws(FunctionsError) -> QueuedEvent? {
+        try database.read { db in
+            try Row.fetchOne(db, sql: "SELECT * FROM events WHERE id = ?", arguments: [id]).map(Self.event)
+        }
+    }
+
+    /// The latest events, newest first.
+    package func list(
+        function: String? = nil,
+        state: QueuedEvent.State? = nil,
+        limit: Int = 1000
+    ) throws(FunctionsError) -> [QueuedEvent] {
+        try database.read { db in
+            let (condition, arguments) = Self.filter(function, state.map { [$0] })
+            let sql = "SELECT * FROM events WHERE \(condition) ORDER BY accepted_ms DESC, id LIMIT ?"
+            return try Row.fetchAll(db, sql: sql, arguments: arguments + [limit]).map(Self.event)
+        }
+    }
+
+    /// How many there are, by function and state.
+    package func counts() throws(FunctionsError) -> [(function: String, state: QueuedEvent.State, count: Int)] {
+        try database.read { db in
+            try Row.fetchAll(db, sql: "SELECT function, state, COUNT(*) AS n FROM events GROUP BY function, state")
+                .compactMap { row in
+                    QueuedEvent.State(rawValue: row["state"]).map { (row["function"], $0, row["n"]) }
+                }
+        }
+    }
+
+    /// Queues a given-up event again, as if it had just come; `false` when there is no such one.
+    package func retry(_ id: String, now: Int64) throws(FunctionsError) -> Bool {
+        try database.write { db in
+            try db.execute(
+                sql: """
+                    UPDATE events SET state = 'queued', due_ms = ?, accepted_ms = ?, attempts = 0, delays = 0,
+                        reason = NULL, finished_ms = NULL WHERE id = ? AND state = 'failed'
+                    """,
+                arguments: [now, now, id]
+            )
+            return db.changesCount > 0
+        }
+    }
+
+    /// Removes events that do not run: those of one state, or all that have ended.
+    package func purge(function: String? = nil, state: QueuedEvent.State? = nil) throws(FunctionsError) -> Int {
+        guard state != .running else { throw .invalid("what runs cannot be purged") }
+        return try database.write { db in
+            let (condition, arguments) = Self.filter(function, state.map { [$0] } ?? [.succeeded, .failed])
+            try db.execute(sql: "DELETE FROM events WHERE \(condition)", arguments: arguments)
+            return db.changesCount
+        }
+    }
+
+    /// Forgets answers that ended before `moment`.
+    package func forget(before moment: Int64) throws(FunctionsError) {
+        try database.write { db in
+            try db.execute(
+                sql: "DELETE FROM events WHERE state = 'succeeded' AND finished_ms < ?",
+                arguments: [moment]
+            )
+        }
+    }
+
+    package func close() { database.close() }
+
+    private static func filter(
+        _ function: String?,
+        _ states: [QueuedEvent.State]?
+    ) -> (String, StatementArguments) {
+        var conditions = ["1"]
+        var arguments = StatementArguments()
+        if let function {
+            conditions.append("function = ?")
+            arguments += [function]
+        }
+        if let states {
+            conditions.append("state IN (\(states.map { _ in "?" }.joined(separator: ", ")))")
+            arguments += StatementArguments(states.map(\.rawValue))
+        }
+        return (conditions.joined(separator: " AND "), arguments)
+    }
+
+    private static func event(_ row: Row) -> QueuedEvent {
+        let payload: Data = row["payload"]
+        let result: Data? = row["result"]
+        var event = QueuedEvent(
+            id: row["id"],
+            function: row["function"],
+            arn: row["arn"],
+            payload: [UInt8](payload),
+            acceptedMs: row["accepted_ms"]
+        )
+        event.clientContext = row["client_context"]
+        event.traceID = row["trace_id"]
+        event.dueMs = row["due_ms"]
+        event.state = QueuedEvent.State(rawValue: row["state"]) ?? .queued
+        event.attempts = row["attempts"]
+        event.delays = row["delays"]
+        event.reason = row["reason"]
+        event.result = result.map { [UInt8]($0) }
+        event.finishedMs = row["finished_ms"]
+        return event
+    }
+}

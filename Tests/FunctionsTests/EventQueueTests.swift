@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+import Glibc
+import Testing
+import Units
+
+@testable import Functions
+
+@Suite("The queue of events")
+struct EventQueueTests {
+    private let state: TemporaryState
+
+    init() throws { state = try TemporaryState() }
+
+    private func queue() throws -> EventQueue { try EventQueue(stateDirectory: state.path) }
+
+    private func event(_ id: String, _ function: String = "f", at ms: Int64 = 100, bytes: Int = 10) -> QueuedEvent {
+        QueuedEvent(
+            id: id,
+            function: function,
+            arn: "arn:\(function)",
+            payload: [UInt8](repeating: 0x20, count: bytes),
+            acceptedMs: ms
+        )
+    }
+
+    @Test("what is due is taken once, oldest first, and nothing before its time or of a function that has enough")
+    func claims() throws {
+        let queue = try queue()
+        for (id, function, ms) in [("b", "f", 20), ("a", "f", 10), ("c", "g", 30), ("d", "f", 99)]
+            as [(String, String, Int64)]
+        {
+            try queue.accept(event(id, function, at: ms), limit: .mib(1))
+        }
+        #expect(try queue.nextDue() == 10)
+        #expect(try queue.claim(now: 50, limit: 1).map(\.id) == ["a"])
+        #expect(try queue.claim(now: 50, limit: 9, except: ["f"]).map(\.id) == ["c"])
+        #expect(try queue.claim(now: 50, limit: 9).map(\.id) == ["b"])
+        #expect(try queue.claim(now: 50, limit: 9).isEmpty)
+        #expect(try queue.nextDue() == 99)
+    }
+
+    @Test("what ran when the daemon ended is queued again, with the attempts it had")
+    func reopening() throws {
+        var first: EventQueue? = try queue()
+        var sent = event("a")
+        sent.clientContext = "{}"
+        try first?.accept(sent, limit: .mib(1))
+        var taken = try #require(try first?.claim(now: 100, limit: 1).first)
+        (taken.state, taken.attempts, taken.dueMs, taken.reason) = (.queued, 1, 200, "the function failed")
+        try first?.settle(taken)
+        _ = try first?.claim(now: 300, limit: 1)
+        first?.close()
+        first = nil
+        let found = try #require(try queue().get("a"))
+        #expect((found.state, found.attempts, found.clientContext) == (.queued, 1, "{}"))
+    }
+
+    @Test("the same event is accepted once")
+    func repeated() throws {
+        let queue = try queue()
+        for _ in 0..<2 { try queue.accept(event("a"), limit: .mib(1)) }
+        #expect(try queue.list().count == 1)
+    }
+
+    @Test("a full queue drops its oldest answers, then refuses")
+    func full() throws {
+        let queue = try queue()
+        for id in ["a", "b"] {
+            try queue.accept(event(id, bytes: 4000), limit: .kib(10))
+            var taken = try #require(try queue.claim(now: 100, limit: 1).first)
+            (taken.state, taken.finishedMs, taken.result) = (.succeeded, 100, [1])
+            try queue.settle(taken)
+        }
+        try queue.accept(event("c", bytes: 4000), limit: .kib(10))
+        #expect(try queue.list().map(\.id) == ["c"])
+        try queue.accept(event("d", bytes: 4000), limit: .kib(10))
+        #expect(throws: FunctionsError.queueFull(limit: .kib(10))) {
+            try queue.accept(event("e", bytes: 4000), limit: .kib(10))
+        }
+        #expect(try queue.purge(state: .queued) == 2)
+        try queue.accept(event("e", bytes: 4000), limit: .kib(10))
+    }
+
+    @Test("only what was given up is retried, only what does not run is purged, and answers are forgotten in time")
+    func operations() throws {
+        let queue = try queue()
+        for id in ["good", "bad", "runs"] { try queue.accept(event(id), limit: .mib(1)) }
+        for var taken in try queue.claim(now: 100, limit: 9) where taken.id != "runs" {
+            taken.state = taken.id == "good" ? .succeeded : .failed
+            taken.finishedMs = 150
+            try queue.settle(taken)
+        }
+        #expect(try !queue.retry("good", now: 200))
+        #expect(try queue.retry("bad", now: 200))
+        #expect(try queue.get("bad")?.state == .queued)
+        #expect(throws: FunctionsError.invalid("what runs cannot be purged")) { try queue.purge(state: .running) }
+        try queue.forget(before: 150)
+        #expect(try queue.get("good") != nil)
+        try queue.forget(before: 151)
+        #expect(try queue.get("good") == nil)
+        #expect(try queue.purge() == 0)
+        #expect(try Set(queue.counts().map(\.state)) == [.queued, .running])
+    }
+}
