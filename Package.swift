@@ -27,8 +27,13 @@ let yams = Target.Dependency.product(name: "Yams", package: "Yams")
 let grdb = Target.Dependency.product(name: "GRDB", package: "GRDB.swift")
 let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
 
-func library(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
-    .target(name: name, dependencies: dependencies, swiftSettings: strict)
+func library(_ name: String, _ dependencies: [Target.Dependency] = [], embedding files: [String] = []) -> Target {
+    .target(
+        name: name,
+        dependencies: dependencies,
+        resources: files.isEmpty ? nil : files.map { .embedInCode($0) },
+        swiftSettings: strict
+    )
 }
 func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
     .testTarget(name: "\(name)Tests", dependencies: [.byName(name: name)] + dependencies, swiftSettings: strict)
@@ -81,7 +86,8 @@ let package = Package(
             [
                 "Dispatching", "Pool", "Policy", "HTTP", "Functions", "Settings", "FnProtocol", "Telemetry", "Units",
                 "Linux", logging,
-            ] + nio
+            ] + nio,
+            embedding: ["Page/page.html", "Page/page.css", "Page/page.js"]
         ),
 
         // What is deployed, configured and told.

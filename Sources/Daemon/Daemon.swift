@@ -274,7 +274,8 @@ package final class Daemon: Sendable {
 
     private func open(_ address: ListenAddress) throws {
         let current = settings.current.settings
-        let gateway = Gateway(context)
+        let isPort = if case .tcp = address { true } else { false }
+        let gateway = Gateway(context, isForBrowsers: isPort)
         let source = settings
         var configuration = HTTPServerConfiguration()
         configuration.maxConnections = current.http.maxConnections

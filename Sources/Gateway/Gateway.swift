@@ -66,11 +66,21 @@ package struct GatewayContext: Sendable {
 /// Invocations stay on the event loop. Everything else is the control plane: it may touch the disk and runs on workers.
 package struct Gateway: Sendable {
     let context: GatewayContext
+    private let isForBrowsers: Bool
 
-    package init(_ context: GatewayContext) { self.context = context }
+    /// - Parameter isForBrowsers: whether browsers can reach this door, as they can any port and no Unix socket.
+    package init(_ context: GatewayContext, isForBrowsers: Bool) {
+        self.context = context
+        self.isForBrowsers = isForBrowsers
+    }
 
     /// What the HTTP servers call for each request.
     package func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
+        if isForBrowsers,
+            let problem = BrowserGuard.problem(request.headers, hosts: context.settings.current.settings.http.hosts)
+        {
+            return responder.respond(.problem(.forbidden, "ForeignOrigin", problem))
+        }
         guard let route = Route(request.method, request.path) else {
             return responder.respond(.problem(.notFound, "NotFound", "no such path: \(request.method) \(request.path)"))
         }
@@ -78,6 +88,12 @@ package struct Gateway: Sendable {
         case .invoke(let name): PlainDoor(context: context).invoke(name, request, responder)
         case .lambdaInvoke(let name): LambdaInvoke(context: context).invoke(name, request, responder)
         case .lambdaInvokeAsync(let name): LambdaInvoke(context: context).invokeAsync(name, request, responder)
+        case .page(let name):
+            let isOn = context.settings.current.settings.web.enabled
+            let page = isOn ? WebPage.find(name) : nil
+            responder.respond(
+                page ?? .problem(.notFound, "NotFound", "the page is switched off (web.enabled in fn.yaml)")
+            )
         case .health: responder.respond(HTTPResponse(.ok, text: "ok\n", type: "text/plain"))
         case .followLogs(let name) where request.query("follow") == "true":
             LogStream(context: context).follow(name, request, responder)

@@ -24,6 +24,8 @@ enum Route: Equatable {
     case lambdaInvoke(String)
     case lambdaInvokeAsync(String)
     case lambda(LambdaOperation, String)
+    /// A file of the web page, by its name; the page itself has none.
+    case page(String)
     case health
     case ready
     case deploy
@@ -61,6 +63,9 @@ enum Route: Equatable {
             case "2019-09-25": Self.eventConfig(method, Array(parts.dropFirst()))
             case "v1": Self.v1(method, Array(parts.dropFirst()))
             case "invoke" where method == .POST && parts.count == 2: .invoke(parts[1])
+            case nil where method == .GET, "page.css" where parts.count == 1 && method == .GET,
+                "page.js" where parts.count == 1 && method == .GET:
+                .page(parts.first ?? "")
             case "healthz" where parts.count == 1: .health
             case "metrics" where parts.count == 1 && method == .GET: .metrics
             case "readyz" where parts.count == 1: .ready

@@ -203,6 +203,17 @@ package enum Schema {
                 return UInt16(text[text.index(after: colon)...]) != nil && colon != text.startIndex
             }
         ),
+        Setting(
+            path: "http.hosts",
+            form: "names separated by commas",
+            fallback: "",
+            isLive: true,
+            doc: "names, beside addresses and localhost, under which clients may reach the daemon, as behind a proxy",
+            read: { text, settings, _ in
+                settings.http.hosts = text
+                return !text.contains("/")
+            }
+        ),
         duration("http.read_timeout", \.http.readTimeout, "30s", live: false, "how long a request's body may take"),
         int("http.max_connections", \.http.maxConnections, "4096", 1...1_000_000, live: false, "connections at once"),
         string("socket.path", \.socket.path, "/run/fn/fn.sock", "the Unix socket that fn talks to"),
@@ -238,6 +249,17 @@ package enum Schema {
             least: .kib(64),
             live: false,
             "what is kept of one function's output on disk"
+        ),
+        Setting(
+            path: "web.enabled",
+            form: "true or false",
+            fallback: "true",
+            isLive: true,
+            doc: "whether the page at / is served",
+            read: { text, settings, _ in
+                settings.web.enabled = text == "true"
+                return ["true", "false"].contains(text)
+            }
         ),
         string("storage.state", \.storage.state, "/var/lib/fn", "deployments, code and logs"),
         string(

@@ -78,6 +78,7 @@ package struct Settings: Sendable, Equatable {
 
     package struct HTTP: Sendable, Equatable {
         package var listen = ""
+        package var hosts = ""
         package var readTimeout = Duration.zero
         package var maxConnections = 0
     }
@@ -99,6 +100,10 @@ package struct Settings: Sendable, Equatable {
         package var keepResults = Duration.zero
     }
 
+    package struct Web: Sendable, Equatable {
+        package var enabled = true
+    }
+
     package var host = Host()
     package var defaults = Defaults()
     package var limits = Limits()
@@ -109,6 +114,7 @@ package struct Settings: Sendable, Equatable {
     package var socket = Socket()
     package var log = Log()
     package var storage = Storage()
+    package var web = Web()
 
     package init() {}
 }

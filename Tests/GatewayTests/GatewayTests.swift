@@ -6,6 +6,38 @@ import Testing
 
 @Suite("The doors")
 struct GatewayTests {
+    @Test("a browser may come from this daemon's own page, and from nobody else's")
+    func origins() {
+        func isRefused(_ host: String, _ origin: String? = nil, known: String = "") -> Bool {
+            var headers: HTTPHeaders = ["Host": host]
+            if let origin { headers.add(name: "Origin", value: origin) }
+            return BrowserGuard.problem(headers, hosts: known) != nil
+        }
+        #expect(BrowserGuard.problem([:], hosts: "") == nil)
+        for host in ["127.0.0.1:9000", "localhost:9000", "fn.localhost", "[::1]:9000", "10.0.0.7", "LOCALHOST"] {
+            #expect(!isRefused(host), "\(host)")
+            #expect(!isRefused(host, "http://\(host)"))
+            #expect(isRefused(host, "http://evil.example"))
+            #expect(isRefused(host, "null"))
+        }
+        #expect(!isRefused("fn.example:80", known: "other, FN.example"))
+        #expect(!isRefused("fn.example", known: "*"))
+        // A name that somebody else has pointed at this machine.
+        for host in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:9000", "1.2.3", "256.0.0.1"] {
+            #expect(isRefused(host, "http://\(host)"), "\(host)")
+        }
+        #expect(isRefused("127.0.0.1:9000", "http://127.0.0.1:8000"), "another port is another origin")
+    }
+
+    @Test("the page and its files are served by name")
+    func page() {
+        #expect(Route(.GET, "/") == .page(""))
+        #expect(Route(.GET, "/page.js") == .page("page.js"))
+        #expect(Route(.POST, "/") == nil)
+        #expect(Route(.GET, "/page.html") == nil)
+        #expect(WebPage.find("page.css")?.headers.first(name: "Content-Security-Policy")?.contains("'none'") == true)
+    }
+
     @Test("paths lead where they should, percent-encoded or with a slash at the end")
     func routes() {
         #expect(Route(.POST, "/invoke/f") == .invoke("f"))
@@ -21,7 +53,6 @@ struct GatewayTests {
         #expect(Route(.DELETE, "/v1/functions/f") == .removeFunction("f"))
         #expect(Route(.GET, "/invoke/f") == nil)
         #expect(Route(.GET, "/v1/functions/%ff") == nil)
-        #expect(Route(.GET, "/") == nil)
     }
 
     @Test(

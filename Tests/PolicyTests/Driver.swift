@@ -150,6 +150,17 @@ struct Driver {
         settle()
     }
 
+    /// Fifteen requests, one every five minutes.
+    mutating func callRegularly() {
+        for token in 1...15 {
+            call(LeaseToken(token))
+            for _ in 0..<30 {
+                pass(10)
+                settle()
+            }
+        }
+    }
+
     /// The only sandbox of a function.
     func sandbox(_ function: String = "f") throws -> PoolState.Entry {
         let found = state.entries.values.filter { $0.function == function }

@@ -154,13 +154,7 @@ struct SizeTests {
     func prepare() throws {
         var driver = Driver(budget: .gib(1))
         driver.plan()
-        for token in 1...15 {
-            driver.call(LeaseToken(token))
-            for _ in 0..<30 {
-                driver.pass(10)
-                driver.settle()
-            }
-        }
+        driver.callRegularly()
         driver.call(99)
         var wasReady = false
         for _ in 0..<60 {
@@ -179,13 +173,7 @@ struct SizeTests {
         var driver = Driver(budget: .mib(150))
         driver.plan()
         driver.plan("other")
-        for token in 1...15 {
-            driver.call(LeaseToken(token))
-            for _ in 0..<30 {
-                driver.pass(10)
-                driver.settle()
-            }
-        }
+        driver.callRegularly()
         driver.call(97)
         driver.end(try driver.sandbox().id)
         driver.pass(200)

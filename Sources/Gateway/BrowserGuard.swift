@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+import HTTP
+import NIOHTTP1
+
+/// Keeps other people's web pages out: a browser on this machine can reach loopback, and so can what it shows.
+///
+/// A page of another origin may send requests without asking, and a name that its owner points at 127.0.0.1 makes it
+/// the same origin. So the name in `Host` must be an address, `localhost`, or one that the operator knows; and an
+/// `Origin` must be that host. Clients other than browsers send no `Origin` and name the host that they connect to.
+enum BrowserGuard {
+    /// - Parameter hosts: further names, comma-separated; `*` for any.
+    /// - Returns: what is wrong with where the request says it comes from.
+    static func problem(_ headers: HTTPHeaders, hosts: @autoclosure () -> String) -> String? {
+        guard let host = headers.first(name: "Host"), !host.isEmpty else { return nil }
+        let name = withoutPort(host)
+        guard isAddress(name) || name == "localhost" || name.hasSuffix(".localhost") || isListed(name, hosts()) else {
+            return "this daemon does not answer to the name '\(name)': add it to http.hosts in fn.yaml"
+        }
+        guard let origin = headers.first(name: "Origin") else { return nil }
+        let isOwn = origin == "http://\(host)" || origin == "https://\(host)"
+        return isOwn ? nil : "a page of '\(origin)' may not use this daemon"
+    }
+
+    private static func withoutPort(_ host: String) -> String {
+        guard let colon = host.lastIndex(of: ":"), !host.hasSuffix("]") else { return host.lowercased() }
+        return host[..<colon].lowercased()
+    }
+
+    private static func isAddress(_ name: String) -> Bool {
+        if name.hasPrefix("[") { return name.hasSuffix("]") }
+        let parts = name.split(separator: ".", omittingEmptySubsequences: false)
+        return parts.count == 4 && parts.allSatisfy { UInt8($0) != nil }
+    }
+
+    private static func isListed(_ name: String, _ hosts: String) -> Bool {
+        hosts.split(separator: ",")
+            .contains { word in
+                let word = word.filter { $0 != " " }.lowercased()
+                return word == "*" || word == name
+            }
+    }
+}
