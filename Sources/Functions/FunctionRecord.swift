@@ -17,6 +17,7 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
     package var minWarm: Int?
     /// What becomes of events that were accepted for later.
     package var events = EventHandling()
+    package var tags: [String: String] = [:]
     /// Lambda's members that mean nothing here, kept so that clients read back what they wrote.
     package var role: String?
     package var lambdaRuntime: String?
@@ -43,6 +44,7 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
         concurrency = try values.decodeIfPresent(Int.self, forKey: .concurrency)
         minWarm = try values.decodeIfPresent(Int.self, forKey: .minWarm)
         events = try values.decodeIfPresent(EventHandling.self, forKey: .events) ?? EventHandling()
+        tags = try values.decodeIfPresent([String: String].self, forKey: .tags) ?? [:]
         role = try values.decodeIfPresent(String.self, forKey: .role)
         lambdaRuntime = try values.decodeIfPresent(String.self, forKey: .lambdaRuntime)
     }

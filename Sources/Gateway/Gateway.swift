@@ -88,6 +88,7 @@ package struct Gateway: Sendable {
         case .invoke(let name): PlainDoor(context: context).invoke(name, request, responder)
         case .lambdaInvoke(let name): LambdaInvoke(context: context).invoke(name, request, responder)
         case .lambdaInvokeAsync(let name): LambdaInvoke(context: context).invokeAsync(name, request, responder)
+        case .lambdaInvokeStream(let name): LambdaInvoke(context: context).invokeStream(name, request, responder)
         case .page(let name):
             let isOn = context.settings.current.settings.web.enabled
             let page = isOn ? WebPage.find(name) : nil
@@ -106,7 +107,7 @@ package struct Gateway: Sendable {
     /// The largest body of a request with this head, in bytes.
     package static func bodyLimit(_ head: HTTPRequestHead, _ settings: Settings) -> Int {
         switch Route(head.method, HTTPRequest(method: head.method, uri: head.uri).path) {
-        case .invoke, .lambdaInvoke, .lambdaInvokeAsync: Int(settings.limits.payload.count)
+        case .invoke, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream: Int(settings.limits.payload.count)
         // Base64 makes code a third larger, and it travels inside JSON.
         case .deploy, .lambda(.createFunction, _), .lambda(.updateCode, _):
             Int(settings.limits.code.count) / 3 * 4 + (1 << 20)
@@ -117,7 +118,7 @@ package struct Gateway: Sendable {
     /// The answer to a body over its limit: in the words of the door that was knocked at.
     package static func tooLarge(_ head: HTTPRequestHead, _ limit: Int) -> HTTPResponse {
         switch Route(head.method, HTTPRequest(method: head.method, uri: head.uri).path) {
-        case .lambdaInvoke, .lambdaInvokeAsync, .lambda:
+        case .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream, .lambda:
             LambdaError(
                 .payloadTooLarge,
                 "RequestTooLargeException",

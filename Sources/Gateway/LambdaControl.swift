@@ -25,6 +25,16 @@ struct LambdaControl {
             case .updateConfiguration: return try updateConfiguration(name, request)
             case .updateCode: return try updateCode(name, request)
             case .deleteFunction: return try delete(name, request)
+            case .putConcurrency: return try putConcurrency(name, request)
+            case .getConcurrency: return answer(.ok, Concurrency(try record(name, request)))
+            case .deleteConcurrency:
+                _ = try context.deployments.update(try reference(name, request).name) { $0.concurrency = nil }
+                return HTTPResponse(.noContent)
+            case .accountSettings: return try accountSettings()
+            case .listVersions: return try listVersions(name, request)
+            case .listTags: return answer(.ok, Tags(Tags: try record(name, request).spec.tags))
+            case .tag: return try tag(name, request)
+            case .untag: return try untag(name, request)
             case .getEventConfig, .putEventConfig, .updateEventConfig, .deleteEventConfig, .listEventConfigs:
                 let record = try record(name, request)
                 return try LambdaEventConfig(context: context).answer(operation, record, request)
@@ -83,6 +93,7 @@ struct LambdaControl {
         var EphemeralStorage: Storage?
         var RevisionId: String?
         var Code: CodeMembers?
+        var Tags: [String: String]?
 
         func apply(to spec: inout FunctionSpec, runtime: String?) {
             if let runtime { (spec.runtime, spec.lambdaRuntime) = (runtime, Runtime) }
@@ -92,6 +103,7 @@ struct LambdaControl {
             spec.timeoutMs = Timeout.map { $0 * 1000 } ?? spec.timeoutMs
             spec.memory = MemorySize.map { .mib(Int64($0)) } ?? spec.memory
             spec.env = Environment?.Variables ?? spec.env
+            spec.tags = Tags ?? spec.tags
             spec.tmp = EphemeralStorage.map { .mib(Int64($0.Size)) } ?? spec.tmp
         }
     }
@@ -155,13 +167,20 @@ struct LambdaControl {
         struct Answer: Encodable {
             var Configuration: FunctionConfiguration
             var Code: Code
+            var Tags: [String: String]?
+            var Concurrency: Concurrency?
         }
         let record = try record(name, request)
         let location =
             "http://\(request.headers.first(name: "Host") ?? "127.0.0.1:9000")/v1/functions/\(record.spec.name)/code"
         return answer(
             .ok,
-            Answer(Configuration: FunctionConfiguration(record, context), Code: Code(Location: location))
+            Answer(
+                Configuration: FunctionConfiguration(record, context),
+                Code: Code(Location: location),
+                Tags: record.spec.tags.isEmpty ? nil : record.spec.tags,
+                Concurrency: record.spec.concurrency == nil ? nil : Concurrency(record)
+            )
         )
     }
 
@@ -175,6 +194,84 @@ struct LambdaControl {
         let records = try context.deployments.records(after: request.query("Marker") ?? "", limit: limit + 1)
         let page = records.prefix(limit).map { FunctionConfiguration($0, context) }
         return answer(.ok, Answer(Functions: page, NextMarker: records.count > limit ? page.last?.FunctionName : nil))
+    }
+
+    // MARK: Concurrency and the account
+
+    private struct Concurrency: Encodable {
+        var ReservedConcurrentExecutions: Int?
+        init(_ record: FunctionRecord) { ReservedConcurrentExecutions = record.spec.concurrency }
+    }
+
+    /// Reserved concurrency is what `concurrency` is here: the most sandboxes of the function; none switches it off.
+    private func putConcurrency(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
+        struct Members: Decodable { var ReservedConcurrentExecutions: Int }
+        let members = try JSONText.decode(Members.self, from: request.body.readableBytesView)
+        let (count, limit) = (members.ReservedConcurrentExecutions, context.catalog.settings.limits.concurrency)
+        guard (0...limit).contains(count) else {
+            throw LambdaError.invalid("ReservedConcurrentExecutions must be between 0 and \(limit), not \(count)")
+        }
+        let record = try context.deployments.update(try reference(name, request).name) { $0.concurrency = count }
+        return answer(.ok, Concurrency(record))
+    }
+
+    private func accountSettings() throws -> HTTPResponse {
+        struct Limit: Encodable {
+            var TotalCodeSize: Int64
+            var CodeSizeUnzipped: Int64
+            var CodeSizeZipped: Int64
+            var ConcurrentExecutions: Int
+            var UnreservedConcurrentExecutions: Int
+        }
+        struct Usage: Encodable {
+            var TotalCodeSize: Int64
+            var FunctionCount: Int
+        }
+        struct Answer: Encodable {
+            var AccountLimit: Limit
+            var AccountUsage: Usage
+        }
+        let (settings, records) = (context.catalog.settings, try context.deployments.records(after: "", limit: .max))
+        let most = settings.pools.maxSandboxes
+        let reserved = records.compactMap(\.spec.concurrency).reduce(0, +)
+        let limit = Limit(
+            TotalCodeSize: 80_530_636_800,
+            CodeSizeUnzipped: settings.limits.unpackedCode.count,
+            CodeSizeZipped: settings.limits.code.count,
+            ConcurrentExecutions: most,
+            UnreservedConcurrentExecutions: max(0, most - reserved)
+        )
+        let usage = Usage(TotalCodeSize: records.reduce(0) { $0 + $1.codeSize }, FunctionCount: records.count)
+        return answer(.ok, Answer(AccountLimit: limit, AccountUsage: usage))
+    }
+
+    /// One version is kept.
+    private func listVersions(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
+        struct Answer: Encodable { var Versions: [FunctionConfiguration] }
+        var configuration = FunctionConfiguration(try record(name, request), context)
+        configuration.FunctionArn += ":$LATEST"
+        return answer(.ok, Answer(Versions: [configuration]))
+    }
+
+    // MARK: Tags
+
+    private struct Tags: Codable { var Tags: [String: String] }
+
+    private func tag(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
+        let added = try JSONText.decode(Tags.self, from: request.body.readableBytesView).Tags
+        _ = try context.deployments.update(try reference(name, request).name) { spec in
+            spec.tags.merge(added) { _, new in new }
+            guard spec.tags.count <= 50 else { throw FunctionsError.invalid("a function has at most 50 tags") }
+        }
+        return HTTPResponse(.noContent)
+    }
+
+    private func untag(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
+        let keys = Set(request.queries("tagKeys"))
+        _ = try context.deployments.update(try reference(name, request).name) { spec in
+            spec.tags = spec.tags.filter { !keys.contains($0.key) }
+        }
+        return HTTPResponse(.noContent)
     }
 
     private func delete(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {

@@ -9,6 +9,28 @@ import NIOHTTP1
 struct LambdaInvoke {
     let context: GatewayContext
 
+    /// `InvokeWithResponseStream`: the answer as event-stream messages. It is one piece, sent when it is whole.
+    func invokeStream(_ name: String, _ request: HTTPRequest, _ responder: HTTPResponder) {
+        do throws(LambdaError) {
+            let reference = try FunctionReference(name).checked(request.query("Qualifier"))
+            try run(reference, request, responder) { response in
+                guard response.status == .ok else { return response }
+                var stream = response
+                stream.headers.replaceOrAdd(name: "Content-Type", value: "application/vnd.amazon.eventstream")
+                stream.headers.remove(name: "X-Amz-Function-Error")
+                stream.headers.remove(name: "X-Amz-Log-Result")
+                stream.body = EventStreamMessage.answer(
+                    response.body,
+                    error: response.headers.first(name: "X-Amz-Function-Error"),
+                    log: response.headers.first(name: "X-Amz-Log-Result")
+                )
+                return stream
+            }
+        } catch {
+            responder.respond(error.response)
+        }
+    }
+
     /// `InvokeAsync`, which `Event` has replaced and SDKs still have.
     func invokeAsync(_ name: String, _ request: HTTPRequest, _ responder: HTTPResponder) {
         do throws(LambdaError) {
@@ -65,12 +87,13 @@ struct LambdaInvoke {
     private func run(
         _ reference: FunctionReference,
         _ request: HTTPRequest,
-        _ responder: HTTPResponder
+        _ responder: HTTPResponder,
+        as form: @escaping @Sendable (HTTPResponse) -> HTTPResponse = { $0 }
     ) throws(LambdaError) {
         let invocation = try invocation(reference, request)
         let wantsTail = request.headers.first(name: "X-Amz-Log-Type") == "Tail"
         let withdraw = context.dispatcher.invoke(invocation, requestID: RequestID.make()) { result in
-            responder.respond(Self.response(result, function: reference.name, tail: wantsTail))
+            responder.respond(form(Self.response(result, function: reference.name, tail: wantsTail)))
         }
         responder.onDisconnect(withdraw)
     }

@@ -16,6 +16,14 @@ enum LambdaOperation: Equatable {
     case updateEventConfig
     case deleteEventConfig
     case listEventConfigs
+    case putConcurrency
+    case getConcurrency
+    case deleteConcurrency
+    case accountSettings
+    case listVersions
+    case listTags
+    case tag
+    case untag
 }
 
 /// Where a request goes.
@@ -23,6 +31,7 @@ enum Route: Equatable {
     case invoke(String)
     case lambdaInvoke(String)
     case lambdaInvokeAsync(String)
+    case lambdaInvokeStream(String)
     case lambda(LambdaOperation, String)
     /// A file of the web page, by its name; the page itself has none.
     case page(String)
@@ -60,6 +69,13 @@ enum Route: Equatable {
             case "2015-03-31": Self.lambda(method, Array(parts.dropFirst()))
             case "2014-11-13" where method == .POST && parts.count == 4 && parts[3] == "invoke-async":
                 .lambdaInvokeAsync(parts[2])
+            case "2021-11-15"
+            where method == .POST && parts.count == 4 && parts[3] == "response-streaming-invocations":
+                .lambdaInvokeStream(parts[2])
+            case "2016-08-19" where method == .GET && parts.dropFirst() == ["account-settings"]:
+                .lambda(.accountSettings, "")
+            case "2017-10-31", "2019-09-30": Self.concurrency(method, Array(parts.dropFirst()))
+            case "2017-03-31": Self.tags(method, Array(parts.dropFirst()))
             case "2019-09-25": Self.eventConfig(method, Array(parts.dropFirst()))
             case "v1": Self.v1(method, Array(parts.dropFirst()))
             case "invoke" where method == .POST && parts.count == 2: .invoke(parts[1])
@@ -83,9 +99,30 @@ enum Route: Equatable {
         case (.GET, 2): return .lambda(.getFunction, parts[1])
         case (.DELETE, 2): return .lambda(.deleteFunction, parts[1])
         case (.POST, 3) where parts[2] == "invocations": return .lambdaInvoke(parts[1])
+        case (.GET, 3) where parts[2] == "versions": return .lambda(.listVersions, parts[1])
         case (.GET, 3) where parts[2] == "configuration": return .lambda(.getConfiguration, parts[1])
         case (.PUT, 3) where parts[2] == "configuration": return .lambda(.updateConfiguration, parts[1])
         case (.PUT, 3) where parts[2] == "code": return .lambda(.updateCode, parts[1])
+        default: return nil
+        }
+    }
+
+    private static func concurrency(_ method: HTTPMethod, _ parts: [String]) -> Route? {
+        guard parts.count == 3, parts[0] == "functions", parts[2] == "concurrency" else { return nil }
+        switch method {
+        case .PUT: return .lambda(.putConcurrency, parts[1])
+        case .GET: return .lambda(.getConcurrency, parts[1])
+        case .DELETE: return .lambda(.deleteConcurrency, parts[1])
+        default: return nil
+        }
+    }
+
+    private static func tags(_ method: HTTPMethod, _ parts: [String]) -> Route? {
+        guard parts.count == 2, parts[0] == "tags" else { return nil }
+        switch method {
+        case .GET: return .lambda(.listTags, parts[1])
+        case .POST: return .lambda(.tag, parts[1])
+        case .DELETE: return .lambda(.untag, parts[1])
         default: return nil
         }
     }

@@ -26,14 +26,16 @@ package struct HTTPRequest: Sendable {
     }
 
     /// The percent-decoded value of a query parameter; `nil` when it is absent or not valid UTF-8.
-    package func query(_ name: String) -> String? {
-        for pair in query.split(separator: "&") {
-            let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            if PercentEncoding.decode(parts[0]) == name {
+    package func query(_ name: String) -> String? { queries(name).first }
+
+    /// All values of a query parameter that may be given more than once.
+    package func queries(_ name: String) -> [String] {
+        query.split(separator: "&")
+            .compactMap { pair in
+                let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+                guard PercentEncoding.decode(parts[0]) == name else { return nil }
                 return parts.count > 1 ? PercentEncoding.decode(parts[1]) : ""
             }
-        }
-        return nil
     }
 }
 

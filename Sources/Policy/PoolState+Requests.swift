@@ -10,6 +10,8 @@ extension PoolState {
         guard contract <= ledger.budget else {
             return [refuse(request, .neverFits(contract: contract, budget: ledger.budget))]
         }
+        // A function that was switched off by giving it none: waiting would not help.
+        guard plan.concurrency > 0 else { return [refuse(request, .concurrency(limit: 0))] }
         guard waiting.count < limits.maxWaiting else {
             return [refuse(request, .queueFull(limit: limits.maxWaiting))]
         }

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import FnProtocol
 import Glibc
 
 /// Writes a zip archive without compression: the same tree always gives the same bytes, so that unchanged code keeps its
@@ -77,17 +78,5 @@ extension [UInt8] {
     /// Appends the low `count` bytes of a number, the lowest first.
     fileprivate mutating func append(_ value: UInt32, _ count: Int) {
         for shift in 0..<count { append(UInt8(truncatingIfNeeded: value >> (8 * UInt32(shift)))) }
-    }
-}
-
-/// The checksum of zip archives (ISO 3309).
-enum CRC32 {
-    private static let table: [UInt32] = (0..<256)
-        .map { index in
-            (0..<8).reduce(UInt32(index)) { value, _ in value & 1 == 1 ? value >> 1 ^ 0xEDB8_8320 : value >> 1 }
-        }
-
-    static func of(_ bytes: [UInt8]) -> UInt32 {
-        ~bytes.reduce(~UInt32(0)) { sum, byte in table[Int((sum ^ UInt32(byte)) & 0xFF)] ^ sum >> 8 }
     }
 }

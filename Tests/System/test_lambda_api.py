@@ -154,3 +154,54 @@ def test_delete_removes_it_and_its_sandboxes(client, daemon, function):
         client.get_function(FunctionName="app")
     from conftest import wait_until
     wait_until(lambda: not daemon.sandboxes("app"), "its sandboxes to end")
+
+
+@pytest.fixture(scope="module")
+def second(client):
+    return client.create_function(
+        FunctionName="second", Runtime="python3.11", Role="arn:aws:iam::000000000000:role/r", Handler="app.handle",
+        Code={"ZipFile": archive()}, Timeout=60)
+
+
+def test_tags_are_kept_and_listed(client, second):
+    arn = second["FunctionArn"]
+    client.tag_resource(Resource=arn, Tags={"team": "tide", "stage": "test"})
+    assert client.list_tags(Resource=arn)["Tags"] == {"team": "tide", "stage": "test"}
+    assert client.get_function(FunctionName="second")["Tags"]["team"] == "tide"
+    client.untag_resource(Resource=arn, TagKeys=["team", "stage"])
+    assert client.list_tags(Resource=arn)["Tags"] == {}
+
+
+def test_reserved_concurrency_bounds_a_function_and_none_switches_it_off(client, second):
+    assert "ReservedConcurrentExecutions" not in client.get_function_concurrency(FunctionName="second")
+    assert client.put_function_concurrency(FunctionName="second", ReservedConcurrentExecutions=0)[
+        "ReservedConcurrentExecutions"] == 0
+    with pytest.raises(client.exceptions.TooManyRequestsException) as error:
+        client.invoke(FunctionName="second", Payload=b"{}")
+    assert error.value.response["Reason"] == "ReservedFunctionConcurrentInvocationLimitExceeded"
+    client.put_function_concurrency(FunctionName="second", ReservedConcurrentExecutions=3)
+    assert client.get_function(FunctionName="second")["Concurrency"] == {"ReservedConcurrentExecutions": 3}
+    assert client.invoke(FunctionName="second", Payload=b"{}")["StatusCode"] == 200
+    client.delete_function_concurrency(FunctionName="second")
+    assert "Concurrency" not in client.get_function(FunctionName="second")
+    with pytest.raises(client.exceptions.InvalidParameterValueException):
+        client.put_function_concurrency(FunctionName="second", ReservedConcurrentExecutions=100_000)
+
+
+def test_the_account_and_the_versions_are_told(client, second):
+    settings = client.get_account_settings()
+    assert settings["AccountUsage"]["FunctionCount"] >= 1
+    assert 0 < settings["AccountLimit"]["UnreservedConcurrentExecutions"] <= settings["AccountLimit"]["ConcurrentExecutions"]
+    versions = client.list_versions_by_function(FunctionName="second")["Versions"]
+    assert [v["Version"] for v in versions] == ["$LATEST"] and versions[0]["FunctionArn"].endswith(":$LATEST")
+
+
+def test_an_answer_comes_as_an_event_stream_too(client, second):
+    events = list(client.invoke_with_response_stream(FunctionName="second", Payload=b'{"n": 1}', LogType="Tail")["EventStream"])
+    assert json.loads(events[0]["PayloadChunk"]["Payload"])["got"] == {"n": 1}
+    end = events[-1]["InvokeComplete"]
+    assert "ErrorCode" not in end and b"REPORT RequestId" in base64.b64decode(end["LogResult"])
+    end = list(client.invoke_with_response_stream(FunctionName="second", Payload=b'{"raise": 1}')["EventStream"])[-1]
+    assert end["InvokeComplete"]["ErrorCode"] == "Unhandled" and "ValueError" in end["InvokeComplete"]["ErrorDetails"]
+    with pytest.raises(client.exceptions.ResourceNotFoundException):
+        client.invoke_with_response_stream(FunctionName="nobody", Payload=b"{}")
