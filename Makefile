@@ -28,8 +28,11 @@ test-unit: deps ## the unit tests alone: no root needed
 test-system: release ## the system tests alone
 	@scripts/test-system
 
-bench: release ## the reclaimer's promises as ratios, in the long form (an hour under emulation)
+bench: release bench-warm ## the reclaimer's promises as ratios, in the long form (an hour under emulation)
 	@EBB_LONG=1 EBB_PYTEST=-s EBB_GUEST_TIMEOUT=14400 scripts/test-system test_claims.py
+
+bench-warm: release ## what a warm call costs beside other servers, in the long form; on the host itself
+	@EBB_LONG=1 scripts/bench-warm
 
 soak: release ## ten thousand random edits of living sandboxes that race with their requests
 	@EBB_LONG=1 EBB_PYTEST=-s EBB_GUEST_TIMEOUT=14400 scripts/test-system test_churn.py
@@ -44,4 +47,4 @@ lint: ## check format and shell scripts
 clean: ## remove what was built here
 	@rm -rf .build .build-*
 
-.PHONY: help deps build release run test test-unit test-system bench soak fmt lint clean
+.PHONY: help deps build release run test test-unit test-system bench bench-warm soak fmt lint clean

@@ -113,6 +113,9 @@ let package = Package(
             linkerSettings: [.unsafeFlags(["-static-executable"], .when(configuration: .release))]
         ),
 
+        // What a call is compared with: see Tests/Bench.
+        .executableTarget(name: "nio-echo", dependencies: nio, path: "Tests/Bench/NIOEcho", swiftSettings: strict),
+
         tests("Units"), tests("Linux"), tests("Cgroup", ["Linux", "Units"]),
         tests("HTTP", nio), tests("RuntimeAPI", ["HTTP"] + nio), tests("Policy", ["Units"]),
         tests("Simulation", ["Policy", "Units"]),

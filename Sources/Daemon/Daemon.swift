@@ -76,7 +76,9 @@ package final class Daemon: Sendable {
             initPath: places.initProgram,
             readyNetworks: current.pools.readyNetworks
         )
-        group = MultiThreadedEventLoopGroup(numberOfThreads: max(2, System.coreCount))
+        // Half of the processors: functions want them too, and a call that crosses from one loop to another costs two more
+        // wake-ups than one that does not.
+        group = MultiThreadedEventLoopGroup(numberOfThreads: max(1, System.coreCount / 2))
         workers = NIOThreadPool(numberOfThreads: 4)
         workers.start()
         reclaimers = NIOThreadPool(numberOfThreads: 2)
@@ -258,6 +260,17 @@ package final class Daemon: Sendable {
         log.notice("serving on \(host):\(address) and \(current.socket.path)")
         scheduleConfigCheck()
         scheduleSaving()
+        scheduleLogFlush()
+    }
+
+    /// Ten times a second, what functions printed meanwhile goes to disk.
+    private func scheduleLogFlush() {
+        let (log, workers) = (context.log, workers)
+        group.next()
+            .scheduleRepeatedTask(initialDelay: .milliseconds(100), delay: .milliseconds(100)) { _ in
+                guard log.hasPending else { return }
+                workers.submit { _ in log.flush() }
+            }
     }
 
     /// Once a minute, and at the end.
@@ -323,6 +336,7 @@ package final class Daemon: Sendable {
         launcher.shutdown()
         do { try tree.teardown() } catch { log.error("cgroups are left behind: \(error)") }
         events.shutdown()
+        context.log.flush()
         registry.close()
         context.queue.close()
         _ = unsafe unlink(settings.current.settings.socket.path)

@@ -81,7 +81,8 @@ package final class Dispatcher: Sendable {
     private func run(_ request: InvocationRequest, _ invocation: RunningInvocation, on lease: Lease) {
         invocation.begin(lease)
         let deadlineMs = clock() + invocation.timeout.milliseconds
-        let timer = group.next()
+        // On the event loop that this is, if it is one: arming another's timer would have to wake it.
+        let timer = group.any()
             .scheduleTask(in: .milliseconds(invocation.timeout.milliseconds)) {
                 invocation.timedOut()
             }

@@ -9,11 +9,15 @@ package enum RequestID {
         var low = generator.next()
         high = high & 0xFFFF_FFFF_FFFF_0FFF | 0x4000  // version 4
         low = low & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000  // variant 1
-        let hex = { (value: UInt64) in
-            String(repeating: "0", count: 16 - String(value, radix: 16).count) + String(value, radix: 16)
+        let digits = Array("0123456789abcdef".utf8)
+        var text: [UInt8] = []
+        text.reserveCapacity(36)
+        for place in 0..<32 {
+            if place == 8 || place == 12 || place == 16 || place == 20 { text.append(UInt8(ascii: "-")) }
+            let word = place < 16 ? high : low
+            text.append(digits[Int(word >> UInt64(60 - place % 16 * 4) & 0xF)])
         }
-        let (a, b) = (Array(hex(high)), Array(hex(low)))
-        return "\(String(a[0..<8]))-\(String(a[8..<12]))-\(String(a[12..<16]))-\(String(b[0..<4]))-\(String(b[4..<16]))"
+        return String(decoding: text, as: UTF8.self)
     }
 }
 

@@ -109,7 +109,8 @@ struct MetricsPage {
             gauges.append(("process_open_fds", [], Double(names.count)))
         }
         var usage = rusage()
-        if unsafe getrusage(0 /* RUSAGE_SELF */, &usage) == 0 {
+        let ownProcess: CInt = 0  // RUSAGE_SELF, which is no number of this type here
+        if unsafe getrusage(ownProcess, &usage) == 0 {
             let seconds = [usage.ru_utime, usage.ru_stime]
                 .reduce(0.0) { $0 + Double($1.tv_sec) + Double($1.tv_usec) / 1e6 }
             gauges.append(("process_cpu_seconds_total", [], seconds))

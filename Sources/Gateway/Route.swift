@@ -60,6 +60,10 @@ enum Route: Equatable {
 
     /// - Parameter path: still percent-encoded; names are decoded here.
     init?(_ method: HTTPMethod, _ path: String) {
+        if let name = Self.invoked(method, path) {
+            self = .lambdaInvoke(name)
+            return
+        }
         var encoded = path.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
         if encoded.last?.isEmpty == true { encoded = encoded.dropLast() }  // older SDKs end paths with a slash
         let parts = encoded.compactMap { PercentEncoding.decode($0) }
@@ -89,6 +93,16 @@ enum Route: Equatable {
             }
         guard let route else { return nil }
         self = route
+    }
+
+    /// The function of a plain `Invoke`, without taking the path apart: most requests are one.
+    private static func invoked(_ method: HTTPMethod, _ path: String) -> String? {
+        guard method == .POST, path.hasPrefix("/2015-03-31/functions/"), path.hasSuffix("/invocations") else {
+            return nil
+        }
+        let name = path.utf8.dropFirst("/2015-03-31/functions/".utf8.count).dropLast("/invocations".utf8.count)
+        let isPlain = name.allSatisfy { $0 != UInt8(ascii: "%") && $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: "?") }
+        return isPlain ? String(Substring(name)) : nil
     }
 
     private static func lambda(_ method: HTTPMethod, _ parts: [String]) -> Route? {

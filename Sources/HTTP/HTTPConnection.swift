@@ -30,6 +30,10 @@ final class HTTPConnection: ChannelInboundHandler {
     private var sequence: UInt64 = 0
     private var deadline: NIODeadline?
     private var disconnected: (@Sendable () -> Void)?
+    /// Whether what was written waits for the end of the read that it answers, to leave in one piece.
+    private var isReading = false
+    private var hasUnsent = false
+    private var onlyAcknowledged = false
 
     init(configuration: HTTPServerConfiguration, shutdown: ShutdownFlag, handler: @escaping HTTPHandler) {
         self.configuration = configuration
@@ -53,6 +57,7 @@ final class HTTPConnection: ChannelInboundHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        isReading = true
         switch (unwrapInboundIn(data), state) {
         case (.head(let head), .idle): receive(head, context)
         case (.body(let part), .receiving(let head, var body, let limit)):
@@ -71,6 +76,23 @@ final class HTTPConnection: ChannelInboundHandler {
         case (.end, .discarding(let head, _, let limit)): refuse(head, limit)
         default: break
         }
+    }
+
+    /// Answers to what was read leave now, in one write. An acknowledgement does not leave by itself while the same peer
+    /// waits for the answer to a request behind it: each write wakes the peer, and it has nothing to do yet.
+    func channelReadComplete(context: ChannelHandlerContext) {
+        isReading = false
+        if hasUnsent, case .answering = state, onlyAcknowledged {
+            return context.fireChannelReadComplete()
+        }
+        sendNow(context)
+        context.fireChannelReadComplete()
+    }
+
+    private func sendNow(_ context: ChannelHandlerContext) {
+        guard hasUnsent else { return }
+        hasUnsent = false
+        context.flush()
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
@@ -126,6 +148,7 @@ final class HTTPConnection: ChannelInboundHandler {
         if response.body.readableBytes > 0 {
             context.write(wrapOutboundOut(.body(.byteBuffer(response.body))), promise: nil)
         }
+        onlyAcknowledged = response.isAcknowledgement
         finish(keepAlive: persists)
     }
 
@@ -161,11 +184,14 @@ final class HTTPConnection: ChannelInboundHandler {
         guard let context else { return }
         disconnected = nil
         state = keepAlive ? .idle : .closed
-        let written = context.writeAndFlush(wrapOutboundOut(.end(nil)))
+        hasUnsent = true
         guard keepAlive else {
             let channel = context.channel
-            return written.whenComplete { _ in channel.close(promise: nil) }
+            context.write(wrapOutboundOut(.end(nil))).whenComplete { _ in channel.close(promise: nil) }
+            return sendNow(context)
         }
+        context.write(wrapOutboundOut(.end(nil)), promise: nil)
+        if !isReading { sendNow(context) }
         expect(within: configuration.idleTimeout)
     }
 

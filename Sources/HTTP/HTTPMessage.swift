@@ -44,6 +44,8 @@ package struct HTTPResponse: Sendable {
     package var status: HTTPResponseStatus
     package var headers: HTTPHeaders
     package var body: ByteBuffer
+    /// Whether its receiver can wait for it until it gets the answer to its next request, if it has sent that already.
+    package var isAcknowledgement = false
 
     package init(_ status: HTTPResponseStatus, headers: HTTPHeaders = [:], body: ByteBuffer = ByteBuffer()) {
         self.status = status

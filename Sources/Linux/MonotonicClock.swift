@@ -19,14 +19,38 @@ package enum WallClock {
     package static func nowMs() -> Int64 { MonotonicClock.read(CLOCK_REALTIME) / 1_000_000 }
 
     /// `2026-11-23T19:17:00.123Z`.
+    ///
+    /// By hand, since every line of a function's log has one. The date is worked out as in Howard Hinnant's "chrono-
+    /// compatible low-level date algorithms": days since 1 March of year 0, in eras of 400 years.
     package static func iso8601(_ ms: Int64) -> String {
-        var seconds = time_t(ms / 1000)
-        var parts = unsafe tm()
-        unsafe gmtime_r(&seconds, &parts)
-        func two(_ n: CInt) -> String { n < 10 ? "0\(n)" : "\(n)" }
-        let fraction = String(String(1000 + ms % 1000).dropFirst())
-        let day = unsafe "\(parts.tm_year + 1900)-\(two(parts.tm_mon + 1))-\(two(parts.tm_mday))"
-        return unsafe "\(day)T\(two(parts.tm_hour)):\(two(parts.tm_min)):\(two(parts.tm_sec)).\(fraction)Z"
+        let day = Int64(86_400_000)
+        let time = ((ms % day) + day) % day
+        let shifted = (ms - time) / day + 719_468
+        let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097
+        let dayOfEra = shifted - era * 146_097
+        let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
+        let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
+        let shiftedMonth = (5 * dayOfYear + 2) / 153
+        let month = shiftedMonth < 10 ? shiftedMonth + 3 : shiftedMonth - 9
+        let year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
+        var text: [UInt8] = []
+        text.reserveCapacity(24)
+        func add(_ value: Int64, _ digits: Int64, _ after: Character) {
+            var scale = digits
+            while scale > 0 {
+                text.append(UInt8(ascii: "0") + UInt8(value / scale % 10))
+                scale /= 10
+            }
+            text.append(after.asciiValue ?? 0)
+        }
+        add(year, 1000, "-")
+        add(month, 10, "-")
+        add(dayOfYear - (153 * shiftedMonth + 2) / 5 + 1, 10, "T")
+        add(time / 3_600_000, 10, ":")
+        add(time / 60_000 % 60, 10, ":")
+        add(time / 1000 % 60, 10, ".")
+        add(time % 1000, 100, "Z")
+        return String(decoding: text, as: UTF8.self)
     }
 }
 

@@ -42,14 +42,21 @@ package final class OutputCapture: Sendable {
     package func drain() -> Bool {
         state.withLock { state in
             guard state.pipe >= 0 else { return false }
-            var buffer = [UInt8](repeating: 0, count: 64 << 10)
             for _ in 0..<16 {
-                let pipe = state.pipe
-                let count = unsafe buffer.withUnsafeMutableBytes { unsafe read(pipe, $0.baseAddress, $0.count) }
-                guard count > 0 else { return count < 0 && (errno == EAGAIN || errno == EINTR) }
-                take(buffer[..<count], &state)
+                let (bytes, isOpen) = Self.read(state.pipe)
+                guard !bytes.isEmpty else { return isOpen }
+                take(bytes[...], &state)
             }
             return true
+        }
+    }
+
+    /// What is in the pipe, at most 64 KiB; nothing, most of the time, and then nothing is allocated.
+    private static func read(_ pipe: CInt) -> (bytes: [UInt8], isOpen: Bool) {
+        unsafe withUnsafeTemporaryAllocation(byteCount: 64 << 10, alignment: 1) { buffer in
+            let count = unsafe Glibc.read(pipe, buffer.baseAddress, buffer.count)
+            guard count > 0 else { return ([], count < 0 && (errno == EAGAIN || errno == EINTR)) }
+            return unsafe (Array(buffer[..<count]), true)
         }
     }
 
@@ -114,7 +121,9 @@ package final class OutputCapture: Sendable {
     private func emit(_ state: inout State) {
         let line = Array(state.partial.prefix(Self.lineLimit))
         state.partial.removeFirst(line.count)
-        state.tail = Array((state.tail + line + [UInt8(ascii: "\n")]).suffix(Self.tailLimit))
+        state.tail += line
+        state.tail.append(UInt8(ascii: "\n"))
+        if state.tail.count > Self.tailLimit { state.tail.removeFirst(state.tail.count - Self.tailLimit) }
         sink(OutputLine(requestID: state.requestID, bytes: line))
     }
 }

@@ -11,18 +11,29 @@ enum RuntimeRoute: Equatable {
 
     /// The call that a request makes; `nil` when there is none.
     init?(_ method: HTTPMethod, _ path: String) {
-        let prefix = "/2018-06-01/"
-        guard path.hasPrefix(prefix) else { return nil }
-        let parts = path.dropFirst(prefix.count).split(separator: "/", omittingEmptySubsequences: false)
-        switch (method, parts.count) {
-        case (.GET, 1) where parts[0] == "ping": self = .ping
-        case (.GET, 3) where parts == ["runtime", "invocation", "next"]: self = .next
-        case (.POST, 3) where parts == ["runtime", "init", "error"]: self = .initError
-        case (.POST, 4) where parts[0] == "runtime" && parts[1] == "invocation" && parts[3] == "response":
-            self = .response(requestID: String(parts[2]))
-        case (.POST, 4) where parts[0] == "runtime" && parts[1] == "invocation" && parts[3] == "error":
-            self = .error(requestID: String(parts[2]))
+        switch method {
+        case .GET where path == "/2018-06-01/runtime/invocation/next": self = .next
+        case .GET where path == "/2018-06-01/ping": self = .ping
+        case .POST where path == "/2018-06-01/runtime/init/error": self = .initError
+        case .POST:
+            if let id = Self.requestID(path, before: "/response") {
+                self = .response(requestID: id)
+            } else if let id = Self.requestID(path, before: "/error") {
+                self = .error(requestID: id)
+            } else {
+                return nil
+            }
         default: return nil
         }
+    }
+
+    /// The request id between the place of invocations and the last part of a path.
+    private static func requestID(_ path: String, before last: String) -> String? {
+        let place = "/2018-06-01/runtime/invocation/"
+        guard path.hasPrefix(place), path.hasSuffix(last), path.utf8.count > place.utf8.count + last.utf8.count else {
+            return nil
+        }
+        let id = path.utf8.dropFirst(place.utf8.count).dropLast(last.utf8.count)
+        return id.contains(UInt8(ascii: "/")) ? nil : String(Substring(id))
     }
 }

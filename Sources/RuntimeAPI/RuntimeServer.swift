@@ -99,7 +99,7 @@ package final class RuntimeServer: Sendable {
                 try session.answer(requestID)
             }
             // The runtime may go on before the caller has its answer: its next call must find the session ready.
-            responder.respond(HTTPResponse(.accepted, text: #"{"status":"OK"}"#))
+            responder.respond(.accepted)
             onEvent(.answered(requestID: requestID, answer))
         } catch {
             responder.respond(.refusal(error))
@@ -109,7 +109,7 @@ package final class RuntimeServer: Sendable {
     private func initError(_ request: HTTPRequest, _ responder: HTTPResponder) {
         do {
             try session.withLock { session throws(RuntimeSession<HTTPResponder>.Refusal) in try session.initError() }
-            responder.respond(HTTPResponse(.accepted, text: #"{"status":"OK"}"#))
+            responder.respond(.accepted)
             onEvent(.initFailed(request.body, type: errorType(request)))
         } catch {
             responder.respond(.refusal(error))
@@ -155,6 +155,12 @@ extension RuntimeInvocation {
 }
 
 extension HTTPResponse {
+    fileprivate static let accepted: HTTPResponse = {
+        var response = HTTPResponse(.accepted, text: #"{"status":"OK"}"#)
+        response.isAcknowledgement = true
+        return response
+    }()
+
     fileprivate static func runtimeError(
         _ status: HTTPResponseStatus,
         _ type: String,

@@ -5,29 +5,22 @@ import Linux
 import Synchronization
 import Units
 
-/// One line of a function's log.
-package struct LogLine: Codable, Sendable, Equatable {
-    /// ISO 8601 with milliseconds.
-    package var time: String
-    package var requestId: String?
-    package var sandbox: String?
-    package var message: String
-
-    package init(time: String, requestId: String?, sandbox: String?, message: String) {
-        self.time = time
-        self.requestId = requestId
-        self.sandbox = sandbox
-        self.message = message
-    }
-}
-
 /// What functions print, on disk: for each function one file that is written and the one before it, so that a function
 /// that floods can fill neither the disk nor the daemon.
+///
+/// Lines are gathered and written together, by `flush` or when there are many: a call prints three at least, and each
+/// would be a write of its own. Who follows or reads sees them at once. A daemon that is killed loses those of the last
+/// moment before.
 package final class FunctionLog: Sendable {
     private struct Writer {
         var fd: CInt
+        /// Of the file, with what is still to be written.
         var size: Int
+        var pending: [UInt8] = []
     }
+
+    /// What is gathered of one function before it is written without being asked.
+    private static let gathered = 32 << 10
 
     private struct State {
         var writers: [String: Writer] = [:]
@@ -48,31 +41,53 @@ package final class FunctionLog: Sendable {
     }
 
     package func append(_ line: LogLine, function: String) {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.withoutEscapingSlashes]
-        guard var data = try? encoder.encode(line) else { return }
-        data.append(UInt8(ascii: "\n"))
         let followers = state.withLock { state in
-            write([UInt8](data), function, &state)
-            return state.followers.values.filter { $0.function == function }.map(\.body)
+            add(line, function, &state)
+            return state.followers.isEmpty
+                ? [] : state.followers.values.filter { $0.function == function }.map(\.body)
         }
         for follower in followers { follower(line) }
     }
 
-    private func write(_ bytes: [UInt8], _ function: String, _ state: inout State) {
-        if let writer = state.writers[function], writer.size + bytes.count > limit {
-            close(writer.fd)
-            state.writers[function] = nil
-            unsafe rename(path(function), path(function) + ".1")
-        }
+    private func add(_ line: LogLine, _ function: String, _ state: inout State) {
         if state.writers[function] == nil {
             let fd = unsafe open(path(function), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0o640)
             guard fd >= 0 else { return }
             state.writers[function] = Writer(fd: fd, size: Int(lseek(fd, 0, SEEK_END)))
         }
-        guard let writer = state.writers[function] else { return }
-        _ = unsafe Glibc.write(writer.fd, bytes, bytes.count)
+        var bytes: [UInt8] = []
+        line.appendJSON(to: &bytes)
+        if let size = state.writers[function]?.size, size > 0, size + bytes.count > limit {
+            turn(function, &state)
+            return add(line, function, &state)
+        }
         state.writers[function]?.size += bytes.count
+        state.writers[function]?.pending += bytes
+        if let count = state.writers[function]?.pending.count, count > Self.gathered { write(function, &state) }
+    }
+
+    /// Writes what was gathered of a function.
+    private func write(_ function: String, _ state: inout State) {
+        guard let writer = state.writers[function], !writer.pending.isEmpty else { return }
+        state.writers[function]?.pending = []
+        _ = unsafe Glibc.write(writer.fd, writer.pending, writer.pending.count)
+    }
+
+    /// The file is full: it becomes the one before, and a new one is begun.
+    private func turn(_ function: String, _ state: inout State) {
+        write(function, &state)
+        if let writer = state.writers.removeValue(forKey: function) { close(writer.fd) }
+        unsafe rename(path(function), path(function) + ".1")
+    }
+
+    /// Whether something was printed that is not on disk yet.
+    package var hasPending: Bool { state.withLock { $0.writers.values.contains { !$0.pending.isEmpty } } }
+
+    /// Writes what was gathered of all functions. Blocking.
+    package func flush() {
+        state.withLock { state in
+            for function in state.writers.keys { write(function, &state) }
+        }
     }
 
     private func path(_ function: String) -> String { "\(directory)/\(function).log" }
@@ -83,6 +98,7 @@ package final class FunctionLog: Sendable {
     ///   - since: ISO 8601; only lines from then on.
     ///   - tail: only so many of the last.
     package func read(_ function: String, since: String? = nil, tail: Int? = nil) -> [LogLine] {
+        state.withLock { write(function, &$0) }
         var lines: [LogLine] = []
         for file in [path(function) + ".1", path(function)] {
             guard let data = try? Data(contentsOf: URL(filePath: file)) else { continue }

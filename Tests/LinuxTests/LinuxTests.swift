@@ -14,6 +14,16 @@ struct LinuxTests {
         #expect(SyscallError("open", "/x", ENOENT).description == "open /x: No such file or directory")
     }
 
+    @Test(
+        "a moment is spelled as ISO 8601, on leap days and before 1970 too",
+        arguments: [
+            (0, "1970-01-01T00:00:00.000Z"), (951_782_400_123, "2000-02-29T00:00:00.123Z"),
+            (1_709_251_199_999, "2024-02-29T23:59:59.999Z"), (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (-1, "1969-12-31T23:59:59.999Z"), (1_795_511_220_042, "2026-11-24T09:07:00.042Z"),
+        ] as [(Int64, String)]
+    )
+    func moments(ms: Int64, text: String) { #expect(WallClock.iso8601(ms) == text) }
+
     @Test("user namespaces are made on several threads at once without waiting for each other for ever")
     func userNamespaces() {
         let left = Atomic(4)

@@ -30,6 +30,18 @@ struct FunctionLogTests {
         }
     }
 
+    @Test("keeps every character as it was printed")
+    func characters() throws {
+        try withLog(retain: .mib(1)) { log, _ in
+            let odd = "\"quoted\" \\ tab\t bell\u{7} null\u{0} \u{1F418} é \u{7F}"
+            log.append(LogLine(time: "t", requestId: nil, sandbox: nil, message: odd), function: "f")
+            #expect(log.hasPending)
+            log.flush()
+            #expect(!log.hasPending)
+            #expect(log.read("f").map(\.message) == [odd])
+        }
+    }
+
     @Test("never grows beyond what is to be kept, and keeps the newest")
     func bounded() throws {
         try withLog(retain: .kib(16)) { log, directory in
