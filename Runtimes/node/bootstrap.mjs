@@ -4,6 +4,7 @@
 import net from "node:net";
 import fs from "node:fs";
 import path from "node:path";
+import v8 from "node:v8";
 import { pathToFileURL } from "node:url";
 
 const [host, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(":");
@@ -55,6 +56,14 @@ class Connection {
 }
 
 const next = `GET ${base}invocation/next HTTP/1.1\r\nHost: ${host}\r\nFn-Hints: 1\r\n\r\n`;
+
+/** Answers an idle hint: garbage goes back to the kernel before the next event is asked for (--expose-gc in runtime.yaml). */
+function giveBack() {
+    // V8 would leave the sweeping and the freeing to other threads, which the freezer then stops before they have done it.
+    v8.setFlagsFromString("--no-concurrent-sweeping");
+    globalThis.gc?.();
+    v8.setFlagsFromString("--concurrent-sweeping");
+}
 
 function post(place, body, type) {
     const extra = type ? `Lambda-Runtime-Function-Error-Type: ${type}\r\n` : "";
@@ -153,7 +162,7 @@ connection.send(next);
 for (;;) {
     const { headers, body } = await connection.receive();
     if (headers["fn-event"] === "idle") {
-        globalThis.gc?.(); // an idle hint: give back what is garbage (--expose-gc in runtime.yaml)
+        giveBack();
         connection.send(next);
         continue;
     }
