@@ -43,5 +43,6 @@ package struct Pressure: Sendable, Equatable {
 extension Cgroup {
     /// `memory.pressure`; `nil` when the kernel has no pressure stall information.
     package func memoryPressure() -> Pressure? { (try? read("memory.pressure")).map { Pressure($0) } }
+    package func ioPressure() -> Pressure? { (try? read("io.pressure")).map { Pressure($0) } }
     package func cpuPressure() -> Pressure? { (try? read("cpu.pressure")).map { Pressure($0) } }
 }

@@ -51,6 +51,8 @@ package final class Dispatcher: Sendable {
         }
         let timeout = request.timeout ?? function.timeout.value
         let completion: @Sendable (InvocationResult) -> Void = { [onResult] result in
+            var result = result
+            result.trigger = request.trigger
             onResult(function.name, result)
             completion(result)
         }

@@ -19,6 +19,7 @@ package struct InvocationRequest: Sendable {
     package var clientContext: String?
     /// The function's ARN as the caller spelled it; what the runtime is told.
     package var functionARN: String
+    package var trigger = Trigger.http
 
     package init(function: String, payload: ByteBuffer, functionARN: String) {
         self.function = function
@@ -27,10 +28,22 @@ package struct InvocationRequest: Sendable {
     }
 }
 
+/// What called a function.
+package enum Trigger: String, Sendable {
+    /// Somebody who waits for the answer.
+    case http
+    /// An event that was accepted for later.
+    case async
+    case schedule
+    /// An HTTP request that is the event.
+    case url
+}
+
 /// What came of an invocation, with everything that its caller may want to know.
 package struct InvocationResult: Sendable {
     package var requestID: String
     package var outcome: InvocationOutcome
+    package var trigger = Trigger.http
     package var start: StartKind?
     /// From dispatch to the answer.
     package var duration: Duration = .zero

@@ -51,7 +51,7 @@ final class RunningInvocation: Sendable {
             state.hasTimedOut = state.completion != nil
             return state.hasTimedOut ? state.lease : nil
         }
-        lease?.sandbox.kill()
+        lease?.sandbox.timeOut()
     }
 
     func ended(_ end: InvocationEnd) {

@@ -20,9 +20,12 @@ struct MetricsPage {
     private typealias Gauge = (name: String, labels: Metrics.Labels, value: Double)
 
     private var gauges: [Gauge] {
-        sandboxes + host + learnt + process + events + [
+        sandboxes + counted + host + learnt + process + events + [
             ("fn_invocations_waiting", [], Double(context.pool.waiting)),
             ("fn_config_last_reload_successful", [], context.settings.isRefused ? 0 : 1),
+            (
+                "fn_config_last_reload_success_timestamp_seconds", [], Double(context.settings.acceptedMs) / 1000
+            ),
             ("fn_build_info", [("version", Version.current)], 1),
         ]
     }
@@ -43,6 +46,7 @@ struct MetricsPage {
             let group = member?.sandbox.cgroup
             let numbers = [
                 "fn_function_memory_bytes": group?.memoryCurrent()?.count,
+                "fn_function_memory_high_bytes": group?.memoryHigh()?.count,
                 "fn_function_memory_limit_bytes": group?.memoryMax()?.count,
                 "fn_function_memory_swap_bytes": group?.swapCurrent()?.count,
                 "fn_function_memory_held_bytes": held.count,
@@ -62,12 +66,34 @@ struct MetricsPage {
         return gauges
     }
 
+    /// What the kernel has counted for each function.
+    private var counted: [Gauge] {
+        context.pool.kernelCounters.flatMap { function, counters -> [Gauge] in
+            let own = [("function", function)]
+            var gauges: [Gauge] = [
+                ("fn_function_cpu_seconds_total", own, Double(counters.cpuMicroseconds) / 1e6),
+                ("fn_function_cpu_throttled_seconds_total", own, Double(counters.throttledMicroseconds) / 1e6),
+                ("fn_memory_high_events_total", own, Double(counters.highEvents)),
+                ("fn_refaults_total", own + [("type", "anon")], Double(counters.refaultedAnonymousPages)),
+                ("fn_refaults_total", own + [("type", "file")], Double(counters.refaultedFilePages)),
+            ]
+            for (stall, microseconds) in counters.stalledMicroseconds {
+                let labels = own + [("resource", stall.resource), ("kind", stall.kind)]
+                gauges.append(("fn_pressure_stalled_seconds_total", labels, Double(microseconds) / 1e6))
+            }
+            for (change, count) in counters.limitChanges {
+                let labels = own + [("file", change.file), ("direction", change.direction.rawValue)]
+                gauges.append(("fn_limit_changes_total", labels, Double(count)))
+            }
+            return gauges
+        }
+    }
+
     private var learnt: [Gauge] {
         context.pool.profiles.flatMap { function, profile -> [Gauge] in
             let labels = [("function", function)]
             var gauges: [Gauge] = [
-                ("fn_refaults_total", labels, Double(profile.refaultedPages)),
-                ("fn_wake_penalty_seconds_total", labels, profile.wakePenaltyTotal / 1e6),
+                ("fn_wake_penalty_seconds_total", labels, profile.wakePenaltyTotal / 1e6)
             ]
             if let peak = profile.highestPeak {
                 gauges.append(("fn_function_memory_peak_bytes", labels, Double(peak.count)))
@@ -90,7 +116,7 @@ struct MetricsPage {
         }
         if let stalls = context.pool.stalls {
             for (kind, microseconds) in [("some", stalls.some), ("full", stalls.full)] {
-                let labels = [("resource", "memory"), ("kind", kind)]
+                let labels = [("function", "_host"), ("resource", "memory"), ("kind", kind)]
                 gauges.append(("fn_pressure_stalled_seconds_total", labels, Double(microseconds) / 1e6))
             }
         }
@@ -123,7 +149,10 @@ struct MetricsPage {
 extension Metrics {
     package func note(_ result: InvocationResult, function: String) {
         let labels = [("function", function)]
-        count("fn_invocations_total", labels + [("outcome", result.outcome.word)])
+        count(
+            "fn_invocations_total",
+            labels + [("outcome", result.outcome.word), ("trigger", result.trigger.rawValue)]
+        )
         guard let start = result.start else { return }
         observe(
             "fn_invocation_duration_seconds",

@@ -38,6 +38,8 @@ package struct Decision: Sendable, Equatable {
     /// One clause that can be read aloud.
     package var reason: String
     package var numbers: [Number]
+    /// The reason as one word, where it is counted: of what was taken, and of what ended.
+    package var cause: String?
 
     init(
         _ kind: Kind,
@@ -45,8 +47,10 @@ package struct Decision: Sendable, Equatable {
         request: String? = nil,
         function: String? = nil,
         _ reason: String,
-        _ numbers: KeyValuePairs<String, Int64> = [:]
+        _ numbers: KeyValuePairs<String, Int64> = [:],
+        cause: String? = nil
     ) {
+        self.cause = cause
         self.kind = kind
         self.sandbox = sandbox
         self.request = request

@@ -118,7 +118,8 @@ extension PoolState {
             }
             let order = ShrinkOrder(
                 depth: tier == .green ? profile?.depth ?? 1 : 1,
-                takesFiles: tier >= .orange
+                takesFiles: tier >= .orange,
+                cause: entry.pending == nil ? .idle : .operator
             )
             let reason =
                 entry.pending == nil ? "idle for longer than \(wait.text)" : "its new size does not fit otherwise"
@@ -139,7 +140,8 @@ extension PoolState {
         let wait = Policy.shrinkAfter(profile, idleAfter: limits.idleAfter, tier: tier)
         // What is left alone for ten times as long gives its file pages and its working set too.
         if mayShrink(entry, now: now), !entry.order.takesFiles, idle >= wait * 10 || tier >= .orange {
-            let order = ShrinkOrder(depth: 1, takesFiles: true, hints: false)
+            let cause: ShrinkCause = tier >= .orange ? .hostPressure : .idle
+            let order = ShrinkOrder(takesFiles: true, hints: false, cause: cause)
             let reason = tier >= .orange ? "the host is short of memory" : "idle for longer than \((wait * 10).text)"
             return [beginShrink(entry.id, order, reason, now: now)]
         }
@@ -269,7 +271,7 @@ extension PoolState {
         var missing = ledger.budget * 0.25 - sample.available
         while missing > .zero, let victim = shrinkable(sparing: nil, now: now) {
             missing -= max(.mib(1), expectedRelease(of: victim))
-            let order = ShrinkOrder(depth: 1, takesFiles: tier >= .orange, hints: victim.phase == .idle)
+            let order = ShrinkOrder(takesFiles: tier >= .orange, hints: victim.phase == .idle, cause: .hostPressure)
             effects.append(beginShrink(victim.id, order, "the host is \(tier)", now: now))
         }
         var short = ledger.budget * 0.10 - sample.available

@@ -16,7 +16,7 @@ extension PoolState {
         while missing > .zero, let victim = shrinkable(sparing: spared, now: now) {
             missing -= expectedRelease(of: victim)
             entries[victim.id]?.beneficiary = function
-            let order = ShrinkOrder(depth: 1, takesFiles: tier >= .orange, hints: victim.phase == .idle)
+            let order = ShrinkOrder(takesFiles: tier >= .orange, hints: victim.phase == .idle, cause: .request)
             effects.append(beginShrink(victim.id, order, "\(function) needs \(bytes.rounded)", now: now))
         }
         while missing > .zero, let victim = evictable(sparing: spared) {
@@ -120,7 +120,8 @@ extension PoolState {
                     [
                         "held_bytes": ledger.held(by: id).count, "free_bytes": ledger.free.count,
                         "uses": Int64(entry.served), "value": Int64(min(1e15, value * 1e6)),
-                    ]
+                    ],
+                    cause: reason.cause
                 )
             )
             evictionClock = max(evictionClock, value)
@@ -130,7 +131,7 @@ extension PoolState {
     }
 
     mutating func stop(_ id: SandboxID, _ reason: StopReason) -> PoolEffect {
-        explain(Decision(.stop, sandbox: id, function: entries[id]?.function, reason.rawValue))
+        explain(Decision(.stop, sandbox: id, function: entries[id]?.function, reason.rawValue, cause: reason.cause))
         return end(id, reason)
     }
 

@@ -34,7 +34,8 @@ extension PoolState {
     package mutating func startFailed(_ id: SandboxID, now: Instant) -> [PoolEffect] {
         guard let entry = entries[id], case .starting(let token) = entry.phase else { return [] }
         entries[id]?.phase = .stopping
-        explain(Decision(.stop, sandbox: id, function: entry.function, "it ended before it asked for work"))
+        let reason = "it ended before it asked for work"
+        explain(Decision(.stop, sandbox: id, function: entry.function, reason, cause: EndCause.crash.rawValue))
         let told =
             token ?? waiting.values.first { $0.request.function == entry.function && !$0.request.fresh }?.request.token
         guard let told, waiting.removeValue(forKey: told) != nil else { return pump(now: now) }
@@ -82,11 +83,12 @@ extension PoolState {
     }
 
     /// The process has ended by itself or was killed.
-    package mutating func exited(_ id: SandboxID, now: Instant) -> [PoolEffect] {
+    package mutating func exited(_ id: SandboxID, _ cause: EndCause = .crash, now: Instant) -> [PoolEffect] {
         guard let entry = entries[id] else { return [] }
         if case .starting = entry.phase { return startFailed(id, now: now) }
         if entry.phase != .stopping {
-            explain(Decision(.stop, sandbox: id, function: entry.function, "its process ended"))
+            let reason = "its process ended"
+            explain(Decision(.stop, sandbox: id, function: entry.function, reason, cause: cause.rawValue))
         }
         entries[id]?.phase = .stopping
         return pump(now: now)
@@ -128,7 +130,8 @@ extension PoolState {
                     "compressed_bytes": shrink.compressed.count, "limit_bytes": shrink.limit.count,
                     "given_back_bytes": (held - ledger.held(by: id)).count,
                     "took_us": Int64(shrink.took.seconds * 1e6),
-                ]
+                ],
+                cause: entry.order.cause.rawValue
             )
         )
         return pump(now: now)

@@ -121,6 +121,27 @@ package enum StopReason: String, Sendable {
     case shutdown = "the daemon stops"
 }
 
+extension StopReason {
+    /// One word, for counting: the `reason` of `fn_sandbox_exits_total`.
+    package var cause: String {
+        switch self {
+        case .expired: "idle"
+        case .evicted, .pressed: "evicted"
+        case .replaced: "updated"
+        case .removed: "removed"
+        case .failed: "failed"
+        case .shutdown: "shutdown"
+        }
+    }
+}
+
+/// Why a sandbox ended that nobody had asked to.
+package enum EndCause: String, Sendable {
+    case oom
+    case timeout
+    case crash
+}
+
 /// What the driver has to do after an event, in order, outside the lock.
 package enum PoolEffect: Sendable, Equatable {
     case start(SandboxID, function: String, contract: Bytes)

@@ -1,6 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 import Units
 
+/// Why memory is taken from a sandbox; the `reason` of `fn_reclaimed_bytes_total`.
+package enum ShrinkCause: String, Sendable {
+    /// It has been left alone for long enough.
+    case idle
+    /// A request of another sandbox needs memory.
+    case request
+    /// The host is short of memory.
+    case hostPressure = "host_pressure"
+    /// Its function was given less than it holds.
+    case `operator`
+}
+
 /// How a shrink is to be done.
 package struct ShrinkOrder: Sendable, Equatable {
     /// The share of what can be taken that is taken, 0 to 1.
@@ -9,10 +21,13 @@ package struct ShrinkOrder: Sendable, Equatable {
     package var takesFiles: Bool
     /// Whether the runtime is asked first to give back what it does not need.
     package var hints: Bool
+    /// Whom it is for.
+    package var cause = ShrinkCause.idle
     /// Which shrink of its sandbox this is: an order that waited while a request came and went is out of date.
     package internal(set) var number = 0
 
-    package init(depth: Double = 1, takesFiles: Bool = false, hints: Bool = true) {
+    package init(depth: Double = 1, takesFiles: Bool = false, hints: Bool = true, cause: ShrinkCause = .idle) {
+        self.cause = cause
         self.depth = depth
         self.takesFiles = takesFiles
         self.hints = hints

@@ -36,6 +36,7 @@ package final class PooledSandbox: Sendable {
         var initError: (document: ByteBuffer, type: String?)?
         var initTimeout: Duration?
         var hasExited = false
+        var hasTimedOut = false
         var lastRequestID: String?
         var isReady = false
         var initDuration: Duration?
@@ -227,6 +228,14 @@ package final class PooledSandbox: Sendable {
 
     /// Ends the process; whatever runs in it is told so.
     package func kill() { sandbox.kill() }
+
+    /// Ends the process because a request in it has had its time.
+    package func timeOut() {
+        state.withLock { $0.hasTimedOut = true }
+        sandbox.kill()
+    }
+
+    var hasTimedOut: Bool { state.withLock { $0.hasTimedOut } }
 
     /// Told by the driver when the sandbox was given too little time to start.
     func noteInitTimeout(_ limit: Duration) { state.withLock { $0.initTimeout = limit } }

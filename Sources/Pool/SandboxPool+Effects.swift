@@ -203,7 +203,8 @@ extension SandboxPool {
         if wasStarting {
             fail(member.id, .initFailed(report))
         } else {
-            apply { state, now in state.exited(member.id, now: now) }
+            let cause: EndCause = report.outOfMemory ? .oom : member.hasTimedOut ? .timeout : .crash
+            apply { state, now in state.exited(member.id, cause, now: now) }
         }
         onWorker { $0.destroy(member) }
     }
@@ -216,12 +217,12 @@ extension SandboxPool {
 
     private func destroy(_ member: PooledSandbox) {
         member.stopWatchingOutput(events)
+        retire(member)
         do {
             try member.destroy()
         } catch {
             log.error("sandbox \(member.id) left something behind: \(error)")
         }
-        shared.withLock { _ = $0.members.removeValue(forKey: member.id) }
         apply { state, now in state.removed(member.id, now: now) }
     }
 

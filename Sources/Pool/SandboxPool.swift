@@ -60,6 +60,8 @@ package final class SandboxPool: Sendable {
         var nextToken: LeaseToken = 0
         /// Limits that the pool's decisions do not depend on, by function.
         var live: [String: LiveLimits] = [:]
+        /// What the kernel had counted for sandboxes that are gone, by function.
+        var retired: [String: KernelCounters] = [:]
     }
 
     let shared: Mutex<Shared>
@@ -175,7 +177,13 @@ package final class SandboxPool: Sendable {
         }
     }
 
-    package func removePlan(_ name: String) { apply { state, now in state.removePlan(name, now: now) } }
+    package func removePlan(_ name: String) {
+        apply { state, now in state.removePlan(name, now: now) }
+        shared.withLock { shared in
+            shared.live[name] = nil
+            shared.retired[name] = nil
+        }
+    }
     package func setBudget(_ budget: Bytes) { apply { state, now in state.setBudget(budget, now: now) } }
     package func setLimits(_ limits: PoolLimits, hintTimeout timeout: Duration) {
         hintTimeout.withLock { $0 = timeout }

@@ -21,6 +21,11 @@ package final class LimitControl: Sendable {
         var frozen = false
         /// How often the sandbox was woken or grown; a shrink that sees it change stops.
         var wakes: UInt64 = 0
+        var changes: [LimitChange: Int64] = [:]
+
+        mutating func note(_ file: String, _ direction: LimitChange.Direction) {
+            changes[LimitChange(file: file, direction), default: 0] += 1
+        }
     }
 
     package let cgroup: Cgroup
@@ -38,6 +43,9 @@ package final class LimitControl: Sendable {
 
     /// `memory.max` as last written by us.
     package var memoryMax: Bytes { files.withLock { $0.max } }
+
+    /// How often each limit was edited since the sandbox was started.
+    package var changes: [LimitChange: Int64] { files.withLock { $0.changes } }
 
     /// Whether the sandbox is frozen.
     package var isFrozen: Bool { files.withLock { $0.frozen } }
@@ -83,16 +91,20 @@ package final class LimitControl: Sendable {
         if contract > files.max {
             try cgroup.setMemoryMax(contract)
             files.max = contract
+            files.note("memory.max", .up)
         }
         if files.throttles {
             try cgroup.setMemoryHigh(nil)
             files.throttles = false
+            files.note("memory.high", .up)
         }
     }
 
     private func setCPU(_ files: inout Files, _ cpu: CPUQuota?) throws(CgroupError) {
         guard files.cpu != cpu else { return }
         try cgroup.setCPUMax(cpu)
+        let isLower = cpu.map { new in files.cpu.map { new < $0 } ?? true } ?? false
+        files.note("cpu.max", isLower ? .down : .up)
         files.cpu = cpu
     }
 
@@ -133,6 +145,7 @@ package final class LimitControl: Sendable {
             if let current = cgroup.memoryCurrent(), current + margin > contract { return files.max }
             try cgroup.setMemoryMax(contract)
             files.max = contract
+            files.note("memory.max", .down)
             return contract
         }
     }
@@ -228,6 +241,8 @@ package final class LimitControl: Sendable {
             let limit = min(files.max, Slack.pageAligned(current + slack))
             try cgroup.setMemoryMax(limit)
             try cgroup.setMemoryHigh(min(limit, Slack.pageAligned(current + slack * 0.5)))
+            if limit < files.max { files.note("memory.max", .down) }
+            if !files.throttles { files.note("memory.high", .down) }
             files.max = limit
             files.throttles = true
             var shrink = shrink

@@ -28,6 +28,7 @@ package final class SettingsSource: Sendable {
         var loaded: LoadedSettings
         var lastResult = ReloadResult.accepted([])
         var stamp: FileStamp?
+        var acceptedMs = WallClock.nowMs()
     }
 
     private let state: Mutex<State>
@@ -65,6 +66,9 @@ package final class SettingsSource: Sendable {
     /// What the last reload did; the settings in force are older than the file when it was refused.
     package var lastResult: ReloadResult { state.withLock { $0.lastResult } }
 
+    /// When the settings in force were last found good, in milliseconds since 1970.
+    package var acceptedMs: Int64 { state.withLock { $0.acceptedMs } }
+
     package var isRefused: Bool {
         if case .refused = lastResult { true } else { false }
     }
@@ -92,7 +96,10 @@ package final class SettingsSource: Sendable {
             } catch {
                 result = .refused(error)
             }
-            state.withLock { $0.lastResult = result }
+            state.withLock { state in
+                state.lastResult = result
+                if case .accepted = result { state.acceptedMs = WallClock.nowMs() }
+            }
             return result
         }
     }

@@ -4,7 +4,7 @@ import Policy
 /// The metrics that there are: names are promised, so all stand in one place.
 extension Metrics {
     package static let catalog: [Family] = [
-        Family("fn_invocations_total", .counter, "Invocations that ended, by how."),
+        Family("fn_invocations_total", .counter, "Invocations that ended, by how, and by what had called."),
         Family(
             "fn_invocation_duration_seconds",
             .histogram,
@@ -15,14 +15,27 @@ extension Metrics {
         Family("fn_queue_events", .gauge, "Asynchronous events on disk, by state."),
         Family("fn_sandbox_start_seconds", .histogram, "From the start of a sandbox to its first request for work."),
         Family("fn_sandboxes", .gauge, "Sandboxes, by state."),
-        Family("fn_sandbox_ends_total", .counter, "Sandboxes that were ended or ended by themselves, by why."),
+        Family("fn_sandbox_exits_total", .counter, "Sandboxes that were ended or ended by themselves, by why."),
         Family("fn_function_memory_bytes", .gauge, "memory.current of all sandboxes of a function."),
+        Family(
+            "fn_function_memory_high_bytes",
+            .gauge,
+            "memory.high of those sandboxes of a function that have one: the shrunk ones."
+        ),
         Family("fn_function_memory_limit_bytes", .gauge, "memory.max of all sandboxes of a function."),
         Family("fn_function_memory_swap_bytes", .gauge, "memory.swap.current of all sandboxes of a function."),
         Family("fn_function_memory_held_bytes", .gauge, "What the ledger has promised all sandboxes of a function."),
         Family("fn_function_memory_peak_bytes", .gauge, "The highest use of one call that is known."),
         Family("fn_reclaimed_bytes_total", .counter, "Promised memory that shrinks gave back to the ledger."),
-        Family("fn_refaults_total", .counter, "Pages that were taken and were needed again."),
+        Family("fn_refaults_total", .counter, "Pages that were taken and were needed again, by type."),
+        Family("fn_memory_high_events_total", .counter, "Times that memory.high slowed a sandbox down."),
+        Family("fn_function_cpu_seconds_total", .counter, "Processor time of all sandboxes of a function."),
+        Family(
+            "fn_function_cpu_throttled_seconds_total",
+            .counter,
+            "Time in which cpu.max let nothing of a sandbox run."
+        ),
+        Family("fn_limit_changes_total", .counter, "Edits of living sandboxes' limits, by file and direction."),
         Family(
             "fn_wake_penalty_seconds_total",
             .counter,
@@ -33,7 +46,7 @@ extension Metrics {
         Family(
             "fn_pressure_stalled_seconds_total",
             .counter,
-            "Time in which tasks of the host waited for memory (PSI)."
+            "Time in which tasks of a function, or of the host (_host), waited for a resource (PSI)."
         ),
         Family("fn_host_tier", .gauge, "1 for the tier that the host is in."),
         Family("fn_host_budget_bytes", .gauge, "What all sandboxes together may be promised."),
@@ -41,6 +54,11 @@ extension Metrics {
         Family("fn_host_available_bytes", .gauge, "MemAvailable of the host."),
         Family("fn_host_swap_free_bytes", .gauge, "Swap that is free."),
         Family("fn_config_last_reload_successful", .gauge, "Whether the last look at the configuration was accepted."),
+        Family(
+            "fn_config_last_reload_success_timestamp_seconds",
+            .gauge,
+            "When the configuration was last accepted, in seconds since 1970."
+        ),
         Family("fn_build_info", .gauge, "1, with the version."),
         Family("process_resident_memory_bytes", .gauge, "Resident memory of the daemon."),
         Family("process_open_fds", .gauge, "Open file descriptors of the daemon."),
@@ -56,12 +74,11 @@ extension Metrics {
             case .shrunk:
                 count(
                     "fn_reclaimed_bytes_total",
-                    [("function", function)],
+                    [("function", function), ("reason", decision.cause ?? "")],
                     by: Double(max(0, decision["given_back_bytes"] ?? 0))
                 )
             case .stop, .evict:
-                let why = decision.kind == .evict ? "evicted" : decision.reason.hasPrefix("idle") ? "idle" : "stopped"
-                count("fn_sandbox_ends_total", [("function", function), ("reason", why)])
+                count("fn_sandbox_exits_total", [("function", function), ("reason", decision.cause ?? "")])
             default: break
             }
         }

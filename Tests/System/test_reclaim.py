@@ -265,9 +265,15 @@ def test_metrics_are_what_prometheus_reads_and_count_what_happened(daemon):
     families = {family.name: family for family in text_string_to_metric_families(answer.body.decode())}
     ok = [s for s in families["fn_invocations"].samples if s.labels.get("function") == "story" and s.labels["outcome"] == "ok"]
     assert ok[0].value >= 2
-    reclaimed = [s for s in families["fn_reclaimed_bytes"].samples if s.labels["function"] == "story"]
+    reclaimed = [s for s in families["fn_reclaimed_bytes"].samples if s.labels["function"] == "story" and s.labels["reason"] == "idle"]
     assert reclaimed[0].value > 64 * MIB
     assert families["fn_host_budget_bytes"].samples[0].value > 0
+    changes = {(s.labels["file"], s.labels["direction"]) for s in families["fn_limit_changes"].samples if s.labels["function"] == "story"}
+    assert {("memory.max", "down"), ("memory.high", "down"), ("memory.max", "up")} <= changes
+    cpu = [s for s in families["fn_function_cpu_seconds"].samples if s.labels["function"] == "story"]
+    assert cpu[0].value > 0
+    stalls = {(s.labels["function"], s.labels["resource"], s.labels["kind"]) for s in families["fn_pressure_stalled_seconds"].samples}
+    assert {("_host", "memory", "some"), ("story", "memory", "full"), ("story", "io", "some")} <= stalls
     starts = families["fn_sandbox_start_seconds"].samples
     assert any(s.name.endswith("_bucket") for s in starts) and any(s.name.endswith("_count") for s in starts)
 
