@@ -206,7 +206,8 @@ extension PoolState {
     private mutating func keepWarm(now: Instant) -> [PoolEffect] {
         guard !isShuttingDown, tier < .orange, waiting.isEmpty else { return [] }
         var effects: [PoolEffect] = []
-        for plan in plans.values where plan.minWarm > 0 && plan.minWarm > live(plan.name) {
+        let lacking = plans.values.filter { $0.minWarm > 0 && $0.minWarm > live($0.name) }
+        for plan in lacking.sorted(by: { $0.name < $1.name }) {
             guard fits(chargeWhileRunning(plan.name, at: plan.memory)), entries.count < limits.maxSandboxes else {
                 continue
             }
@@ -225,7 +226,8 @@ extension PoolState {
         looksAheadAt = now + Self.longestPause
         let present = Set(entries.values.lazy.filter { $0.phase != .stopping }.map(\.function))
         var effects: [PoolEffect] = []
-        for (name, last) in lastArrivals where !present.contains(name) && startedAhead[name] != last {
+        // In an order of its own, not the dictionary's: the same trace has to come to the same end each time.
+        for (name, last) in lastArrivals.sorted(by: { $0.key < $1.key }) where !present.contains(name) && startedAhead[name] != last {
             let (profile, passed) = (profiles[name], Duration.nanoseconds(now - last))
             let wait = Policy.shrinkAfter(profile, idleAfter: limits.idleAfter, tier: tier)
             guard let plan = plans[name], let next = Policy.expectedNext(profile, shrinkAfter: wait),
