@@ -117,10 +117,12 @@ let package = Package(
         .executableTarget(name: "nio-echo", dependencies: nio, path: "Tests/Bench/NIOEcho", swiftSettings: strict),
 
         tests("Units"), tests("Linux"), tests("Cgroup", ["Linux", "Units"]),
-        tests("HTTP", nio), tests("RuntimeAPI", ["HTTP"] + nio), tests("Policy", ["Units"]),
+        tests("HTTP", nio + [.product(name: "NIOEmbedded", package: "swift-nio")]), tests("RuntimeAPI", ["HTTP"] + nio),
+        tests("Policy", ["Units"]),
         tests("Simulation", ["Policy", "Units"]),
         tests("Settings", ["Units"]), tests("Functions", ["Linux", "Units"]),
-        tests("Telemetry", ["Linux", "Units"]), tests("Gateway", ["HTTP"] + nio), tests("FnClient", ["FnProtocol"]),
+        tests("Telemetry", ["Linux", "Units"]), tests("Gateway", ["HTTP", "FnProtocol"] + nio),
+        tests("FnClient", ["FnProtocol"]),
         tests("Sandbox"), tests("Dispatching", ["Functions", "Settings", "Policy", "Pool", "Units"] + nio),
     ],
     cLanguageStandard: .gnu17

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Runs JavaScript functions: a Lambda Runtime API client over one raw socket. `file.export`; the handler may return a
-// value, a promise, or call back.
+// value, a promise, or call back, or stream: awslambda.streamifyResponse(async (event, responseStream, context) => …).
 import net from "node:net";
 import fs from "node:fs";
 import path from "node:path";
+import { Writable } from "node:stream";
 import v8 from "node:v8";
 import { pathToFileURL } from "node:url";
 
@@ -28,6 +29,11 @@ class Connection {
 
     send(text, ...bodies) {
         this.#socket.write(Buffer.concat([Buffer.from(text), ...bodies]));
+    }
+
+    /** Writes a piece of a request; calls back when the kernel has taken it. */
+    write(data, taken) {
+        this.#socket.write(data, taken);
     }
 
     receive() {
@@ -87,6 +93,83 @@ class HandlerError extends Error {
     }
 }
 
+const isStreaming = Symbol("streams its answer");
+
+/** Where a streaming function writes its answer. Nothing is sent before its first byte: until then it may fail whole. */
+class ResponseStream extends Writable {
+    #requestID;
+    #contentType = "application/octet-stream";
+    #prelude;
+    #connection;
+    began = false;
+
+    constructor(connection, requestID) {
+        super();
+        this.#connection = connection;
+        this.#requestID = requestID;
+    }
+
+    setContentType(type) {
+        this.#contentType = type;
+    }
+
+    /** Puts the head of an answer over HTTP before the first byte. */
+    setPrelude(metadata) {
+        this.setContentType("application/vnd.awslambda.http-integration-response");
+        this.#prelude = Buffer.concat([Buffer.from(JSON.stringify(metadata)), Buffer.alloc(8)]);
+    }
+
+    _write(data, encoding, taken) {
+        const bytes = typeof data === "string" ? Buffer.from(data, encoding) : data;
+        this.#connection.write(Buffer.concat([this.#begin(), chunk(bytes)]), taken);
+    }
+
+    _final(taken) {
+        const rest = this.#begin();
+        if (rest.length) this.#connection.write(rest, taken);
+        else taken();
+    }
+
+    #begin() {
+        if (this.began) return Buffer.alloc(0);
+        this.began = true;
+        const head =
+            `POST ${base}invocation/${this.#requestID}/response HTTP/1.1\r\nHost: ${host}\r\n` +
+            `Content-Type: ${this.#contentType}\r\nLambda-Runtime-Function-Response-Mode: streaming\r\n` +
+            "Transfer-Encoding: chunked\r\n" +
+            "Trailer: Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body\r\n\r\n";
+        return Buffer.concat([Buffer.from(head), this.#prelude ? chunk(this.#prelude) : Buffer.alloc(0)]);
+    }
+}
+
+function chunk(data) {
+    if (!data.length) return data; // an empty chunk would be the last
+    return Buffer.concat([Buffer.from(`${data.length.toString(16)}\r\n`), data, Buffer.from("\r\n")]);
+}
+
+/** The end of a streamed answer: an error after its first byte is told in trailers. */
+function lastChunk(error) {
+    if (!error) return Buffer.from("0\r\n\r\n");
+    const document = errorDocument(error);
+    const body = Buffer.from(JSON.stringify(document)).toString("base64");
+    const type = String(document.errorType).replace(/[^\x21-\x7e]/g, "");
+    return Buffer.from(`0\r\nLambda-Runtime-Function-Error-Type: ${type}\r\nLambda-Runtime-Function-Error-Body: ${body}\r\n\r\n`);
+}
+
+/** What functions know as `awslambda`, without an import. */
+globalThis.awslambda = {
+    streamifyResponse(handler) {
+        handler[isStreaming] = true;
+        return handler;
+    },
+    HttpResponseStream: {
+        from(stream, metadata) {
+            stream.setPrelude(metadata);
+            return stream;
+        },
+    },
+};
+
 async function loadHandler(name) {
     const slash = name.lastIndexOf("/") + 1;
     const dot = name.indexOf(".", slash);
@@ -137,13 +220,34 @@ function call(handler, event, headers) {
     });
 }
 
+/** Runs a streaming handler; what it has not ended when it returns is ended then. Returns the end of its answer. */
+async function stream(handler, event, headers, output) {
+    let failure;
+    const over = new Promise((resolve) => output.once("finish", resolve).once("close", resolve));
+    output.on("error", (error) => (failure ??= error));
+    try {
+        await handler(event, output, makeContext(headers, () => {}));
+    } catch (error) {
+        failure ??= error ?? new Error("handled");
+    }
+    if (failure && !output.began) throw failure;
+    if (!output.writableEnded && !output.destroyed) output.end();
+    await over;
+    if (!output.began) throw failure ?? new Error("the response stream was destroyed before anything was written");
+    if (!output.writableFinished) failure ??= new Error("the response stream was destroyed before its end");
+    if (failure) console.error(failure);
+    return lastChunk(failure);
+}
+
 const connection = new Connection();
 await connection.open();
 let running = "";
+let output; // of the streaming handler that runs
 process.on("uncaughtException", (error) => {
     console.error(error);
     const body = Buffer.from(JSON.stringify(errorDocument(error, `Runtime.UnhandledException`)));
-    if (running) connection.send("", post(`invocation/${running}/error`, body));
+    if (output?.began) connection.send("", lastChunk(error));
+    else if (running) connection.send("", post(`invocation/${running}/error`, body));
     setTimeout(() => process.exit(129), 50);
 });
 
@@ -171,11 +275,17 @@ for (;;) {
     let answer;
     try {
         if (headers["lambda-runtime-trace-id"]) process.env._X_AMZN_TRACE_ID = headers["lambda-runtime-trace-id"];
-        const value = await call(handler, JSON.parse(body), headers);
-        answer = post(`invocation/${running}/response`, Buffer.from(JSON.stringify(value) ?? "null"));
+        if (handler[isStreaming]) {
+            output = new ResponseStream(connection, running);
+            answer = await stream(handler, JSON.parse(body), headers, output);
+        } else {
+            const value = await call(handler, JSON.parse(body), headers);
+            answer = post(`invocation/${running}/response`, Buffer.from(JSON.stringify(value) ?? "null"));
+        }
     } catch (error) {
         console.error(error);
         answer = post(`invocation/${running}/error`, Buffer.from(JSON.stringify(errorDocument(error))));
     }
+    output = undefined;
     connection.send("", answer, Buffer.from(next));
 }

@@ -4,6 +4,10 @@
 Written for a small start: only what every function needs is imported, and HTTP is spoken by hand, since http.client
 alone would more than double the time to the first event. The answer to one event and the request for the next leave in
 one write.
+
+A handler that returns an iterator, as a generator function does, streams: each item leaves as soon as it is there. Items
+are bytes, or str, which is sent as UTF-8; the first may be a dict with statusCode, headers and cookies, which heads an
+answer at /url.
 """
 import os
 import sys
@@ -31,7 +35,10 @@ class Connection:
     def send(self, *requests):
         data = memoryview(b"".join(requests))
         while data:
-            data = data[self.socket.send(data):]
+            try:
+                data = data[self.socket.send(data):]
+            except OSError:
+                os._exit(0)  # the daemon has gone, and with it the sandbox
 
     def receive(self):
         """Reads one response: its headers, by lower-case name, and its body."""
@@ -157,14 +164,57 @@ def load_handler(name):
     return handler
 
 
-def run(handler, headers, body):
-    """Runs one event; returns the request that answers it."""
+def chunk(data):
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def stream_item(item):
+    if isinstance(item, str):
+        return item.encode()
+    if isinstance(item, (bytes, bytearray, memoryview)):
+        return bytes(item)
+    raise TypeError(f"a streamed answer is made of bytes and str, not {type(item).__name__}")
+
+
+def stream(connection, items, request_id):
+    """Sends what an iterator yields as it comes; returns the end of the request that answers.
+
+    An error before the first item is the caller's to tell. Later ones are told behind what has been sent.
+    """
+    first = next(items, b"")
+    kind = "application/octet-stream"
+    if isinstance(first, dict):
+        kind = "application/vnd.awslambda.http-integration-response"
+        first = json.dumps(first).encode() + bytes(8)
+    first = stream_item(first)
+    trailers = "Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body"
+    head = f"POST {BASE}invocation/{request_id}/response HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: {kind}\r\nLambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\nTrailer: {trailers}\r\n\r\n"
+    connection.send(head.encode(), chunk(first) if first else b"")
+    try:
+        for item in items:
+            data = stream_item(item)
+            if data:
+                connection.send(chunk(data))
+    except Exception as error:
+        document = error_document(error, request_id, skip=1)
+        log_error(document)
+        import base64
+        text = base64.b64encode(json.dumps(document).encode()).decode()
+        end = f"0\r\nLambda-Runtime-Function-Error-Type: {document['errorType']}\r\nLambda-Runtime-Function-Error-Body: {text}\r\n\r\n"
+        return end.encode()
+    return b"0\r\n\r\n"
+
+
+def run(connection, handler, headers, body):
+    """Runs one event; returns the request that answers it, or the end of it."""
     request_id = headers["lambda-runtime-aws-request-id"]
     trace = headers.get("lambda-runtime-trace-id")
     if trace:
         os.environ["_X_AMZN_TRACE_ID"] = trace
     try:
         result = handler(json.loads(body), Context(headers))
+        if hasattr(result, "__next__"):
+            return stream(connection, result, request_id)
         try:
             answer = json.dumps(result, ensure_ascii=False).encode()
         except (TypeError, ValueError, UnicodeError) as error:
@@ -202,7 +252,7 @@ def main():
             continue
         if "lambda-runtime-aws-request-id" not in headers:
             continue  # the answer to a response or an error: the event is behind it
-        connection.send(run(handler, headers, body), get_next())
+        connection.send(run(connection, handler, headers, body), get_next())
 
 
 main()

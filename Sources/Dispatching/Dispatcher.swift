@@ -35,11 +35,14 @@ package final class Dispatcher: Sendable {
 
     /// Runs a request. `completion` is called once, on any thread.
     ///
+    /// - Parameter stream: takes an answer that comes in pieces, up to `limits.response_stream`; without it such an answer
+    ///   is collected, up to `limits.response`.
     /// - Returns: a way to withdraw while the request still waits; it does nothing once it runs.
     @discardableResult
     package func invoke(
         _ request: InvocationRequest,
         requestID: String,
+        stream: StreamReceiver? = nil,
         completion: @escaping @Sendable (InvocationResult) -> Void
     ) -> @Sendable () -> Void {
         let function: DeployedFunction
@@ -68,6 +71,7 @@ package final class Dispatcher: Sendable {
                 requestID: requestID,
                 function: function,
                 timeout: timeout,
+                answer: StreamedAnswer(receiver: stream, limits: catalog.settings.limits),
                 completion: completion
             )
             switch outcome {
@@ -94,7 +98,8 @@ package final class Dispatcher: Sendable {
             functionARN: request.functionARN,
             traceID: request.traceID,
             clientContext: request.clientContext,
-            payload: request.payload
+            payload: request.payload,
+            stream: invocation.stream
         )
         lease.run(event) { end in
             timer.cancel()

@@ -39,12 +39,28 @@ package enum Trigger: String, Sendable {
     case url
 }
 
+/// What is known when a function begins to answer before it has all of its answer.
+package struct AnswerStart: Sendable {
+    package var requestID: String
+    package var start: StartKind
+    /// The `Content-Type` that the runtime gave its answer.
+    package var contentType: String?
+}
+
+/// Takes an answer as it comes: called once, when a streamed answer begins, for what takes its pieces.
+///
+/// A piece is taken when its future completes, well or not, or at once where there is none; the function waits while
+/// pieces are in hand. The result follows the last piece.
+package typealias StreamReceiver = @Sendable (AnswerStart) -> @Sendable (ByteBuffer) -> EventLoopFuture<Void>?
+
 /// What came of an invocation, with everything that its caller may want to know.
 package struct InvocationResult: Sendable {
     package var requestID: String
     package var outcome: InvocationOutcome
     package var trigger = Trigger.http
     package var start: StartKind?
+    /// Whether the answer began to come in pieces and its receiver was given them: a success carries none of it.
+    package var isStreamed = false
     /// From dispatch to the answer.
     package var duration: Duration = .zero
     package var initDuration: Duration?

@@ -21,6 +21,8 @@ extension InvocationResult {
         case .failure(.outOfMemory):
             "RequestId: \(requestID) Error: Runtime.OutOfMemory: limit \(contract?.rounded ?? "?"), peak \(peak?.rounded ?? "?")"
         case .failure(.timedOut(let document)): String(buffer: document)
+        // Of an answer that has begun, its caller sees the end and not always the reason.
+        case .failure(.functionError(let document)) where isStreamed: String(buffer: document)
         default: nil
         }
     }

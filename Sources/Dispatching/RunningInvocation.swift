@@ -10,10 +10,18 @@ import Units
 
 /// One invocation from its lease to its result: measures it, words its failures, writes its log lines.
 final class RunningInvocation: Sendable {
+    /// Why we ended its sandbox.
+    private enum Cut {
+        case timedOut
+        /// It streamed more than this many bytes.
+        case tooLarge(limit: Int)
+    }
+
     private struct State {
         var lease: Lease?
         var began: Int64 = 0
-        var hasTimedOut = false
+        var cut: Cut?
+        var answer: StreamedAnswer
         var usage: InvocationUsage?
         var completion: (@Sendable (InvocationResult) -> Void)?
     }
@@ -27,12 +35,13 @@ final class RunningInvocation: Sendable {
         requestID: String,
         function: DeployedFunction,
         timeout: Duration,
+        answer: StreamedAnswer,
         completion: @escaping @Sendable (InvocationResult) -> Void
     ) {
         self.requestID = requestID
         self.function = function
         self.timeout = timeout
-        state = Mutex(State(completion: completion))
+        state = Mutex(State(answer: answer, completion: completion))
     }
 
     /// The sandbox is ours from here on.
@@ -48,11 +57,41 @@ final class RunningInvocation: Sendable {
     /// The deadline passed: the sandbox is ended, and its end completes the invocation.
     func timedOut() {
         let lease = state.withLock { state in
-            state.hasTimedOut = state.completion != nil
-            return state.hasTimedOut ? state.lease : nil
+            guard state.completion != nil else { return Lease?.none }
+            state.cut = state.cut ?? .timedOut
+            return state.lease
         }
         lease?.sandbox.timeOut()
     }
+
+    // MARK: An answer in pieces
+
+    /// The function begins to answer: says who takes the pieces.
+    func stream(_ head: AnswerHead) -> AnswerSink {
+        let (receiver, start) = state.withLock { state in
+            state.answer.hasBegun = true
+            return (state.answer.receiver, state.lease?.start ?? .warm)
+        }
+        let sink = receiver?(AnswerStart(requestID: requestID, start: start, contentType: head.contentType))
+        return { [self] part in take(part) ? sink?(part) : nil }
+    }
+
+    /// Whether a piece is still wanted. Too much of an answer ends the sandbox, as a timeout does: a function that has
+    /// no end is not waited for.
+    private func take(_ part: ByteBuffer) -> Bool {
+        let (isTaken, overrun) = state.withLock { state -> (Bool, Lease?) in
+            guard state.completion != nil, state.cut == nil else { return (false, nil) }
+            guard state.answer.take(part) else {
+                state.cut = .tooLarge(limit: state.answer.limit)
+                return (false, state.lease)
+            }
+            return (true, nil)
+        }
+        overrun?.sandbox.kill()
+        return isTaken
+    }
+
+    // MARK: How it ended
 
     func ended(_ end: InvocationEnd) {
         switch end {
@@ -67,21 +106,38 @@ final class RunningInvocation: Sendable {
         switch answer {
         case .response(let body): complete(.success(body), status: nil, peak: usage.peak)
         case .error(let body, _): complete(.failure(.functionError(body)), status: "error", peak: usage.peak)
-        case .tooLarge(let limit):
-            let document = ErrorDocument(
-                "Function.ResponseSizeTooLarge",
-                "Response payload size exceeded maximum allowed payload size (\(limit) bytes)."
-            )
-            complete(.failure(.functionError(document.json)), status: "error", peak: usage.peak)
+        case .tooLarge(let limit): tooLarge(limit, peak: usage.peak)
+        case .streamed(let error):
+            let (answer, cut) = state.withLock { ($0.answer, $0.cut) }
+            if let cut {
+                self.cut(cut, peak: usage.peak)
+            } else if let error {
+                complete(.failure(.functionError(error.document)), status: "error", peak: usage.peak)
+            } else {
+                complete(.success(answer.collected), status: nil, peak: usage.peak)
+            }
         }
     }
 
     private func exited(_ exit: SandboxExit) {
-        if state.withLock({ $0.hasTimedOut }) {
-            return complete(.failure(.timedOut(timeoutDocument.json)), status: "timeout", peak: exit.peak)
-        }
+        if let cut = state.withLock({ $0.cut }) { return self.cut(cut, peak: exit.peak) }
         let (failure, status) = exit.failure(requestID)
         complete(.failure(failure), status: status, peak: exit.peak)
+    }
+
+    private func cut(_ cut: Cut, peak: Bytes?) {
+        switch cut {
+        case .timedOut: complete(.failure(.timedOut(timeoutDocument.json)), status: "timeout", peak: peak)
+        case .tooLarge(let limit): tooLarge(limit, peak: peak)
+        }
+    }
+
+    private func tooLarge(_ limit: Int, peak: Bytes?) {
+        let document = ErrorDocument(
+            "Function.ResponseSizeTooLarge",
+            "Response payload size exceeded maximum allowed payload size (\(limit) bytes)."
+        )
+        complete(.failure(.functionError(document.json)), status: "error", peak: peak)
     }
 
     private var timeoutDocument: ErrorDocument {
@@ -123,10 +179,11 @@ final class RunningInvocation: Sendable {
     // MARK: The end
 
     private func complete(_ outcome: InvocationOutcome, status: String?, peak: Bytes?) {
-        let (lease, began) = state.withLock { ($0.lease, $0.began) }
+        let (lease, began, isStreamed) = state.withLock { ($0.lease, $0.began, $0.answer.isStreamed) }
         guard let lease else { return }
         var result = InvocationResult(requestID: requestID, outcome: outcome)
         result.start = lease.start
+        result.isStreamed = isStreamed
         result.duration = .nanoseconds(MonotonicClock.now() - began)
         result.initDuration = lease.start == .cold ? lease.sandbox.initDuration : nil
         result.peak = peak

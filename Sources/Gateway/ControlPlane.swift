@@ -54,7 +54,7 @@ struct ControlPlane {
         case .retryEvent(let id): try retry(id)
         case .purgeQueue: try purge(request)
         case .ready: HTTPResponse(.ok, text: "ready\n", type: "text/plain")
-        case .invoke, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream, .page, .health, .events:
+        case .invoke, .url, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream, .page, .health, .events:
             .problem(.internalServerError, "Misrouted", "answered elsewhere")
         }
     }

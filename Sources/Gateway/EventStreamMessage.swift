@@ -10,18 +10,30 @@ import NIOCore
 enum EventStreamMessage {
     /// A function's whole answer as Lambda streams it: its bytes, then how it ended.
     static func answer(_ body: ByteBuffer, error: String?, log: String?) -> ByteBuffer {
+        let failed = error != nil
+        var stream = failed || body.readableBytes == 0 ? ByteBuffer() : chunk(body)
+        stream.writeImmutableBuffer(end(error: failed ? String(buffer: body) : nil, log: log))
+        return stream
+    }
+
+    /// A piece of an answer.
+    static func chunk(_ body: ByteBuffer) -> ByteBuffer {
+        var stream = ByteBuffer()
+        append("PayloadChunk", "application/octet-stream", Array(body.readableBytesView), to: &stream)
+        return stream
+    }
+
+    /// The last message: how the function ended.
+    ///
+    /// - Parameter error: the error document of a function that failed.
+    static func end(error: String?, log: String?) -> ByteBuffer {
         struct End: Encodable {
             var ErrorCode: String?
             var ErrorDetails: String?
             var LogResult: String?
         }
+        let end = End(ErrorCode: error == nil ? nil : "Unhandled", ErrorDetails: error, LogResult: log)
         var stream = ByteBuffer()
-        var end = End(LogResult: log)
-        if let error {
-            (end.ErrorCode, end.ErrorDetails) = (error, String(buffer: body))
-        } else if body.readableBytes > 0 {
-            append("PayloadChunk", "application/octet-stream", Array(body.readableBytesView), to: &stream)
-        }
         append("InvokeComplete", "application/json", Array(JSONText.encode(end).utf8), to: &stream)
         return stream
     }

@@ -61,7 +61,7 @@ package struct GatewayContext: Sendable {
     }
 }
 
-/// The doors: Lambda's API, the plain `/invoke`, and `/v1`.
+/// The doors: Lambda's API, the plain `/invoke`, functions' own `/url`, and `/v1`.
 ///
 /// Invocations stay on the event loop. Everything else is the control plane: it may touch the disk and runs on workers.
 package struct Gateway: Sendable {
@@ -86,6 +86,7 @@ package struct Gateway: Sendable {
         }
         switch route {
         case .invoke(let name): PlainDoor(context: context).invoke(name, request, responder)
+        case .url(let name, let path): UrlDoor(context: context).invoke(name, path, request, responder)
         case .lambdaInvoke(let name): LambdaInvoke(context: context).invoke(name, request, responder)
         case .lambdaInvokeAsync(let name): LambdaInvoke(context: context).invokeAsync(name, request, responder)
         case .lambdaInvokeStream(let name): LambdaInvoke(context: context).invokeStream(name, request, responder)
@@ -107,7 +108,7 @@ package struct Gateway: Sendable {
     /// The largest body of a request with this head, in bytes.
     package static func bodyLimit(_ head: HTTPRequestHead, _ settings: Settings) -> Int {
         switch Route(head.method, HTTPRequest(method: head.method, uri: head.uri).path) {
-        case .invoke, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream: Int(settings.limits.payload.count)
+        case .invoke, .url, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream: Int(settings.limits.payload.count)
         // Base64 makes code a third larger, and it travels inside JSON.
         case .deploy, .lambda(.createFunction, _), .lambda(.updateCode, _):
             Int(settings.limits.code.count) / 3 * 4 + (1 << 20)

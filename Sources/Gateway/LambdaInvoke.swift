@@ -9,14 +9,17 @@ import NIOHTTP1
 struct LambdaInvoke {
     let context: GatewayContext
 
-    /// `InvokeWithResponseStream`: the answer as event-stream messages. It is one piece, sent when it is whole.
+    /// `InvokeWithResponseStream`: the answer as event-stream messages, as it comes; one that does not come in pieces is
+    /// sent when it is whole.
     func invokeStream(_ name: String, _ request: HTTPRequest, _ responder: HTTPResponder) {
         do throws(LambdaError) {
             let reference = try FunctionReference(name).checked(request.query("Qualifier"))
-            try run(reference, request, responder) { response in
+            let wantsTail = request.headers.first(name: "X-Amz-Log-Type") == "Tail"
+            let pieces = LambdaStream(responder: responder, version: "$LATEST", wantsTail: wantsTail)
+            try run(reference, request, responder, pieces: pieces) { response in
                 guard response.status == .ok else { return response }
                 var stream = response
-                stream.headers.replaceOrAdd(name: "Content-Type", value: "application/vnd.amazon.eventstream")
+                stream.headers.replaceOrAdd(name: "Content-Type", value: LambdaStream.contentType)
                 stream.headers.remove(name: "X-Amz-Function-Error")
                 stream.headers.remove(name: "X-Amz-Log-Result")
                 stream.body = EventStreamMessage.answer(
@@ -88,11 +91,17 @@ struct LambdaInvoke {
         _ reference: FunctionReference,
         _ request: HTTPRequest,
         _ responder: HTTPResponder,
+        pieces: LambdaStream? = nil,
         as form: @escaping @Sendable (HTTPResponse) -> HTTPResponse = { $0 }
     ) throws(LambdaError) {
         let invocation = try invocation(reference, request)
         let wantsTail = request.headers.first(name: "X-Amz-Log-Type") == "Tail"
-        let withdraw = context.dispatcher.invoke(invocation, requestID: RequestID.make()) { result in
+        let withdraw = context.dispatcher.invoke(
+            invocation,
+            requestID: RequestID.make(),
+            stream: pieces?.receiver
+        ) { result in
+            if let pieces, result.isStreamed { return pieces.end(result) }
             responder.respond(form(Self.response(result, function: reference.name, tail: wantsTail)))
         }
         responder.onDisconnect(withdraw)

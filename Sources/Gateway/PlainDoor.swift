@@ -21,10 +21,34 @@ struct PlainDoor {
         }
         if request.headers.first(name: "X-Amz-Invocation-Type") == "Event" { return accept(invocation, responder) }
         let wantsTail = request.headers.first(name: "X-Amz-Log-Type")?.lowercased() == "tail"
-        let withdraw = context.dispatcher.invoke(invocation, requestID: RequestID.make()) { result in
-            responder.respond(Self.response(result, tail: wantsTail))
-        }
+        let withdraw = context.dispatcher.invoke(
+            invocation,
+            requestID: RequestID.make(),
+            stream: { start in
+                responder.begin(.ok, headers: Self.streamHeaders(start))
+                return { responder.write($0) }
+            },
+            completion: { result in
+                switch (result.isStreamed, result.outcome) {
+                case (false, _): responder.respond(Self.response(result, tail: wantsTail))
+                case (true, .success): responder.end()
+                case (true, .failure): responder.abort()
+                }
+            }
+        )
         responder.onDisconnect(withdraw)
+    }
+
+    /// The head of an answer that comes in pieces.
+    static func streamHeaders(_ start: AnswerStart) -> HTTPHeaders {
+        var headers = startHeaders(start)
+        headers.add(name: "Content-Type", value: start.contentType ?? "application/octet-stream")
+        headers.add(name: "Transfer-Encoding", value: "chunked")
+        return headers
+    }
+
+    static func startHeaders(_ start: AnswerStart) -> HTTPHeaders {
+        ["X-Fn-Request-Id": start.requestID, "X-Fn-Start": start.start.rawValue]
     }
 
     /// For later: answered when the event is on disk, with the id that tells what becomes of it.
@@ -43,10 +67,15 @@ struct PlainDoor {
         }
     }
 
-    static func response(_ result: InvocationResult, tail: Bool) -> HTTPResponse {
+    /// - Parameter success: what a successful function's answer is made into.
+    static func response(
+        _ result: InvocationResult,
+        tail: Bool,
+        success: (ByteBuffer) -> HTTPResponse = HTTPResponse.answer
+    ) -> HTTPResponse {
         var response: HTTPResponse
         switch result.outcome {
-        case .success(let body): response = HTTPResponse(.ok, headers: ["Content-Type": "application/json"], body: body)
+        case .success(let body): response = success(body)
         case .failure(let failure): response = Self.response(failure)
         }
         response.headers.add(name: "X-Fn-Request-Id", value: result.requestID)
@@ -95,6 +124,13 @@ struct PlainDoor {
         case .cannotStart(let why): return .problem(.serviceUnavailable, "CannotStart", why)
         case .shuttingDown: return .problem(.serviceUnavailable, "ShuttingDown", "the daemon is stopping")
         }
+    }
+}
+
+extension HTTPResponse {
+    /// A function's answer as it is.
+    static func answer(_ body: ByteBuffer) -> HTTPResponse {
+        HTTPResponse(.ok, headers: ["Content-Type": "application/json"], body: body)
     }
 }
 

@@ -29,6 +29,8 @@ enum LambdaOperation: Equatable {
 /// Where a request goes.
 enum Route: Equatable {
     case invoke(String)
+    /// A function's own web space: its name, and the path below it, still percent-encoded.
+    case url(String, path: String)
     case lambdaInvoke(String)
     case lambdaInvokeAsync(String)
     case lambdaInvokeStream(String)
@@ -62,6 +64,10 @@ enum Route: Equatable {
     init?(_ method: HTTPMethod, _ path: String) {
         if let name = Self.invoked(method, path) {
             self = .lambdaInvoke(name)
+            return
+        }
+        if let url = Self.url(path) {
+            self = url
             return
         }
         var encoded = path.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
@@ -103,6 +109,15 @@ enum Route: Equatable {
         let name = path.utf8.dropFirst("/2015-03-31/functions/".utf8.count).dropLast("/invocations".utf8.count)
         let isPlain = name.allSatisfy { $0 != UInt8(ascii: "%") && $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: "?") }
         return isPlain ? String(Substring(name)) : nil
+    }
+
+    /// `/url/NAME` and everything below it, with any method.
+    private static func url(_ path: String) -> Route? {
+        let parts = path.split(separator: "/", maxSplits: 3, omittingEmptySubsequences: false)
+        guard parts.count > 2, parts[0].isEmpty, parts[1] == "url", let name = PercentEncoding.decode(parts[2]),
+            !name.isEmpty
+        else { return nil }
+        return .url(name, path: "/" + (parts.count > 3 ? parts[3] : ""))
     }
 
     private static func lambda(_ method: HTTPMethod, _ parts: [String]) -> Route? {

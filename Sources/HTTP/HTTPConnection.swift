@@ -2,38 +2,47 @@
 import NIOCore
 import NIOHTTP1
 
-/// One connection of the server: collects a request, hands it over, writes the answer.
+/// One connection of the server: collects a request, or passes its body on as it arrives, and writes the answer.
 ///
 /// Confined to its event loop. Pipelined requests wait in NIO's pipeline handler until the one before is answered.
-final class HTTPConnection: ChannelInboundHandler {
+final class HTTPConnection: ChannelDuplexHandler {
     typealias InboundIn = HTTPServerRequestPart
+    typealias OutboundIn = HTTPServerResponsePart
     typealias OutboundOut = HTTPServerResponsePart
 
-    private enum State {
+    enum State {
         case idle
         case receiving(HTTPRequestHead, ByteBuffer, limit: Int)
         /// The body is over its limit: the rest is read and dropped, so that the peer gets to read the refusal.
         case discarding(HTTPRequestHead, dropped: Int, limit: Int)
         case answering(keepAlive: Bool)
         case streaming(keepAlive: Bool)
+        /// Answered before its body had ended: the rest is read and dropped, so that the next request can be found.
+        case draining(dropped: Int)
         case closed
     }
 
     /// How much of an oversized body is read only to be dropped, before the connection is cut instead.
     private static let discardLimit = 64 << 20
 
-    private let configuration: HTTPServerConfiguration
+    let configuration: HTTPServerConfiguration
+    let shutdown: ShutdownFlag
+    var state = State.idle
+    var context: ChannelHandlerContext?
+    /// Which request of this connection is being answered.
+    var sequence: UInt64 = 0
+    /// Whether the answer must not have a body, whatever its headers say.
+    var answersHead = false
+    var disconnected: (@Sendable () -> Void)?
+    /// The body that is passed on while its request is answered, until it has ended.
+    var flow: BodyFlow?
+    private var readIsHeld = false
     private let handler: HTTPHandler
-    private let shutdown: ShutdownFlag
-    private var state = State.idle
-    private var context: ChannelHandlerContext?
-    private var sequence: UInt64 = 0
     private var deadline: NIODeadline?
-    private var disconnected: (@Sendable () -> Void)?
     /// Whether what was written waits for the end of the read that it answers, to leave in one piece.
-    private var isReading = false
-    private var hasUnsent = false
-    private var onlyAcknowledged = false
+    var isReading = false
+    var hasUnsent = false
+    var onlyAcknowledged = false
 
     init(configuration: HTTPServerConfiguration, shutdown: ShutdownFlag, handler: @escaping HTTPHandler) {
         self.configuration = configuration
@@ -48,10 +57,11 @@ final class HTTPConnection: ChannelInboundHandler {
     }
 
     func channelInactive(context: ChannelHandlerContext) {
-        let notify = disconnected
-        disconnected = nil
+        let (notify, sink) = (disconnected, flow?.sink)
+        (disconnected, flow) = (nil, nil)
         state = .closed
         self.context = nil
+        sink?.broke()
         notify?()
         context.fireChannelInactive()
     }
@@ -60,6 +70,14 @@ final class HTTPConnection: ChannelInboundHandler {
         isReading = true
         switch (unwrapInboundIn(data), state) {
         case (.head(let head), .idle): receive(head, context)
+        case (.body(let part), .answering), (.body(let part), .streaming): flow?.gather(part)
+        case (.end(let trailers), .answering), (.end(let trailers), .streaming): endFlow(trailers)
+        case (.body(let part), .draining(let dropped)):
+            state = .draining(dropped: dropped + part.readableBytes)
+            if dropped > Self.discardLimit { context.close(promise: nil) }
+        case (.end, .draining):
+            state = .idle
+            expect(within: configuration.idleTimeout)
         case (.body(let part), .receiving(let head, var body, let limit)):
             guard body.readableBytes + part.readableBytes <= limit else {
                 state = .discarding(head, dropped: body.readableBytes + part.readableBytes, limit: limit)
@@ -82,14 +100,15 @@ final class HTTPConnection: ChannelInboundHandler {
     /// waits for the answer to a request behind it: each write wakes the peer, and it has nothing to do yet.
     func channelReadComplete(context: ChannelHandlerContext) {
         isReading = false
-        if hasUnsent, case .answering = state, onlyAcknowledged {
+        handOn()
+        if hasUnsent, case .answering = state, flow == nil, onlyAcknowledged {
             return context.fireChannelReadComplete()
         }
         sendNow(context)
         context.fireChannelReadComplete()
     }
 
-    private func sendNow(_ context: ChannelHandlerContext) {
+    func sendNow(_ context: ChannelHandlerContext) {
         guard hasUnsent else { return }
         hasUnsent = false
         context.flush()
@@ -100,6 +119,8 @@ final class HTTPConnection: ChannelInboundHandler {
     }
 
     private func receive(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
+        answersHead = head.method == .HEAD
+        if let handler = configuration.streamHandler(head) { return passOn(head, to: handler, context) }
         let limit = configuration.bodyLimit(head)
         let announced = head.headers.first(name: "Content-Length").flatMap { Int($0) } ?? 0
         expect(within: configuration.readTimeout)
@@ -109,9 +130,13 @@ final class HTTPConnection: ChannelInboundHandler {
             return
         }
         state = .receiving(head, ByteBuffer(), limit: limit)
-        if expectsContinue(head) {
-            context.writeAndFlush(wrapOutboundOut(.head(.init(version: head.version, status: .continue))), promise: nil)
-        }
+        goOn(head, context)
+    }
+
+    /// Tells a peer that asked first to send its body.
+    private func goOn(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
+        guard expectsContinue(head) else { return }
+        context.writeAndFlush(wrapOutboundOut(.head(.init(version: head.version, status: .continue))), promise: nil)
     }
 
     private func expectsContinue(_ head: HTTPRequestHead) -> Bool {
@@ -133,66 +158,60 @@ final class HTTPConnection: ChannelInboundHandler {
         respond(configuration.tooLarge(head, limit), to: sequence)
     }
 
-    // MARK: Answers
+    // MARK: Bodies that are passed on
 
-    func respond(_ response: HTTPResponse, to sequence: UInt64) {
-        guard sequence == self.sequence, case .answering(let keepAlive) = state, let context else { return }
-        let persists = keepAlive && !shutdown.isSet
-        var headers = response.headers
-        if response.status != .noContent {
-            headers.replaceOrAdd(name: "Content-Length", value: String(response.body.readableBytes))
+    /// Such a body may take as long as its answer: whoever answers has a deadline of its own.
+    private func passOn(
+        _ head: HTTPRequestHead,
+        to handler: HTTPStreamHandler,
+        _ context: ChannelHandlerContext
+    ) {
+        deadline = nil
+        sequence &+= 1
+        state = .answering(keepAlive: head.isKeepAlive)
+        flow = BodyFlow()
+        goOn(head, context)
+        let request = HTTPRequest(method: head.method, uri: head.uri, headers: head.headers)
+        let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
+        let sink = handler(request, HTTPResponder(connection: bound, eventLoop: context.eventLoop, sequence: sequence))
+        flow?.sink = sink  // unless it has answered already
+    }
+
+    /// The channel wants to read: not while a sink has enough in hand.
+    func read(context: ChannelHandlerContext) {
+        if flow?.isFull == true { readIsHeld = true } else { context.read() }
+    }
+
+    private func handOn() {
+        guard let context, let (sink, part) = flow?.next() else { return }
+        let (cost, sequence) = (BodyFlow.cost(part), sequence)
+        guard let taken = sink.receive(part) else {
+            flow?.taken(cost)
+            return
         }
-        if !persists { headers.replaceOrAdd(name: "Connection", value: "close") }
-        let head = HTTPResponseHead(version: .http1_1, status: response.status, headers: headers)
-        context.write(wrapOutboundOut(.head(head)), promise: nil)
-        if response.body.readableBytes > 0 {
-            context.write(wrapOutboundOut(.body(.byteBuffer(response.body))), promise: nil)
-        }
-        onlyAcknowledged = response.isAcknowledgement
-        finish(keepAlive: persists)
+        let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
+        taken.hop(to: context.eventLoop).whenComplete { _ in bound.value.taken(cost, of: sequence) }
     }
 
-    func begin(_ status: HTTPResponseStatus, headers: HTTPHeaders, to sequence: UInt64) {
-        guard sequence == self.sequence, case .answering(let keepAlive) = state, let context else { return }
-        state = .streaming(keepAlive: keepAlive)
-        let head = HTTPResponseHead(version: .http1_1, status: status, headers: headers)
-        context.writeAndFlush(wrapOutboundOut(.head(head)), promise: nil)
-    }
-
-    func write(_ bytes: ByteBuffer, to sequence: UInt64, promise: EventLoopPromise<Void>) {
-        guard sequence == self.sequence, case .streaming = state, let context else {
-            return promise.fail(ChannelError.ioOnClosedChannel)
-        }
-        context.writeAndFlush(wrapOutboundOut(.body(.byteBuffer(bytes))), promise: promise)
-    }
-
-    func end(_ sequence: UInt64) {
-        guard sequence == self.sequence, case .streaming(let keepAlive) = state else { return }
-        finish(keepAlive: keepAlive && !shutdown.isSet)
-    }
-
-    func onDisconnect(_ body: @escaping @Sendable () -> Void, of sequence: UInt64) {
+    private func taken(_ cost: Int, of sequence: UInt64) {
         guard sequence == self.sequence else { return }
-        switch state {
-        case .answering, .streaming: disconnected = body
-        case .closed: body()
-        case .idle, .receiving, .discarding: break
-        }
+        flow?.taken(cost)
+        readOn()
     }
 
-    private func finish(keepAlive: Bool) {
-        guard let context else { return }
-        disconnected = nil
-        state = keepAlive ? .idle : .closed
-        hasUnsent = true
-        guard keepAlive else {
-            let channel = context.channel
-            context.write(wrapOutboundOut(.end(nil))).whenComplete { _ in channel.close(promise: nil) }
-            return sendNow(context)
-        }
-        context.write(wrapOutboundOut(.end(nil)), promise: nil)
-        if !isReading { sendNow(context) }
-        expect(within: configuration.idleTimeout)
+    /// Catches up on a read that was held back, when nothing holds it any more.
+    func readOn() {
+        guard readIsHeld, flow?.isFull != true else { return }
+        readIsHeld = false
+        context?.read()
+    }
+
+    private func endFlow(_ trailers: HTTPHeaders?) {
+        handOn()
+        let sink = flow?.sink
+        flow = nil
+        readOn()
+        sink?.end(trailers ?? [:])
     }
 
     /// Closes a connection that waits for its next request; one that is being answered closes after the answer.
@@ -202,7 +221,7 @@ final class HTTPConnection: ChannelInboundHandler {
 
     // MARK: Deadlines
 
-    private func expect(within limit: TimeAmount) { deadline = .now() + limit }
+    func expect(within limit: TimeAmount) { deadline = .now() + limit }
 
     /// One timer a connection, re-armed by looking at the deadline: requests only move a number.
     private func checkDeadline() {

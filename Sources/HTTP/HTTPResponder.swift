@@ -29,9 +29,17 @@ package struct HTTPResponder: Sendable {
     }
 
     /// Finishes a streamed answer.
-    package func end() {
-        onLoop { $0.end(sequence) }
+    package func end(trailers: HTTPHeaders? = nil) {
+        onLoop { $0.end(sequence, trailers: trailers) }
     }
+
+    /// Breaks an answer off: the connection is closed, without the last chunk of an answer that has begun.
+    package func abort() {
+        onLoop { $0.abort(sequence) }
+    }
+
+    /// The peer's address, without a port; `nil` for a Unix socket. On the event loop only.
+    package var peerAddress: String? { connection.value.context?.channel.remoteAddress?.ipAddress }
 
     /// Runs `body` on the event loop if the peer disconnects before it was answered.
     package func onDisconnect(_ body: @escaping @Sendable () -> Void) {

@@ -12,6 +12,10 @@ package struct HTTPServerConfiguration: Sendable {
     package var idleTimeout: TimeAmount = .seconds(75)
     /// How long the body may take once its head has arrived.
     package var readTimeout: TimeAmount = .seconds(30)
+    /// How many reads one turn of the event loop may make: each is up to 256 KiB that a sink is given at once.
+    package var readsAtOnce: UInt = 16
+    /// Who takes the body of a request with this head as it arrives; `nil` where the handler gets it whole.
+    package var streamHandler: @Sendable (HTTPRequestHead) -> HTTPStreamHandler? = { _ in nil }
     /// The largest body, in bytes, that is accepted for a request with this head.
     package var bodyLimit: @Sendable (HTTPRequestHead) -> Int = { _ in 1 << 20 }
     /// What is answered, in place of the handler's answer, when the body is larger than that.

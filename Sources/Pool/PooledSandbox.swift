@@ -278,9 +278,18 @@ package final class PooledSandbox: Sendable {
             usage.grownTo = growth?.limit
             usage.growthSteps = growth?.steps ?? 0
             finish(.answered(answer, usage))
+        case .brokeOff(let requestID): brokeOff(requestID)
         case .initFailed(let document, let type):
             state.withLock { $0.initError = (document, type) }
         }
+    }
+
+    /// The runtime lost its connection in the middle of an answer and still runs: it is ended, and so is the call.
+    private func brokeOff(_ requestID: String) {
+        let isRunning = state.withLock { $0.current?.requestID == requestID && !$0.hasExited }
+        guard isRunning else { return }
+        output.note("RequestId: \(requestID) Error: the runtime closed its connection in the middle of its answer")
+        sandbox.kill()
     }
 
     /// What this call showed of its function; the pool learns it when the runtime asks for more work.

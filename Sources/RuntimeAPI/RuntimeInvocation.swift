@@ -12,6 +12,8 @@ package struct RuntimeInvocation: Sendable {
     /// Decoded JSON, not base64.
     package var clientContext: String?
     package var payload: ByteBuffer
+    /// Called when the runtime begins to stream its answer: says who takes the pieces.
+    package var stream: @Sendable (AnswerHead) -> AnswerSink
 
     package init(
         requestID: String,
@@ -19,7 +21,8 @@ package struct RuntimeInvocation: Sendable {
         functionARN: String,
         traceID: String? = nil,
         clientContext: String? = nil,
-        payload: ByteBuffer
+        payload: ByteBuffer,
+        stream: @escaping @Sendable (AnswerHead) -> AnswerSink
     ) {
         self.requestID = requestID
         self.deadlineMs = deadlineMs
@@ -27,6 +30,7 @@ package struct RuntimeInvocation: Sendable {
         self.traceID = traceID
         self.clientContext = clientContext
         self.payload = payload
+        self.stream = stream
     }
 }
 
@@ -34,6 +38,8 @@ package struct RuntimeInvocation: Sendable {
 package enum RuntimeAnswer: Sendable {
     /// `POST …/response`: the function's answer, byte for byte.
     case response(ByteBuffer)
+    /// `POST …/response` in pieces, which the invocation's sink was given; with what went wrong after the first of them.
+    case streamed(MidstreamError?)
     /// `POST …/error`: the runtime's error document, and the type it named in a header, if it did.
     case error(ByteBuffer, type: String?)
     /// The answer was larger than `limit` bytes and was not kept.
@@ -47,6 +53,8 @@ package enum RuntimeEvent: Sendable {
     case waiting(isRepeated: Bool)
     /// The answer to the invocation with this request id.
     case answered(requestID: String, RuntimeAnswer)
+    /// The connection was lost in the middle of a streamed answer, and the process has had time to end since.
+    case brokeOff(requestID: String)
     /// `POST /runtime/init/error`: the runtime could not start; it will exit.
     case initFailed(ByteBuffer, type: String?)
 }

@@ -21,7 +21,9 @@ package final class RuntimeServer: Sendable {
     private let server = Mutex<HTTPServer?>(nil)
     /// Whether the runtime has said that it answers hints (`Fn-Hints: 1` with its `next`).
     private let knowsHints = Mutex(false)
-    private let onEvent: @Sendable (RuntimeEvent) -> Void
+    /// Who takes the answer of the invocation that was delivered last, if it is streamed.
+    private let stream = Mutex<(@Sendable (AnswerHead) -> AnswerSink)?>(nil)
+    let onEvent: @Sendable (RuntimeEvent) -> Void
 
     /// - Parameter onEvent: told what the runtime does, in order, on an event loop; must not block.
     package init(onEvent: @escaping @Sendable (RuntimeEvent) -> Void) { self.onEvent = onEvent }
@@ -35,7 +37,9 @@ package final class RuntimeServer: Sendable {
         configuration.maxHeaderField = Limits.headerField
         configuration.idleTimeout = .hours(24 * 365)  // a runtime holds its connection for life, also while frozen
         configuration.readTimeout = .minutes(15)
+        configuration.readsAtOnce = 1  // what a streaming function has written is read as its caller takes it
         configuration.bodyLimit = { _ in answerLimit }
+        configuration.streamHandler = { [self] in streamHandler($0) }
         configuration.tooLarge = { [self] head, limit in refuseOversized(head, limit) }
         return
             HTTPServer.start(on: .socket(listener), group: group, configuration: configuration) { [self] in
@@ -47,6 +51,7 @@ package final class RuntimeServer: Sendable {
     /// Gives the waiting runtime an invocation; `false` when it is not waiting.
     package func deliver(_ invocation: RuntimeInvocation) -> Bool {
         guard let waiter = session.withLock({ $0.deliver(invocation.requestID) }) else { return false }
+        stream.withLock { $0 = invocation.stream }
         waiter.respond(HTTPResponse(.ok, headers: invocation.headers, body: invocation.payload))
         return true
     }
@@ -71,6 +76,14 @@ package final class RuntimeServer: Sendable {
     private func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
         switch RuntimeRoute(request.method, request.path) {
         case .next: next(request, responder)
+        case .response where ResponseMode(request.headers) == nil:
+            responder.respond(
+                .runtimeError(
+                    .badRequest,
+                    "InvalidFunctionResponseMode",
+                    "Lambda-Runtime-Function-Response-Mode must be streaming or buffered"
+                )
+            )
         case .response(let id): answer(id, .response(request.body), responder)
         case .error(let id): answer(id, .error(request.body, type: errorType(request)), responder)
         case .initError: initError(request, responder)
@@ -105,6 +118,29 @@ package final class RuntimeServer: Sendable {
             responder.respond(.refusal(error))
         }
     }
+
+    // MARK: Answers in pieces
+
+    func beginStream(
+        _ requestID: String,
+        _ head: AnswerHead
+    ) throws(RuntimeSession<HTTPResponder>.Refusal) -> AnswerSink {
+        try session.withLock { session throws(RuntimeSession<HTTPResponder>.Refusal) in
+            try session.beginStream(requestID)
+        }
+        let stream = stream.withLock { stream in
+            defer { stream = nil }
+            return stream
+        }
+        guard let stream else { throw .invalidRequestID }
+        return stream(head)
+    }
+
+    func endStream(_ requestID: String) -> Bool { session.withLock { $0.endStream(requestID) } }
+
+    func breakStream(_ requestID: String) -> Bool { session.withLock { $0.breakStream(requestID) } }
+
+    // MARK: Errors
 
     private func initError(_ request: HTTPRequest, _ responder: HTTPResponder) {
         do {
@@ -170,7 +206,7 @@ extension HTTPResponse {
         return HTTPResponse(status, text: #"{"errorMessage":"\#(escaped)","errorType":"\#(type)"}"#)
     }
 
-    fileprivate static func refusal(_ refusal: RuntimeSession<HTTPResponder>.Refusal) -> HTTPResponse {
+    static func refusal(_ refusal: RuntimeSession<HTTPResponder>.Refusal) -> HTTPResponse {
         switch refusal {
         case .invalidStateTransition(let what): runtimeError(.forbidden, "InvalidStateTransition", what)
         case .invalidRequestID: runtimeError(.badRequest, "InvalidRequestID", "Invalid request ID")

@@ -9,11 +9,15 @@ package struct RuntimeSession<Waiter: Sendable>: Sendable {
         case starting
         case waiting(Waiter, token: UInt64)
         case running(requestID: String)
+        /// Its answer is arriving.
+        case streaming(requestID: String)
         /// Answered, and has not asked for more work yet.
         case answered(requestID: String)
         /// Was told to give memory back, and has not asked for work again yet.
         case hinted
         case failed
+        /// Its answer ended in the middle: nothing it says from now on can be trusted.
+        case broken
     }
 
     /// Why a request of the runtime is refused: HTTP status and error document are the Runtime API's own.
@@ -34,7 +38,10 @@ package struct RuntimeSession<Waiter: Sendable>: Sendable {
 
     /// The invocation in progress, if any.
     package var runningRequestID: String? {
-        if case .running(let id) = state { id } else { nil }
+        switch state {
+        case .running(let id), .streaming(let id): id
+        default: nil
+        }
     }
 
     /// Whether the runtime was told to give memory back and has not asked for work again.
@@ -52,8 +59,10 @@ package struct RuntimeSession<Waiter: Sendable>: Sendable {
             state = .waiting(waiter, token: tokens)
             return (tokens, isRepeated)
         case .waiting: throw .invalidStateTransition("next was asked while another next is waiting")
-        case .running: throw .invalidStateTransition("next was asked before the invocation in progress was answered")
+        case .running, .streaming:
+            throw .invalidStateTransition("next was asked before the invocation in progress was answered")
         case .failed: throw .invalidStateTransition("next was asked after init/error")
+        case .broken: throw .invalidStateTransition("next was asked after an answer that was broken off")
         }
     }
 
@@ -80,9 +89,30 @@ package struct RuntimeSession<Waiter: Sendable>: Sendable {
     package mutating func answer(_ requestID: String) throws(Refusal) {
         switch state {
         case .running(requestID): state = .answered(requestID: requestID)
+        case .streaming(requestID): throw .invalidStateTransition("the invocation is being answered")
         case .answered(requestID): throw .invalidStateTransition("the invocation has been answered already")
         default: throw .invalidRequestID
         }
+    }
+
+    /// The runtime begins to stream its answer to `requestID`; `endStream` or `breakStream` follows.
+    package mutating func beginStream(_ requestID: String) throws(Refusal) {
+        try answer(requestID)
+        state = .streaming(requestID: requestID)
+    }
+
+    /// The streamed answer to `requestID` has ended; `false` when it is not being answered.
+    package mutating func endStream(_ requestID: String) -> Bool {
+        guard case .streaming(requestID) = state else { return false }
+        state = .answered(requestID: requestID)
+        return true
+    }
+
+    /// The connection was lost in the middle of a streamed answer; `false` when it is not being answered.
+    package mutating func breakStream(_ requestID: String) -> Bool {
+        guard case .streaming(requestID) = state else { return false }
+        state = .broken
+        return true
     }
 
     /// The runtime reports that it could not start.

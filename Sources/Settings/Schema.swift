@@ -144,6 +144,12 @@ package enum Schema {
             "what accepted events and kept answers may take on disk; old answers go first, then events are refused"
         ),
         bytes("limits.response", \.limits.response, "6291556B", live: false, "the largest answer of a function"),
+        bytes(
+            "limits.response_stream",
+            \.limits.responseStream,
+            "200MiB",
+            "the largest answer that a function streams to a caller who takes it as it comes"
+        ),
         bytes("limits.code", \.limits.code, "50MiB", live: false, "the largest archive of a function's code"),
         bytes("limits.unpacked_code", \.limits.unpackedCode, "250MiB", live: false, "the largest code when unpacked"),
         bytes("limits.env", \.limits.env, "4KiB", "all environment variables of a function together"),

@@ -52,6 +52,7 @@ package struct Settings: Sendable, Equatable {
         package var payloadAsync = Bytes.zero
         package var queue = Bytes.zero
         package var response = Bytes.zero
+        package var responseStream = Bytes.zero
         package var code = Bytes.zero
         package var unpackedCode = Bytes.zero
         package var env = Bytes.zero

@@ -75,4 +75,38 @@ struct RuntimeSessionTests {
         _ = try session.next(2)
         #expect(session.deliver("a") == 2)
     }
+
+    @Test("takes an answer in pieces: it is answered when the last has come")
+    func streamed() throws {
+        var session = Session()
+        #expect(throws: Session.Refusal.invalidRequestID) { try session.beginStream("a") }
+        _ = try session.next(1)
+        _ = session.deliver("a")
+        #expect(throws: Session.Refusal.invalidRequestID) { try session.beginStream("b") }
+        try session.beginStream("a")
+        #expect(session.runningRequestID == "a")
+        #expect(throws: Session.Refusal.invalidStateTransition("the invocation is being answered")) {
+            try session.answer("a")
+        }
+        #expect(throws: Session.Refusal.self) { try session.beginStream("a") }
+        #expect(throws: Session.Refusal.self) { try session.next(2) }
+        let ends = [session.endStream("b"), session.endStream("a"), session.endStream("a"), session.breakStream("a")]
+        #expect(ends == [false, true, false, false])
+        _ = try session.next(3)
+        #expect(session.deliver("b") == 3)
+    }
+
+    @Test("trusts nothing after an answer that was broken off")
+    func brokenOff() throws {
+        var session = Session()
+        _ = try session.next(1)
+        _ = session.deliver("a")
+        let early = session.breakStream("a")
+        #expect(!early, "it has not begun")
+        try session.beginStream("a")
+        let ends = [session.breakStream("a"), session.endStream("a")]
+        #expect(ends == [true, false])
+        #expect(throws: Session.Refusal.self) { try session.next(2) }
+        #expect(throws: Session.Refusal.self) { try session.answer("a") }
+    }
 }

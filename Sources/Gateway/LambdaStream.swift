@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+import Dispatching
+import FnProtocol
+import HTTP
+import NIOCore
+import NIOHTTP1
+
+/// `InvokeWithResponseStream` of a function that streams: each piece becomes an event-stream message when it comes.
+struct LambdaStream: Sendable {
+    let responder: HTTPResponder
+    /// The function's version, as the head of the answer names it.
+    let version: String
+    let wantsTail: Bool
+
+    static let contentType = "application/vnd.amazon.eventstream"
+
+    var receiver: StreamReceiver { { begin($0) } }
+
+    private func begin(_ start: AnswerStart) -> @Sendable (ByteBuffer) -> EventLoopFuture<Void>? {
+        responder.begin(
+            .ok,
+            headers: [
+                "Content-Type": Self.contentType, "Transfer-Encoding": "chunked",
+                "x-amzn-RequestId": start.requestID, "X-Amz-Executed-Version": version,
+            ]
+        )
+        return { responder.write(EventStreamMessage.chunk($0)) }
+    }
+
+    /// What went wrong after the first piece is told in the last message: the status has been sent.
+    func end(_ result: InvocationResult) {
+        let log = wantsTail ? Base64.encode(result.logTail) : nil
+        let details =
+            switch result.outcome {
+            case .success: String?.none
+            case .failure(.functionError(let document)), .failure(.outOfMemory(let document)),
+                .failure(.timedOut(let document)):
+                String(buffer: document)
+            case .failure(let failure): "\(failure)"
+            }
+        _ = responder.write(EventStreamMessage.end(error: details, log: log))
+        responder.end()
+    }
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+import NIOCore
+import NIOHTTP1
+
+/// What the responder of a request may do, in this order: one whole answer, or a head, pieces and an end.
+extension HTTPConnection {
+    func respond(_ response: HTTPResponse, to sequence: UInt64) {
+        guard sequence == self.sequence, case .answering(let keepAlive) = state, let context else { return }
+        let persists = keepAlive && !shutdown.isSet
+        var headers = response.headers
+        if response.status != .noContent {
+            headers.replaceOrAdd(name: "Content-Length", value: String(response.body.readableBytes))
+        }
+        if !persists { headers.replaceOrAdd(name: "Connection", value: "close") }
+        let head = HTTPResponseHead(version: .http1_1, status: response.status, headers: headers)
+        context.write(wrapOutboundOut(.head(head)), promise: nil)
+        if response.body.readableBytes > 0, !answersHead, response.status.mayHaveResponseBody {
+            context.write(wrapOutboundOut(.body(.byteBuffer(response.body))), promise: nil)
+        }
+        onlyAcknowledged = response.isAcknowledgement
+        finish(keepAlive: persists)
+    }
+
+    func begin(_ status: HTTPResponseStatus, headers: HTTPHeaders, to sequence: UInt64) {
+        guard sequence == self.sequence, case .answering(let keepAlive) = state, let context else { return }
+        state = .streaming(keepAlive: keepAlive)
+        onlyAcknowledged = false
+        if !status.mayHaveResponseBody { answersHead = true }
+        var headers = headers
+        if answersHead {
+            // There will be no chunks, and no last one either.
+            headers.remove(name: "Transfer-Encoding")
+            if status.mayHaveResponseBody { headers.add(name: "Content-Length", value: "0") }
+        }
+        let head = HTTPResponseHead(version: .http1_1, status: status, headers: headers)
+        context.writeAndFlush(wrapOutboundOut(.head(head)), promise: nil)
+    }
+
+    func write(_ bytes: ByteBuffer, to sequence: UInt64, promise: EventLoopPromise<Void>) {
+        guard sequence == self.sequence, case .streaming = state, let context else {
+            return promise.fail(ChannelError.ioOnClosedChannel)
+        }
+        guard !answersHead else { return promise.succeed() }
+        context.writeAndFlush(wrapOutboundOut(.body(.byteBuffer(bytes))), promise: promise)
+    }
+
+    func end(_ sequence: UInt64, trailers: HTTPHeaders?) {
+        // An end without a beginning is a breach that the peer must not wait for.
+        guard sequence == self.sequence, case .streaming(let keepAlive) = state else { return abort(sequence) }
+        finish(keepAlive: keepAlive && !shutdown.isSet, trailers: trailers)
+    }
+
+    /// Ends the connection in the middle of an answer: without the last chunk its reader knows that something is missing.
+    func abort(_ sequence: UInt64) {
+        guard sequence == self.sequence else { return }
+        switch state {
+        case .answering, .streaming:
+            disconnected = nil
+            context?.close(promise: nil)
+        case .idle, .receiving, .discarding, .draining, .closed: break
+        }
+    }
+
+    func onDisconnect(_ body: @escaping @Sendable () -> Void, of sequence: UInt64) {
+        guard sequence == self.sequence else { return }
+        switch state {
+        case .answering, .streaming: disconnected = body
+        case .closed: body()
+        case .idle, .receiving, .discarding, .draining: break
+        }
+    }
+
+    private func finish(keepAlive: Bool, trailers: HTTPHeaders? = nil) {
+        guard let context else { return }
+        disconnected = nil
+        let isWhole = flow == nil
+        flow = nil
+        state = !keepAlive ? .closed : isWhole ? .idle : .draining(dropped: 0)
+        hasUnsent = true
+        guard keepAlive else {
+            let channel = context.channel
+            context.write(wrapOutboundOut(.end(trailers))).whenComplete { _ in channel.close(promise: nil) }
+            return sendNow(context)
+        }
+        context.write(wrapOutboundOut(.end(trailers)), promise: nil)
+        if !isReading { sendNow(context) }
+        readOn()
+        expect(within: isWhole ? configuration.idleTimeout : configuration.readTimeout)
+    }
+}
