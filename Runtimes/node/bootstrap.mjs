@@ -148,9 +148,9 @@ function chunk(data) {
 }
 
 /** The end of a streamed answer: an error after its first byte is told in trailers. */
-function lastChunk(error) {
+function lastChunk(error, kind) {
     if (!error) return Buffer.from("0\r\n\r\n");
-    const document = errorDocument(error);
+    const document = errorDocument(error, kind);
     const body = Buffer.from(JSON.stringify(document)).toString("base64");
     const type = String(document.errorType).replace(/[^\x21-\x7e]/g, "");
     return Buffer.from(`0\r\nLambda-Runtime-Function-Error-Type: ${type}\r\nLambda-Runtime-Function-Error-Body: ${body}\r\n\r\n`);
@@ -245,8 +245,9 @@ let running = "";
 let output; // of the streaming handler that runs
 process.on("uncaughtException", (error) => {
     console.error(error);
-    const body = Buffer.from(JSON.stringify(errorDocument(error, `Runtime.UnhandledException`)));
-    if (output?.began) connection.send("", lastChunk(error));
+    const kind = "Runtime.UnhandledException";
+    const body = Buffer.from(JSON.stringify(errorDocument(error, kind)));
+    if (output?.began) connection.send("", lastChunk(error, kind));
     else if (running) connection.send("", post(`invocation/${running}/error`, body));
     setTimeout(() => process.exit(129), 50);
 });

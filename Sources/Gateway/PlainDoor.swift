@@ -31,7 +31,7 @@ struct PlainDoor {
             completion: { result in
                 switch (result.isStreamed, result.outcome) {
                 case (false, _): responder.respond(Self.response(result, tail: wantsTail))
-                case (true, .success): responder.end()
+                case (true, .success): responder.end(trailers: Self.endHeaders(result))
                 case (true, .failure): responder.abort()
                 }
             }
@@ -43,12 +43,23 @@ struct PlainDoor {
     static func streamHeaders(_ start: AnswerStart) -> HTTPHeaders {
         var headers = startHeaders(start)
         headers.add(name: "Content-Type", value: start.contentType ?? "application/octet-stream")
-        headers.add(name: "Transfer-Encoding", value: "chunked")
         return headers
     }
 
+    /// What is known when an answer in pieces begins; what is known at its end follows it as trailers.
     static func startHeaders(_ start: AnswerStart) -> HTTPHeaders {
-        ["X-Fn-Request-Id": start.requestID, "X-Fn-Start": start.start.rawValue]
+        [
+            "X-Fn-Request-Id": start.requestID, "X-Fn-Start": start.start.rawValue, "Transfer-Encoding": "chunked",
+            "Trailer": "X-Fn-Duration-Ms, X-Fn-Memory-Peak-Mb, X-Fn-Memory-Grown-Mb",
+        ]
+    }
+
+    static func endHeaders(_ result: InvocationResult) -> HTTPHeaders {
+        var headers = HTTPHeaders()
+        if result.start != nil { headers.add(name: "X-Fn-Duration-Ms", value: result.durationText) }
+        if let peak = result.peak { headers.add(name: "X-Fn-Memory-Peak-Mb", value: String(peak.mebibytes)) }
+        if let grown = result.grownTo { headers.add(name: "X-Fn-Memory-Grown-Mb", value: String(grown.mebibytes)) }
+        return headers
     }
 
     /// For later: answered when the event is on disk, with the id that tells what becomes of it.
@@ -79,14 +90,8 @@ struct PlainDoor {
         case .failure(let failure): response = Self.response(failure)
         }
         response.headers.add(name: "X-Fn-Request-Id", value: result.requestID)
-        if let start = result.start {
-            response.headers.add(name: "X-Fn-Start", value: start.rawValue)
-            response.headers.add(name: "X-Fn-Duration-Ms", value: result.durationText)
-        }
-        if let peak = result.peak { response.headers.add(name: "X-Fn-Memory-Peak-Mb", value: String(peak.mebibytes)) }
-        if let grown = result.grownTo {
-            response.headers.add(name: "X-Fn-Memory-Grown-Mb", value: String(grown.mebibytes))
-        }
+        if let start = result.start { response.headers.add(name: "X-Fn-Start", value: start.rawValue) }
+        response.headers.add(contentsOf: endHeaders(result))
         if tail { response.headers.add(name: "X-Amz-Log-Result", value: Base64.encode(result.logTail)) }
         return response
     }

@@ -51,7 +51,6 @@ final class UrlExchange: Sendable {
         case .incomplete: return nil
         case .complete(let head, let rest):
             var headers = head.fields
-            headers.replaceOrAdd(name: "Transfer-Encoding", value: "chunked")
             headers.add(contentsOf: PlainDoor.startHeaders(start))
             responder.begin(head.status, headers: headers)
             return rest.readableBytes > 0 ? responder.write(rest) : nil
@@ -75,7 +74,7 @@ final class UrlExchange: Sendable {
     func end(_ result: InvocationResult) {
         switch (state.withLock({ $0 }), result.outcome) {
         case (.waiting, _): responder.respond(Self.response(result))
-        case (.begun, .success): responder.end()
+        case (.begun, .success): responder.end(trailers: PlainDoor.endHeaders(result))
         case (.begun, .failure): responder.abort()
         case (.heading, .failure): responder.respond(PlainDoor.response(result, tail: false))
         case (.heading, .success): refuse(BadUrlAnswer("it ended before its head did"))

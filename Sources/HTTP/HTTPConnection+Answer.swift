@@ -28,8 +28,9 @@ extension HTTPConnection {
         if !status.mayHaveResponseBody { answersHead = true }
         var headers = headers
         if answersHead {
-            // There will be no chunks, and no last one either.
+            // There will be no chunks, no last one either, and nothing behind it.
             headers.remove(name: "Transfer-Encoding")
+            headers.remove(name: "Trailer")
             if status.mayHaveResponseBody { headers.add(name: "Content-Length", value: "0") }
         }
         let head = HTTPResponseHead(version: .http1_1, status: status, headers: headers)

@@ -37,6 +37,8 @@ package final class PooledSandbox: Sendable {
         var initTimeout: Duration?
         var hasExited = false
         var hasTimedOut = false
+        /// It is being killed: what it still says is void, or it would be given work while it dies.
+        var isCondemned = false
         var lastRequestID: String?
         var isReady = false
         var initDuration: Duration?
@@ -116,7 +118,7 @@ package final class PooledSandbox: Sendable {
         }
         guard isOnItsWay else {
             // It ended, or broke the protocol, between the lease and now.
-            sandbox.kill()
+            kill()
             return finish(.exited(exitReport(.signaled(9))))
         }
     }
@@ -227,12 +229,15 @@ package final class PooledSandbox: Sendable {
     }
 
     /// Ends the process; whatever runs in it is told so.
-    package func kill() { sandbox.kill() }
+    package func kill() {
+        state.withLock { $0.isCondemned = true }
+        sandbox.kill()
+    }
 
     /// Ends the process because a request in it has had its time.
     package func timeOut() {
         state.withLock { $0.hasTimedOut = true }
-        sandbox.kill()
+        kill()
     }
 
     var hasTimedOut: Bool { state.withLock { $0.hasTimedOut } }
@@ -258,6 +263,7 @@ package final class PooledSandbox: Sendable {
     }
 
     private func handle(_ event: RuntimeEvent) {
+        guard !state.withLock({ $0.isCondemned }) else { return }
         switch event {
         case .waiting(isRepeated: true): deliverLate()
         case .waiting(isRepeated: false):
@@ -289,7 +295,7 @@ package final class PooledSandbox: Sendable {
         let isRunning = state.withLock { $0.current?.requestID == requestID && !$0.hasExited }
         guard isRunning else { return }
         output.note("RequestId: \(requestID) Error: the runtime closed its connection in the middle of its answer")
-        sandbox.kill()
+        kill()
     }
 
     /// What this call showed of its function; the pool learns it when the runtime asks for more work.

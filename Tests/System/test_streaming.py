@@ -170,6 +170,19 @@ def test_boto3_gets_parts_before_the_function_ends(daemon, client, function):
     assert "REPORT RequestId" in base64.b64decode(later[-1]["InvokeComplete"]["LogResult"]).decode()
 
 
+def test_what_is_known_at_the_end_follows_as_trailers(daemon):
+    with socket.create_connection(("127.0.0.1", daemon.port), 60 * SCALE) as raw:
+        raw.sendall(b"POST /invoke/py HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        head, _, body = raw.makefile("rb").read().partition(b"\r\n\r\n")
+    assert b"Trailer: X-Fn-Duration-Ms" in head
+    assert b"\r\n0\r\nX-Fn-Duration-Ms: " in body
+
+
+def test_fn_prints_a_streamed_answer(daemon):
+    result = daemon.fn("invoke", "js")
+    assert (result.returncode, result.stdout) == (0, b"first second")
+
+
 def test_invoke_collects_a_streamed_answer(daemon, client):
     assert client.invoke(FunctionName="py", Payload=b"{}")["Payload"].read() == b"first "
     answer = client.invoke(FunctionName="py", Payload=json.dumps({"what": "much", "blocks": 90}).encode())
@@ -195,7 +208,7 @@ def test_a_stream_that_nothing_was_written_to_is_an_empty_answer(daemon):
 @pytest.mark.parametrize("function, what, kind, message", [
     ("py", "raise", "ValueError", "midway"), ("js", "raise", "TypeError", "midway"),
     ("py", "object", "TypeError", "bytes and str"), ("py", "exit", "Runtime.ExitError", "exit status 3"),
-    ("js", "thrown", "RangeError", "outside")])
+    ("js", "thrown", "Runtime.UnhandledException", "outside")])
 def test_an_error_midway_ends_the_stream_as_an_error(daemon, client, function, what, kind, message):
     event = {"what": what}
     parts = list(client.invoke_with_response_stream(FunctionName=function, Payload=json.dumps(event))["EventStream"])
@@ -204,7 +217,7 @@ def test_an_error_midway_ends_the_stream_as_an_error(daemon, client, function, w
     assert end["ErrorCode"] == "Unhandled"
     details = json.loads(end["ErrorDetails"])
     assert message in details["errorMessage"]
-    assert details["errorType"] == kind or what == "thrown"
+    assert details["errorType"] == kind
     connection, answer = begin(daemon, f"/invoke/{function}", event)
     with pytest.raises(http.client.IncompleteRead) as broken:
         answer.read()
