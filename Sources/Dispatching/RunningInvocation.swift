@@ -70,7 +70,8 @@ final class RunningInvocation: Sendable {
     func stream(_ head: AnswerHead) -> AnswerSink {
         let (receiver, start) = state.withLock { state in
             state.answer.hasBegun = true
-            return (state.answer.receiver, state.lease?.start ?? .warm)
+            let isAwaited = state.completion != nil  // it may have timed out in this moment
+            return (isAwaited ? state.answer.receiver : nil, state.lease?.start ?? .warm)
         }
         let sink = receiver?(AnswerStart(requestID: requestID, start: start, contentType: head.contentType))
         return { [self] part in take(part) ? sink?(part) : nil }
@@ -205,7 +206,7 @@ final class RunningInvocation: Sendable {
 
     private func finish(_ result: InvocationResult) {
         let completion = state.withLock { state in
-            defer { state.completion = nil }
+            defer { (state.completion, state.lease) = (nil, nil) }
             return state.completion
         }
         completion?(result)

@@ -170,11 +170,12 @@ final class HTTPConnection: ChannelDuplexHandler {
         sequence &+= 1
         state = .answering(keepAlive: head.isKeepAlive)
         flow = BodyFlow()
-        goOn(head, context)
         let request = HTTPRequest(method: head.method, uri: head.uri, headers: head.headers)
         let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
         let sink = handler(request, HTTPResponder(connection: bound, eventLoop: context.eventLoop, sequence: sequence))
-        flow?.sink = sink  // unless it has answered already
+        guard flow != nil else { return }  // answered already
+        flow?.sink = sink
+        goOn(head, context)
     }
 
     /// The channel wants to read: not while a sink has enough in hand.

@@ -71,7 +71,10 @@ package final class RuntimeServer: Sendable {
     package var isHinted: Bool { session.withLock { $0.isHinted } }
 
     /// Closes the listener and every connection.
-    package func close() { server.withLock { $0 }?.close() }
+    package func close() {
+        server.withLock { $0 }?.close()
+        _ = takeReceiver()
+    }
 
     private func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
         switch RuntimeRoute(request.method, request.path) {
@@ -111,6 +114,7 @@ package final class RuntimeServer: Sendable {
             try session.withLock { session throws(RuntimeSession<HTTPResponder>.Refusal) in
                 try session.answer(requestID)
             }
+            _ = takeReceiver()
             // The runtime may go on before the caller has its answer: its next call must find the session ready.
             responder.respond(.accepted)
             onEvent(.answered(requestID: requestID, answer))
@@ -128,12 +132,16 @@ package final class RuntimeServer: Sendable {
         try session.withLock { session throws(RuntimeSession<HTTPResponder>.Refusal) in
             try session.beginStream(requestID)
         }
-        let stream = stream.withLock { stream in
+        guard let receiver = takeReceiver() else { throw .invalidRequestID }
+        return receiver(head)
+    }
+
+    /// It refers to the invocation, and through it to this sandbox: it is kept no longer than until the answer begins.
+    private func takeReceiver() -> (@Sendable (AnswerHead) -> AnswerSink)? {
+        stream.withLock { stream in
             defer { stream = nil }
             return stream
         }
-        guard let stream else { throw .invalidRequestID }
-        return stream(head)
     }
 
     func endStream(_ requestID: String) -> Bool { session.withLock { $0.endStream(requestID) } }
@@ -162,6 +170,7 @@ package final class RuntimeServer: Sendable {
         } catch {
             return .refusal(error)
         }
+        _ = takeReceiver()
         onEvent(.answered(requestID: id, .tooLarge(limit: limit)))
         return .runtimeError(
             .payloadTooLarge,
