@@ -20,6 +20,7 @@ struct UrlDoor {
             return responder.respond(.problem(.badRequest, "InvalidHeader", error.description))
         }
         invocation.payload = event.json
+        invocation.trigger = .url
         let exchange = UrlExchange(responder)
         let withdraw = context.dispatcher.invoke(
             invocation,

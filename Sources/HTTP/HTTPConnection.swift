@@ -36,13 +36,13 @@ final class HTTPConnection: ChannelDuplexHandler {
     var disconnected: (@Sendable () -> Void)?
     /// The body that is passed on while its request is answered, until it has ended.
     var flow: BodyFlow?
-    private var readIsHeld = false
-    private let handler: HTTPHandler
-    private var deadline: NIODeadline?
     /// Whether what was written waits for the end of the read that it answers, to leave in one piece.
     var isReading = false
     var hasUnsent = false
     var onlyAcknowledged = false
+    private var readIsHeld = false
+    private let handler: HTTPHandler
+    private var deadline: NIODeadline?
 
     init(configuration: HTTPServerConfiguration, shutdown: ShutdownFlag, handler: @escaping HTTPHandler) {
         self.configuration = configuration

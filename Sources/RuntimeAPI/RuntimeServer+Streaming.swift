@@ -30,7 +30,7 @@ extension RuntimeServer {
     private func end(_ requestID: String, _ trailers: HTTPHeaders, _ responder: HTTPResponder) {
         guard endStream(requestID) else { return responder.abort() }
         // The runtime may go on before the caller has all of its answer: its next call must find the session ready.
-        responder.respond(HTTPResponse(.accepted, text: #"{"status":"OK"}"#))
+        responder.respond(.accepted)
         onEvent(.answered(requestID: requestID, .streamed(MidstreamError(trailers))))
     }
 

@@ -200,7 +200,7 @@ extension RuntimeInvocation {
 }
 
 extension HTTPResponse {
-    fileprivate static let accepted: HTTPResponse = {
+    static let accepted: HTTPResponse = {
         var response = HTTPResponse(.accepted, text: #"{"status":"OK"}"#)
         response.isAcknowledgement = true
         return response
