@@ -32,9 +32,10 @@ bench: release bench-warm ## the reclaimer's promises as ratios, in the long for
 	@EBB_LONG=1 EBB_PYTEST=-s EBB_GUEST_TIMEOUT=14400 scripts/test-system test_claims.py
 
 bench-warm: release ## what a warm call costs beside other servers, in the long form; on the host itself
-	@EBB_LONG=1 scripts/bench-warm
+	@EBB_LONG=1 scripts/bench-warm test_warm_path.py
 
-soak: release ## ten thousand random edits of living sandboxes that race with their requests
+soak: release ## ten thousand random edits of living sandboxes that race with their requests; a million calls
+	@EBB_LONG=1 scripts/bench-warm test_soak.py
 	@EBB_LONG=1 EBB_PYTEST=-s EBB_GUEST_TIMEOUT=14400 scripts/test-system test_churn.py
 
 fmt: ## format the Swift sources
