@@ -145,8 +145,19 @@ package final class Daemon: Sendable {
             dispatcher: dispatcher,
             catalog: catalog,
             workers: workers,
+            group: group,
             clock: { WallClock.nowMs() },
             makeID: { RequestID.make() },
+            log: log,
+            onNote: { metrics.note($1, function: $0) }
+        )
+        scheduler = Scheduler(
+            queue: queue,
+            catalog: catalog,
+            workers: workers,
+            clock: { WallClock.nowMs() },
+            arn: { FunctionARN.make($0) },
+            onAccept: { runner.poke() },
             log: log
         )
         context = GatewayContext(
@@ -176,6 +187,7 @@ package final class Daemon: Sendable {
     }
 
     private let context: GatewayContext
+    private let scheduler: Scheduler
     private let learning: LearningStore
 
     private static func settings(
@@ -200,9 +212,17 @@ package final class Daemon: Sendable {
 
     /// One daemon for one state directory.
     private static func takeState(_ directory: String) throws -> Int32 {
-        try Directory.makeAll(directory, mode: 0o750)
         let path = "\(directory)/lock"
-        let fd = try SyscallError.check("open", path, unsafe Glibc.open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0o600))
+        let fd: Int32
+        do throws(SyscallError) {
+            try Directory.makeAll(directory, mode: 0o750)
+            fd = try SyscallError.check("open", path, unsafe Glibc.open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0o600))
+        } catch {
+            throw StartError.refused(
+                "the state directory \(directory) cannot be written (\(error)): make it writable, or name another one "
+                    + "(--state, storage.state in fn.yaml)"
+            )
+        }
         guard flock(fd, LOCK_EX | LOCK_NB) == 0 else {
             throw StartError.refused("\(directory) is in use by another fnd; stop it, or give this one another --state")
         }
@@ -256,6 +276,7 @@ package final class Daemon: Sendable {
                 ? "\(tree.pool.path)/memory.pressure" : nil
         )
         context.runner.start(on: group.next())
+        scheduler.start(on: group.next())
         let address = servers.withLock { $0.first?.localAddress?.port } ?? port
         log.notice("serving on \(host):\(address) and \(current.socket.path)")
         scheduleConfigCheck()
@@ -330,6 +351,7 @@ package final class Daemon: Sendable {
         log.notice("stopping")
         for server in servers.withLock({ $0 }) { server.stopAccepting() }
         saveLearning()
+        scheduler.stop()
         context.runner.stop()
         pool.shutdown(patience: patience)
         for server in servers.withLock({ $0 }) { server.close() }

@@ -52,6 +52,7 @@ struct ControlPlane {
         case .queue: try events(request)
         case .event(let id): try event(id)
         case .retryEvent(let id): try retry(id)
+        case .schedules: .json(.ok, ScheduleList(schedules: try context.schedules()))
         case .purgeQueue: try purge(request)
         case .ready: HTTPResponse(.ok, text: "ready\n", type: "text/plain")
         case .invoke, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream, .page, .health, .events:
@@ -222,7 +223,8 @@ extension FunctionsError {
         case .revisionMismatch: .preconditionFailed
         case .archiveTooLarge: .payloadTooLarge
         case .queueFull: .tooManyRequests
-        case .storage: .internalServerError
+        case .diskFull: .serviceUnavailable
+        case .storage, .damaged: .internalServerError
         default: .badRequest
         }
     }
@@ -234,7 +236,8 @@ extension FunctionsError {
         case .revisionMismatch: "RevisionMismatch"
         case .archiveTooLarge, .unpackedTooLarge, .archiveUnreadable, .archiveHostile: "InvalidArchive"
         case .queueFull: "QueueFull"
-        case .storage: "Storage"
+        case .diskFull: "DiskFull"
+        case .storage, .damaged: "Storage"
         case .invalid: "Invalid"
         }
     }

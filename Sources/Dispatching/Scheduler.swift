@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+import Functions
+import Linux
+import Logging
+import NIOCore
+import NIOPosix
+import Settings
+import Synchronization
+
+/// Turns ticks of schedules into events, once each: at a tick, at the start for what was missed, and after any step of
+/// the clock. A tick is accepted under an id that only depends on what it is the tick of, and together with the mark
+/// that it was.
+package final class Scheduler: Sendable {
+    private struct State {
+        var task: RepeatedTask?
+        /// The minute since 1970 that was looked at last; `nil` looks again.
+        var minute: Int64?
+        var isLooking = false
+    }
+
+    private let queue: EventQueue
+    private let catalog: FunctionCatalog
+    private let workers: NIOThreadPool
+    private let clock: @Sendable () -> Int64
+    private let arn: @Sendable (String) -> String
+    private let onAccept: @Sendable () -> Void
+    private let log: Logger
+    private let state = Mutex(State())
+
+    /// - Parameters:
+    ///   - clock: milliseconds since the epoch.
+    ///   - arn: the ARN of a function of that name.
+    ///   - onAccept: called on a worker when there is something new in the queue.
+    package init(
+        queue: EventQueue,
+        catalog: FunctionCatalog,
+        workers: NIOThreadPool,
+        clock: @escaping @Sendable () -> Int64,
+        arn: @escaping @Sendable (String) -> String,
+        onAccept: @escaping @Sendable () -> Void,
+        log: Logger
+    ) {
+        self.queue = queue
+        self.catalog = catalog
+        self.workers = workers
+        self.clock = clock
+        self.arn = arn
+        self.onAccept = onAccept
+        self.log = log
+    }
+
+    /// Begins: ticks are whole minutes, so a look is due whenever the minute is another one.
+    package func start(on loop: any EventLoop) {
+        let task = loop.scheduleRepeatedTask(initialDelay: .zero, delay: .milliseconds(500)) { [weak self] _ in
+            self?.lookIfDue()
+        }
+        state.withLock { $0.task = task }
+    }
+
+    package func stop() { state.withLock { $0.task }?.cancel() }
+
+    private func lookIfDue() {
+        let minute = clock() / 60_000
+        let isDue = state.withLock { state in
+            guard state.minute != minute, !state.isLooking else { return false }
+            (state.minute, state.isLooking) = (minute, true)
+            return true
+        }
+        guard isDue else { return }
+        workers.submit { [self] _ in
+            let isDone = look(now: clock())
+            state.withLock { state in
+                if !isDone { state.minute = nil }
+                state.isLooking = false
+            }
+        }
+    }
+
+    /// Accepts what is due. Blocking.
+    ///
+    /// - Returns: whether all of it could be accepted; a tick that could not is tried again until it is an hour old.
+    private func look(now: Int64) -> Bool {
+        let scheduled = catalog.all.filter { !$0.record.spec.schedules.isEmpty }
+        guard !scheduled.isEmpty else { return true }
+        do throws(FunctionsError) {
+            let ticks = Self.latest(try queue.ticks())
+            for function in scheduled {
+                for schedule in function.record.spec.schedules {
+                    try take(schedule, of: function.name, after: ticks[[function.name, schedule.name]], now: now)
+                }
+            }
+            return true
+        } catch {
+            log.error("a schedule's tick could not be accepted: \(error)")
+            return false
+        }
+    }
+
+    package static func latest(_ ticks: [EventQueue.Tick]) -> [[String]: Int64] {
+        Dictionary(ticks.map { ([$0.function, $0.schedule], $0.ms) }) { first, _ in first }
+    }
+
+    private func take(_ schedule: Schedule, of function: String, after last: Int64?, now: Int64) throws(FunctionsError) {
+        guard let expression = try? ScheduleExpression(schedule.expression) else { return }
+        // A mark that lies far ahead was made by a clock that has been put right since.
+        let mark = last.flatMap { $0 - now > 86_400_000 ? nil : $0 } ?? 0
+        guard let tick = expression.due(after: max(mark, schedule.sinceMs), now: now) else { return }
+        let event = QueuedEvent(
+            id: schedule.eventID(of: function, tickMs: tick),
+            function: function,
+            arn: arn(function),
+            payload: Array((schedule.input ?? ScheduledEvent(schedule.name, of: function, tickMs: tick).json).utf8),
+            acceptedMs: now
+        )
+        try queue.accept(
+            event,
+            limit: catalog.settings.limits.queue,
+            tick: EventQueue.Tick(function: function, schedule: schedule.name, ms: tick)
+        )
+        log.debug("schedule \(schedule.name) of \(function): tick of \(WallClock.iso8601(tick)) accepted as \(event.id)")
+        onAccept()
+    }
+}
