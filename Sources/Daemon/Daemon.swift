@@ -59,6 +59,9 @@ package final class Daemon: Sendable {
         let places = Places(current, environment: environment)
         let state = current.storage.state
         lock = try Self.takeState(state)
+        // Before anything is built that would have to be taken down: a damaged file ends it here.
+        registry = try FunctionRegistry(stateDirectory: state)
+        let queue = try EventQueue(stateDirectory: state)
         signal(SIGPIPE, SIG_IGN)
         // A sandbox takes about fifteen descriptors.
         _ = clinux_raise_descriptor_limit()
@@ -86,7 +89,6 @@ package final class Daemon: Sendable {
 
         let runtimes = try RuntimeCatalog(directory: places.runtimes)
         for problem in runtimes.problems { log.warning("\(problem)") }
-        registry = try FunctionRegistry(stateDirectory: state)
         let limits = current.limits
         let store = try CodeStore(
             stateDirectory: state,
@@ -139,7 +141,6 @@ package final class Daemon: Sendable {
             clock: { WallClock.nowMs() },
             onResult: { metrics.note($1, function: $0) }
         )
-        let queue = try EventQueue(stateDirectory: state)
         let runner = EventRunner(
             queue: queue,
             dispatcher: dispatcher,

@@ -29,7 +29,9 @@ struct Delivery {
 
     /// Blocking where the disk is; `completion` is called once, on any thread.
     func carry(_ event: QueuedEvent, to text: String, completion: @escaping @Sendable (Outcome) -> Void) {
-        guard let destination = try? Destination(text) else { return completion(.refused("'\(text)' is no destination")) }
+        guard let destination = try? Destination(text) else {
+            return completion(.refused("'\(text)' is no destination"))
+        }
         let rules = DestinationRules(settings: settings)
         // The operator may have said something else since the record was accepted.
         if let problem = rules.problem(destination) { return completion(.refused(problem)) }

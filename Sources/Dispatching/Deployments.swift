@@ -80,7 +80,11 @@ package final class Deployments: Sendable {
             )
         }
         var spec = FunctionSpec(name: name, runtime: runtime)
-        if let manifest { spec.apply(manifest, over: old?.spec, now: WallClock.nowMs()) } else if let old { spec = old.spec }
+        if let manifest {
+            spec.apply(manifest, over: old?.spec, now: WallClock.nowMs())
+        } else if let old {
+            spec = old.spec
+        }
         spec.name = name
         spec.runtime = runtime
         spec.handler = deployment.handler ?? manifest?.handler ?? spec.handler

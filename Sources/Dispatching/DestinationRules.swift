@@ -12,7 +12,8 @@ struct DestinationRules {
         switch destination {
         case .function: nil
         case .file(let path):
-            path.hasPrefix("\(directory)/") ? nil : "\(path) is not below \(directory) (storage.destinations in fn.yaml)"
+            path.hasPrefix("\(directory)/")
+                ? nil : "\(path) is not below \(directory) (storage.destinations in fn.yaml)"
         case .http(let place): problem(place)
         }
     }
@@ -32,7 +33,8 @@ struct DestinationRules {
         if isLoopback(place.host), settings.http.listen.hasSuffix(":\(place.port)") {
             return "\(place.authority) is this daemon itself: name the function"
         }
-        let entries = settings.limits.destinationHosts.split(separator: ",").map { $0.filter { $0 != " " }.lowercased() }
+        let entries = settings.limits.destinationHosts.split(separator: ",")
+            .map { $0.filter { $0 != " " }.lowercased() }
         let isListed = entries.contains { entry in
             if entry == "loopback" { return isLoopback(place.host) }
             guard let (host, port) = Destination.HTTPPlace.split(entry) else { return false }

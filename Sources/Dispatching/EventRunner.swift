@@ -285,7 +285,11 @@ package final class EventRunner: Sendable {
         case .failed:
             let pause = Duration.milliseconds(handling.wait.milliseconds << Int64(min(event.attempts, 16)))
             let isLast = event.attempts >= handling.retries
-            return end(event, isLast ? .exhausted("RetriesExhausted") : .again("the function failed", pause), answer: answer)
+            return end(
+                event,
+                isLast ? .exhausted("RetriesExhausted") : .again("the function failed", pause),
+                answer: answer
+            )
         case .again(let why, let pause):
             event.attempts += 1
             event.state = .queued

@@ -100,7 +100,8 @@ package final class Scheduler: Sendable {
         Dictionary(ticks.map { ([$0.function, $0.schedule], $0.ms) }) { first, _ in first }
     }
 
-    private func take(_ schedule: Schedule, of function: String, after last: Int64?, now: Int64) throws(FunctionsError) {
+    private func take(_ schedule: Schedule, of function: String, after last: Int64?, now: Int64) throws(FunctionsError)
+    {
         guard let expression = try? ScheduleExpression(schedule.expression) else { return }
         // A mark that lies far ahead was made by a clock that has been put right since.
         let mark = last.flatMap { $0 - now > 86_400_000 ? nil : $0 } ?? 0
@@ -117,7 +118,9 @@ package final class Scheduler: Sendable {
             limit: catalog.settings.limits.queue,
             tick: EventQueue.Tick(function: function, schedule: schedule.name, ms: tick)
         )
-        log.debug("schedule \(schedule.name) of \(function): tick of \(WallClock.iso8601(tick)) accepted as \(event.id)")
+        log.debug(
+            "schedule \(schedule.name) of \(function): tick of \(WallClock.iso8601(tick)) accepted as \(event.id)"
+        )
         onAccept()
     }
 }

@@ -40,7 +40,9 @@ struct CronField: Sendable, Equatable {
         isRestricted = !text.hasPrefix("*")
         for item in text.split(separator: ",", omittingEmptySubsequences: false) {
             let parts = item.split(separator: "/", omittingEmptySubsequences: false)
-            guard parts.count <= 2, let first = parts.first else { throw Self.wrong(item, kind, "is no value or range") }
+            guard parts.count <= 2, let first = parts.first else {
+                throw Self.wrong(item, kind, "is no value or range")
+            }
             let range = try Self.range(first, kind, wholeItem: item, hasStep: parts.count == 2)
             let step = parts.count == 2 ? try Self.step(parts[1], kind, item) : 1
             for value in stride(from: range.lowerBound, through: range.upperBound, by: step) {
@@ -82,7 +84,8 @@ struct CronField: Sendable, Equatable {
     }
 
     private static func step(_ text: Substring, _ kind: Kind, _ item: Substring) throws(ScheduleProblem) -> Int {
-        guard text.allSatisfy({ $0.isASCII && $0.isNumber }), let step = Int(text), (1...kind.range.upperBound).contains(step)
+        guard text.allSatisfy({ $0.isASCII && $0.isNumber }), let step = Int(text),
+            (1...kind.range.upperBound).contains(step)
         else { throw wrong(item, kind, "has no step from 1 to \(kind.range.upperBound)") }
         return step
     }

@@ -92,7 +92,9 @@ extension Destination.HTTPPlace {
         guard !authority.contains("@") else { throw Destination.wrong("http://…", "may hold no user or password") }
         guard !path.contains("#") else { throw Destination.wrong(text, "may have no fragment") }
         if !path.hasPrefix("/") { path = "/\(path)" }
-        guard let (host, port) = Self.split(authority) else { throw Destination.wrong(text, "has no right host or port") }
+        guard let (host, port) = Self.split(authority) else {
+            throw Destination.wrong(text, "has no right host or port")
+        }
         (self.host, self.port, self.path) = (host, port, path)
     }
 
@@ -106,7 +108,9 @@ extension Destination.HTTPPlace {
             guard host.allSatisfy({ $0.isHexDigit || $0 == ":" || $0 == "." }), host.contains(":") else { return nil }
         } else {
             if let colon = authority.firstIndex(of: ":") { (host, rest) = (authority[..<colon], authority[colon...]) }
-            guard host.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || "-._".contains($0)) }) else { return nil }
+            guard host.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || "-._".contains($0)) }) else {
+                return nil
+            }
         }
         guard !host.isEmpty, host.count <= 253 else { return nil }
         guard !rest.isEmpty else { return (String(host), 80) }

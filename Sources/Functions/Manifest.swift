@@ -43,11 +43,13 @@ package struct Manifest: Sendable, Equatable {
         tmp = try yaml.value("tmp", "a size such as '64MiB'") { Bytes($0) }
         concurrency = try yaml.value("concurrency", "a whole number") { Int($0) }
         minWarm = try yaml.value("min_warm", "a whole number") { Int($0) }
-        events = try yaml.section("events", keys: EventHandling.keys).map { section throws(FunctionsError) in
-            try EventHandling(section)
-        }
-        schedules = try yaml.sections("schedules", keys: Schedule.keys).map { sections throws(FunctionsError) in
-            try Schedule.list(sections)
-        }
+        events = try yaml.section("events", keys: EventHandling.keys)
+            .map { section throws(FunctionsError) in
+                try EventHandling(section)
+            }
+        schedules = try yaml.sections("schedules", keys: Schedule.keys)
+            .map { sections throws(FunctionsError) in
+                try Schedule.list(sections)
+            }
     }
 }

@@ -112,7 +112,11 @@ package enum RecordFile {
     }
 
     /// Where the last whole line ends. What a kill in the middle of a write left is cut off: it comes again, whole.
-    private static func wholeLines(_ file: borrowing Descriptor, size: off_t, _ path: String) throws(SyscallError) -> off_t {
+    private static func wholeLines(
+        _ file: borrowing Descriptor,
+        size: off_t,
+        _ path: String
+    ) throws(SyscallError) -> off_t {
         var (end, buffer) = (size, [UInt8](repeating: 0, count: 4096))
         while end > 0 {
             let start = max(0, end - off_t(buffer.count))

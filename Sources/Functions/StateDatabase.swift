@@ -31,7 +31,11 @@ final class StateDatabase: Sendable {
         do { return try pool.read(body) } catch { throw Self.wrap(error, path) }
     }
 
-    func close() { try? pool.close() }
+    /// Folds the write-ahead log in first, so that a stopped daemon leaves a file that can be copied by itself.
+    func close() {
+        _ = try? pool.writeWithoutTransaction { db in try db.checkpoint(.truncate) }
+        try? pool.close()
+    }
 
     private static func wrap(_ error: any Error, _ path: String) -> FunctionsError {
         if let ours = error as? FunctionsError { return ours }

@@ -18,7 +18,8 @@ struct DeadLetterTarget: Codable {
         guard let arn = TargetArn, !arn.isEmpty else { return nil }
         guard case .function(let name) = try? Destination(arn), arn.hasPrefix("arn:") else {
             let parts = arn.split(separator: ":")
-            let what = arn.hasPrefix("arn:") && parts.count > 2 && parts[2] != "lambda" ? "\(parts[2]) is not offered" : arn
+            let what =
+                arn.hasPrefix("arn:") && parts.count > 2 && parts[2] != "lambda" ? "\(parts[2]) is not offered" : arn
             throw .invalid("DeadLetterConfig.TargetArn has to be the ARN of a function that is here: \(what)")
         }
         return name

@@ -78,7 +78,7 @@ struct Describe: ParsableCommand {
     private static func events(_ function: FunctionView) -> [String] {
         guard let events = function.events else { return [] }
         let age = Duration.seconds(events.maxAgeSeconds).text
-        var lines = ["events:       \(events.retries) retries, for at most \(age)"]
+        var lines = ["events:       retries \(events.retries), for at most \(age)"]
         for (label, target) in [
             ("on success:   ", events.onSuccess), ("on failure:   ", events.onFailure),
             ("dead letters: ", events.deadLetter),

@@ -19,7 +19,9 @@ struct DestinationRulesTests {
     @Test("files only below the operator's directory")
     func files() throws {
         #expect(try isAllowed("file:///var/lib/fn/destinations/a/b"))
-        for path in ["/var/lib/fn/destinations", "/var/lib/fn/destinations2/x", "/var/lib/fn/registry.sqlite", "/etc/passwd"] {
+        for path in [
+            "/var/lib/fn/destinations", "/var/lib/fn/destinations2/x", "/var/lib/fn/registry.sqlite", "/etc/passwd",
+        ] {
             #expect(try !isAllowed("file://\(path)"), "\(path)")
         }
     }

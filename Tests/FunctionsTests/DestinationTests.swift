@@ -14,7 +14,8 @@ struct DestinationTests {
         arguments: [
             ("told", "told"), ("arn:aws:lambda:us-east-1:000000000000:function:told", "told"),
             ("arn:aws:lambda:us-east-1:000000000000:function:told:$LATEST", "told"),
-            ("file:///var/lib/x/y.jsonl", "file:///var/lib/x/y.jsonl"), ("http://LocalHost/a?b=c", "http://localhost/a?b=c"),
+            ("file:///var/lib/x/y.jsonl", "file:///var/lib/x/y.jsonl"),
+            ("http://LocalHost/a?b=c", "http://localhost/a?b=c"),
             ("http://127.0.0.1:8080", "http://127.0.0.1:8080/"), ("http://[::1]:99/x", "http://[::1]:99/x"),
             ("http://h:80/x", "http://h/x"),
         ]
@@ -29,9 +30,12 @@ struct DestinationTests {
         "anything else is refused with what is wrong",
         arguments: [
             ("", "names no function"), ("arn:aws:sqs:us-east-1:0:q", "'sqs' is not offered"),
-            ("arn:aws:sns:us-east-1:0:t", "'sns' is not offered"), ("arn:aws:lambda:us-east-1:0:layer:x", "no function's ARN"),
-            ("https://host/x", "TLS"), ("file://host/x", "absolute"), ("file:///a/../b", "absolute"), ("file:///a//b", "absolute"),
-            ("file:///", "absolute"), ("http:///x", "host"), ("http://u:p@h/x", "password"), ("http://h/x#y", "fragment"),
+            ("arn:aws:sns:us-east-1:0:t", "'sns' is not offered"),
+            ("arn:aws:lambda:us-east-1:0:layer:x", "no function's ARN"),
+            ("https://host/x", "TLS"), ("file://host/x", "absolute"), ("file:///a/../b", "absolute"),
+            ("file:///a//b", "absolute"),
+            ("file:///", "absolute"), ("http:///x", "host"), ("http://u:p@h/x", "password"),
+            ("http://h/x#y", "fragment"),
             ("http://h:0/", "host or port"), ("http://h:99999/", "host or port"), ("http://[::1/x", "host or port"),
             ("http://h/a b", "spaces"), ("http://h/a\r\nX: y", "spaces"), ("ftp://h/x", "names no function"),
         ]
@@ -70,7 +74,10 @@ struct RecordFileTests {
         #expect(content("\(base)/f") == "1\n2\n")
     }
 
-    @Test("nothing outside of the operator's directory is touched", arguments: ["/etc/x", "BASE", "BASE2/x", "BASE/../x"])
+    @Test(
+        "nothing outside of the operator's directory is touched",
+        arguments: ["/etc/x", "BASE", "BASE2/x", "BASE/../x"]
+    )
     func outside(path: String) {
         let path = path.replacingOccurrences(of: "BASE", with: base)
         #expect(throws: RecordFile.Problem.outside(path: path, base: base)) { try append("1", path) }
@@ -80,11 +87,15 @@ struct RecordFileTests {
     func links() throws {
         try Directory.makeAll("\(base)/real")
         try Directory.make("\(state.path)/elsewhere")
-        for (link, target) in [("link", "\(state.path)/elsewhere"), ("file", "\(state.path)/target"), ("in", "\(base)/real")] {
+        for (link, target) in [
+            ("link", "\(state.path)/elsewhere"), ("file", "\(state.path)/target"), ("in", "\(base)/real"),
+        ] {
             #expect(unsafe symlink(target, "\(base)/\(link)") == 0)
         }
         #expect(unsafe mkfifo("\(base)/fifo", 0o600) == 0)
-        for path in ["\(base)/link/x", "\(base)/file", "\(base)/in/x", "\(base)/fifo", "\(base)/real", "\(base)/fifo/x"] {
+        for path in [
+            "\(base)/link/x", "\(base)/file", "\(base)/in/x", "\(base)/fifo", "\(base)/real", "\(base)/fifo/x",
+        ] {
             #expect(throws: RecordFile.Problem.wrongKind(path: path), "\(path)") { try append("1", path) }
         }
         #expect(try Directory.list("\(state.path)/elsewhere").isEmpty)

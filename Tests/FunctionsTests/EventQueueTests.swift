@@ -125,7 +125,11 @@ struct EventQueueTests {
         #expect(try queue.ticks() == [tick])
         #expect(try queue.list().count == 1)
         #expect(throws: FunctionsError.self) {
-            try queue.accept(event("b", bytes: 4000), limit: .kib(1), tick: EventQueue.Tick(function: "f", schedule: "s", ms: 120_000))
+            try queue.accept(
+                event("b", bytes: 4000),
+                limit: .kib(1),
+                tick: EventQueue.Tick(function: "f", schedule: "s", ms: 120_000)
+            )
         }
         #expect(try queue.ticks() == [tick])
     }
@@ -139,7 +143,10 @@ struct EventQueueTests {
         #expect(try queue.oldest() == ["f": 10, "g": 30])
     }
 
-    @Test("a file that is no database, or half of one, is refused by its name", arguments: ["garbage", "half", "flipped"])
+    @Test(
+        "a file that is no database, or half of one, is refused by its name",
+        arguments: ["garbage", "half", "flipped"]
+    )
     func damaged(kind: String) throws {
         let path = "\(state.path)/events.sqlite"
         var whole: EventQueue? = try queue()

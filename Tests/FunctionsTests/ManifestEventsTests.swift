@@ -7,7 +7,8 @@ import Testing
 struct ManifestEventsTests {
     @Test("what becomes of events is read")
     func events() throws {
-        let text = "events: {retries: 1, max_age: 10m, on_success: 'arn:aws:lambda:us-east-1:0:function:told', on_failure: 'file:///x/y'}"
+        let text =
+            "events: {retries: 1, max_age: 10m, on_success: 'arn:aws:lambda:us-east-1:0:function:told', on_failure: 'file:///x/y'}"
         let events = try #require(try Manifest(yaml: text).events)
         #expect((events.retries, events.maxAgeSeconds) == (1, 600))
         #expect((events.onSuccess, events.onFailure) == ("told", "file:///x/y"))
@@ -36,7 +37,10 @@ struct ManifestEventsTests {
             ("events: {on_failure: 'arn:aws:sqs:x:0:q'}", ":1:22: error: on_failure: destination"),
             ("schedules: daily", ":1:12: error: schedules: expected a list"),
             ("schedules: [daily]", ":1:13: error: schedules: expected `key: value` lines"),
-            ("schedules:\n  - cron: '61 * * * *'", ":2:11: error: cron: minute: '61' is not from 0 to 59; an example: '*/5 * * * *'"),
+            (
+                "schedules:\n  - cron: '61 * * * *'",
+                ":2:11: error: cron: minute: '61' is not from 0 to 59; an example: '*/5 * * * *'"
+            ),
             ("schedules: [{name: x}]", "error: cron: a schedule needs when it runs"),
             ("schedules: [{cron: '@daily', name: a b}]", ":1:36: error: name: expected 1 to 64 letters"),
             ("schedules: [{cron: '@daily', name: a}, {cron: '@hourly', name: a}]", "two schedules of the name 'a'"),
@@ -52,14 +56,19 @@ struct ManifestEventsTests {
     @Test("an input whose aliases stand for more than may be is refused")
     func aliases() {
         var text = "schedules:\n  - cron: '@daily'\n    input:\n      a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
-        for n in 1..<12 { text += "      a\(n): &a\(n) [\(Array(repeating: "*a\(n - 1)", count: 10).joined(separator: ", "))]\n" }
+        for n in 1..<12 {
+            text += "      a\(n): &a\(n) [\(Array(repeating: "*a\(n - 1)", count: 10).joined(separator: ", "))]\n"
+        }
         let error = #expect(throws: FunctionsError.self) { try Manifest(yaml: text) }
         #expect(error?.description.contains("at most 65536 bytes") == true)
     }
 
     @Test("a schedule that stays the same goes on, one that changed begins anew")
     func since() {
-        let old = [Schedule(name: "a", expression: "@daily", sinceMs: 5), Schedule(name: "b", expression: "@daily", sinceMs: 5)]
+        let old = [
+            Schedule(name: "a", expression: "@daily", sinceMs: 5),
+            Schedule(name: "b", expression: "@daily", sinceMs: 5),
+        ]
         let new = [Schedule(name: "a", expression: "@daily", input: "1"), Schedule(name: "b", expression: "@hourly")]
         #expect(Schedule.taking(new, over: old, now: 9).map(\.sinceMs) == [5, 9])
     }

@@ -22,7 +22,8 @@ struct ScheduleTests {
             ("*/5 * * * *", "2026-11-23 17:05", "2026-11-23 17:10"),
             ("7-59/10 * * * *", "2026-11-23 17:58", "2026-11-23 18:07"),
             ("0 9-17 * * MON-FRI", "2026-11-20 17:00", "2026-11-23 09:00"),
-            ("30 6 * * 7", "2026-11-23 00:00", "2026-11-29 06:30"), ("30 6 * * 0", "2026-11-23 00:00", "2026-11-29 06:30"),
+            ("30 6 * * 7", "2026-11-23 00:00", "2026-11-29 06:30"),
+            ("30 6 * * 0", "2026-11-23 00:00", "2026-11-29 06:30"),
             ("0 0 * * SAT-SUN", "2026-11-23 00:00", "2026-11-28 00:00"),
             ("15,45 3 * * *", "2026-11-23 03:15", "2026-11-23 03:45"),
             // Ends of months and years, and leap days.
@@ -59,7 +60,8 @@ struct ScheduleTests {
     @Test(
         "what is wrong is said with what would be right",
         arguments: [
-            ("", "0 fields"), ("* * * *", "4 fields"), ("* * * * * *", "6 fields"), ("60 * * * *", "minute: '60' is not from 0 to 59"),
+            ("", "0 fields"), ("* * * *", "4 fields"), ("* * * * * *", "6 fields"),
+            ("60 * * * *", "minute: '60' is not from 0 to 59"),
             ("* 24 * * *", "hour"), ("* * 0 * *", "day of the month: '0' is not from 1 to 31"), ("* * * 13 *", "month"),
             ("* * * * 8", "day of the week"), ("*/0 * * * *", "no step"), ("5/10 * * * *", "a step and no range"),
             ("9-5 * * * *", "ends before it begins"), ("1,,2 * * * *", "no value"), ("-1 * * * *", "no value"),
@@ -129,8 +131,11 @@ struct ScheduleTests {
     private static func matches(_ fields: [Field], _ ms: Int64) -> Bool {
         var (seconds, parts) = (time_t(ms / 1000), unsafe tm())
         unsafe gmtime_r(&seconds, &parts)
-        let numbers = unsafe [parts.tm_min, parts.tm_hour, parts.tm_mday, parts.tm_mon + 1, parts.tm_wday].map { Int($0) }
-        guard fields[0].holds(numbers[0]), fields[1].holds(numbers[1]), fields[3].holds(numbers[3]) else { return false }
+        let numbers = unsafe [parts.tm_min, parts.tm_hour, parts.tm_mday, parts.tm_mon + 1, parts.tm_wday]
+            .map { Int($0) }
+        guard fields[0].holds(numbers[0]), fields[1].holds(numbers[1]), fields[3].holds(numbers[3]) else {
+            return false
+        }
         let day = fields[2].holds(numbers[2])
         let weekday = fields[4].holds(numbers[4]) || numbers[4] == 0 && fields[4].holds(7)
         let bothRestricted = !fields[2].text.hasPrefix("*") && !fields[4].text.hasPrefix("*")

@@ -11,22 +11,24 @@ struct HTTPPostTests {
     /// Answers as the path says.
     private func withServer(_ body: (Int, any EventLoopGroup) async throws -> Void) async throws {
         let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
-        let server = try await HTTPServer.start(
-            on: .tcp(host: "127.0.0.1", port: 0),
-            group: group,
-            configuration: HTTPServerConfiguration()
-        ) { request, responder in
-            switch request.path {
-            case "/silent": break
-            case "/large": responder.respond(HTTPResponse(.ok, text: String(repeating: "x", count: 1 << 20)))
-            case "/moved": responder.respond(HTTPResponse(.found, headers: ["Location": "/ok"]))
-            default:
-                let isWhole = request.method == .POST && String(buffer: request.body) == "{}"
-                    && request.headers.first(name: "X-Id") == "1" && request.query == "a=b"
-                responder.respond(HTTPResponse(isWhole ? .accepted : .badRequest))
+        let server =
+            try await HTTPServer.start(
+                on: .tcp(host: "127.0.0.1", port: 0),
+                group: group,
+                configuration: HTTPServerConfiguration()
+            ) { request, responder in
+                switch request.path {
+                case "/silent": break
+                case "/large": responder.respond(HTTPResponse(.ok, text: String(repeating: "x", count: 1 << 20)))
+                case "/moved": responder.respond(HTTPResponse(.found, headers: ["Location": "/ok"]))
+                default:
+                    let isWhole =
+                        request.method == .POST && String(buffer: request.body) == "{}"
+                        && request.headers.first(name: "X-Id") == "1" && request.query == "a=b"
+                    responder.respond(HTTPResponse(isWhole ? .accepted : .badRequest))
+                }
             }
-        }
-        .get()
+            .get()
         let port = try #require(server.localAddress?.port)
         try await body(port, group)
         server.close()
