@@ -224,7 +224,11 @@ package final class Daemon: Sendable {
                     + "(--state, storage.state in fn.yaml)"
             )
         }
-        guard flock(fd, LOCK_EX | LOCK_NB) == 0 else {
+        // Not flock(2): what a killed daemon was just starting has a copy of its descriptors for a moment longer, and with
+        // them such a lock. This one belongs to the process alone.
+        var lock = flock()
+        lock.l_type = Int16(F_WRLCK)
+        guard unsafe fcntl(fd, F_SETLK, &lock) == 0 else {
             throw StartError.refused("\(directory) is in use by another fnd; stop it, or give this one another --state")
         }
         return fd

@@ -208,7 +208,7 @@ package final class EventRunner: Sendable {
         )
         request.clientContext = event.clientContext
         request.traceID = event.traceID
-        request.trigger = .async
+        request.trigger = event.isScheduled ? .schedule : .async
         dispatcher.invoke(request, requestID: event.id) { [self] result in
             // Its disk writes belong on a worker: this may be an event loop.
             workers.submit { [self] _ in finished(event, result.outcome) }

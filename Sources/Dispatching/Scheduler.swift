@@ -106,13 +106,14 @@ package final class Scheduler: Sendable {
         // A mark that lies far ahead was made by a clock that has been put right since.
         let mark = last.flatMap { $0 - now > 86_400_000 ? nil : $0 } ?? 0
         guard let tick = expression.due(after: max(mark, schedule.sinceMs), now: now) else { return }
-        let event = QueuedEvent(
+        var event = QueuedEvent(
             id: schedule.eventID(of: function, tickMs: tick),
             function: function,
             arn: arn(function),
             payload: Array((schedule.input ?? ScheduledEvent(schedule.name, of: function, tickMs: tick).json).utf8),
             acceptedMs: now
         )
+        event.isScheduled = true
         try queue.accept(
             event,
             limit: catalog.settings.limits.queue,

@@ -23,6 +23,8 @@ package struct QueuedEvent: Sendable, Equatable {
     /// Where to the payload is carried, in place of running the function: the record of one of its events for a
     /// destination that is a file or an HTTP address.
     package var target: String?
+    /// Accepted by a schedule's tick, and not from a caller.
+    package var isScheduled = false
     package var clientContext: String?
     package var traceID: String?
     package var acceptedMs: Int64
@@ -97,7 +99,10 @@ package final class EventQueue: Sendable {
             )
         }
         migrator.registerMigration("targets and ticks") { db in
-            try db.alter(table: "events") { table in table.add(column: "target", .text) }
+            try db.alter(table: "events") { table in 
+                table.add(column: "target", .text)
+                table.add(column: "scheduled", .boolean).notNull().defaults(to: false)
+            }
             // The latest tick of each schedule that was accepted.
             try db.create(table: "ticks") { table in
                 table.column("function", .text).notNull()
@@ -156,13 +161,13 @@ package final class EventQueue: Sendable {
         try db.execute(
             sql: """
                 INSERT INTO events
-                    (id, function, arn, payload, target, client_context, trace_id, accepted_ms, due_ms, state, attempts,
-                     delays, bytes)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, ?) ON CONFLICT (id) DO NOTHING
+                    (id, function, arn, payload, target, scheduled, client_context, trace_id, accepted_ms, due_ms, state,
+                     attempts, delays, bytes)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, ?) ON CONFLICT (id) DO NOTHING
                 """,
             arguments: [
-                event.id, event.function, event.arn, Data(event.payload), event.target, event.clientContext,
-                event.traceID, event.acceptedMs, event.dueMs, size(event),
+                event.id, event.function, event.arn, Data(event.payload), event.target, event.isScheduled,
+                event.clientContext, event.traceID, event.acceptedMs, event.dueMs, size(event),
             ]
         )
     }
@@ -339,6 +344,7 @@ package final class EventQueue: Sendable {
             acceptedMs: row["accepted_ms"]
         )
         event.target = row["target"]
+        event.isScheduled = row["scheduled"]
         event.clientContext = row["client_context"]
         event.traceID = row["trace_id"]
         event.dueMs = row["due_ms"]
