@@ -99,7 +99,7 @@ package final class EventQueue: Sendable {
             )
         }
         migrator.registerMigration("targets and ticks") { db in
-            try db.alter(table: "events") { table in 
+            try db.alter(table: "events") { table in
                 table.add(column: "target", .text)
                 table.add(column: "scheduled", .boolean).notNull().defaults(to: false)
             }

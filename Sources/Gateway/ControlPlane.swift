@@ -96,6 +96,7 @@ struct ControlPlane {
         let lines = context.log.read(
             name,
             since: try LogStream.since(request),
+            request: LogStream.wanted(request),
             tail: request.query("tail").flatMap { Int($0) }
         )
         let text = lines.map { JSONText.encode($0) + "\n" }.joined()

@@ -180,6 +180,19 @@ def test_fn_sends_shows_and_purges(daemon):
     assert 'fn_queue_events{function="told",state="succeeded"}' in metrics
 
 
+def test_the_log_of_one_request_can_be_asked_for(daemon):
+    daemon.deploy_code("talks", {"app.py": "def handle(event, context):\n    print(event)\n"}, "python", "app.handle")
+    first, second = (send(daemon, {"n": n}, "talks") for n in (1, 2))
+    for id in (first, second):
+        ended(daemon, id)
+    lines = [json.loads(line) for line in daemon.fn("logs", "talks", "--request", first).stdout.decode().splitlines()]
+    assert {line["requestId"] for line in lines} == {first} and any("'n': 1" in line["message"] for line in lines)
+    assert daemon.fn("logs", "talks", "--request", second[:8]).stdout
+    assert daemon.fn("logs", "talks", "--request", "nothing").stdout == b""
+    why = daemon.fn("why", "talkz")
+    assert why.returncode == 66 and b"did you mean 'talks'?" in why.stderr
+
+
 def test_events_of_a_removed_function_are_given_up_and_say_why(daemon):
     daemon.deploy_code("leaves", {"app.py": CODE}, "python", "app.handle", "--timeout", "50s")
     id = send(daemon, {"fail": 9, "key": "x"}, "leaves")

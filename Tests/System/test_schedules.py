@@ -51,6 +51,8 @@ def test_a_tick_is_one_run_and_tells_what_it_is(daemon):
     assert event["time"].endswith(":00.000Z")
     listed = daemon.request("GET", "/v1/schedules").json["schedules"][0]
     assert listed["last"] >= event["time"] and len(listed["next"]) == 3
+    metrics = daemon.request("GET", "/metrics").body.decode()
+    assert 'fn_invocations_total{function="ticks",outcome="ok",trigger="schedule"}' in metrics
     daemon.fn("rm", "ticks", "-y")
 
 
