@@ -196,7 +196,7 @@ package final class EventRunner: Sendable {
     }
 
     private func run(_ event: QueuedEvent) {
-        let maxAge = event.target == nil ? handling(event.function).maxAge : catalog.settings.defaults.maxEventAge
+        let maxAge = event.target == nil ? rules(event.function).maxAge : catalog.settings.defaults.maxEventAge
         guard clock() - event.acceptedMs < maxAge.milliseconds else {
             return end(event, .expired, answer: nil)
         }
@@ -273,7 +273,7 @@ package final class EventRunner: Sendable {
     }
 
     private func end(_ event: QueuedEvent, _ ending: Ending, answer: ByteBuffer?) {
-        let handling = handling(event.function)
+        let rules = rules(event.function)
         var event = event
         event.delays = 0
         event.result = answer.map { [UInt8]($0.readableBytesView) }
@@ -283,13 +283,11 @@ package final class EventRunner: Sendable {
             event.state = .succeeded
             event.reason = nil
         case .failed:
-            let pause = Duration.milliseconds(handling.wait.milliseconds << Int64(min(event.attempts, 16)))
-            let isLast = event.attempts >= handling.retries
-            return end(
-                event,
-                isLast ? .exhausted("RetriesExhausted") : .again("the function failed", pause),
-                answer: answer
-            )
+            guard event.attempts < rules.retries else {
+                return end(event, .exhausted("RetriesExhausted"), answer: answer)
+            }
+            let pause = rules.pause(before: event.attempts)
+            return end(event, .again("the function failed", pause), answer: answer)
         case .again(let why, let pause):
             event.attempts += 1
             event.state = .queued
@@ -310,7 +308,7 @@ package final class EventRunner: Sendable {
         if event.state == .failed { onNote(event.function, .givenUp) }
         guard event.state != .queued else { return settle(event) }
         event.finishedMs = clock()
-        settle(event, then: followers(of: event, handling))
+        settle(event, then: rules.followers(of: event, now: clock(), makeID: makeID))
     }
 
     private func settle(_ event: QueuedEvent, then followers: [QueuedEvent] = []) {
@@ -360,61 +358,8 @@ package final class EventRunner: Sendable {
         if was != nil { log.notice("the queue can be written again") }
     }
 
-    // MARK: What a function says about its events
-
-    private struct Handling {
-        var retries: Int
-        var wait: Duration
-        var maxAge: Duration
-        var onSuccess: String?
-        var onFailure: String?
-        var deadLetter: String?
-    }
-
-    private func handling(_ name: String) -> Handling {
-        let (defaults, own) = (catalog.settings.defaults, catalog[name]?.record.spec.events ?? EventHandling())
-        return Handling(
-            retries: own.retries ?? defaults.retries,
-            wait: defaults.retryWait,
-            maxAge: own.maxAgeSeconds.map { .seconds($0) } ?? defaults.maxEventAge,
-            onSuccess: own.onSuccess,
-            onFailure: own.onFailure,
-            deadLetter: own.deadLetter
-        )
-    }
-
-    /// The events that follow from an ended one: the record for its destination, and itself for its dead letters.
-    private func followers(of event: QueuedEvent, _ handling: Handling) -> [QueuedEvent] {
-        // Of a record that could not be carried nobody is told, or that would go on for ever.
-        guard event.target == nil else { return [] }
-        let isGood = event.state == .succeeded
-        var followers: [QueuedEvent] = []
-        if let destination = isGood ? handling.onSuccess : handling.onFailure {
-            let record = DestinationRecord(event, isGood: isGood, now: clock())
-            followers.append(follower(of: event, to: destination, payload: record.json))
-        }
-        if !isGood, let function = handling.deadLetter {
-            followers.append(follower(of: event, to: function, payload: event.payload))
-        }
-        return followers
-    }
-
-    private func follower(of event: QueuedEvent, to destination: String, payload: [UInt8]) -> QueuedEvent {
-        var follower = QueuedEvent(
-            id: makeID(),
-            function: event.function,
-            arn: event.arn,
-            payload: payload,
-            acceptedMs: clock()
-        )
-        follower.traceID = event.traceID
-        if case .function(let name) = try? Destination(destination) {
-            let region = event.arn.split(separator: ":").prefix(6).joined(separator: ":")  // arn:aws:lambda:…:function
-            (follower.function, follower.arn) = (name, "\(region):\(name)")
-        } else {
-            follower.target = destination
-        }
-        return follower
+    private func rules(_ name: String) -> EventRules {
+        EventRules(catalog[name]?.record.spec.events ?? EventHandling(), catalog.settings.defaults)
     }
 
     /// Every minute: answers that were kept long enough go.

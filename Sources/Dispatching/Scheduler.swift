@@ -16,7 +16,13 @@ package final class Scheduler: Sendable {
         /// The minute since 1970 that was looked at last; `nil` looks again.
         var minute: Int64?
         var isLooking = false
+        /// When something could not be accepted: not before this moment again.
+        var pausedUntil: Int64 = 0
+        var complaint: String?
     }
+
+    /// Milliseconds until what could not be accepted is tried again.
+    private static let pause: Int64 = 5000
 
     private let queue: EventQueue
     private let catalog: FunctionCatalog
@@ -60,28 +66,35 @@ package final class Scheduler: Sendable {
     package func stop() { state.withLock { $0.task }?.cancel() }
 
     private func lookIfDue() {
-        let minute = clock() / 60_000
+        let now = clock()
+        let minute = now / 60_000
         let isDue = state.withLock { state in
-            guard state.minute != minute, !state.isLooking else { return false }
+            let isPaused = (0...Self.pause).contains(state.pausedUntil - now)
+            guard state.minute != minute, !state.isLooking, !isPaused else { return false }
             (state.minute, state.isLooking) = (minute, true)
             return true
         }
         guard isDue else { return }
         workers.submit { [self] _ in
-            let isDone = look(now: clock())
-            state.withLock { state in
-                if !isDone { state.minute = nil }
+            let problem = look(now: clock())
+            let isNew = state.withLock { state in
+                defer { state.complaint = problem }
+                if problem != nil { (state.minute, state.pausedUntil) = (nil, now + Self.pause) }
                 state.isLooking = false
+                return state.complaint == nil
+            }
+            if let problem, isNew {
+                log.error("a schedule's tick could not be accepted, and is tried again: \(problem)")
             }
         }
     }
 
     /// Accepts what is due. Blocking.
     ///
-    /// - Returns: whether all of it could be accepted; a tick that could not is tried again until it is an hour old.
-    private func look(now: Int64) -> Bool {
+    /// - Returns: why something could not be accepted; it is tried again until its tick is an hour old.
+    private func look(now: Int64) -> String? {
         let scheduled = catalog.all.filter { !$0.record.spec.schedules.isEmpty }
-        guard !scheduled.isEmpty else { return true }
+        guard !scheduled.isEmpty else { return nil }
         do throws(FunctionsError) {
             let ticks = Self.latest(try queue.ticks())
             for function in scheduled {
@@ -89,10 +102,9 @@ package final class Scheduler: Sendable {
                     try take(schedule, of: function.name, after: ticks[[function.name, schedule.name]], now: now)
                 }
             }
-            return true
+            return nil
         } catch {
-            log.error("a schedule's tick could not be accepted: \(error)")
-            return false
+            return error.description
         }
     }
 

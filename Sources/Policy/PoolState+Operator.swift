@@ -227,7 +227,8 @@ extension PoolState {
         let present = Set(entries.values.lazy.filter { $0.phase != .stopping }.map(\.function))
         var effects: [PoolEffect] = []
         // In an order of its own, not the dictionary's: the same trace has to come to the same end each time.
-        for (name, last) in lastArrivals.sorted(by: { $0.key < $1.key }) where !present.contains(name) && startedAhead[name] != last {
+        for (name, last) in lastArrivals.sorted(by: { $0.key < $1.key })
+        where !present.contains(name) && startedAhead[name] != last {
             let (profile, passed) = (profiles[name], Duration.nanoseconds(now - last))
             let wait = Policy.shrinkAfter(profile, idleAfter: limits.idleAfter, tier: tier)
             guard let plan = plans[name], let next = Policy.expectedNext(profile, shrinkAfter: wait),
