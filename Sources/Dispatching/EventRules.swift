@@ -41,7 +41,8 @@ struct EventRules: Sendable {
             )
             follower.traceID = event.traceID
             if case .function(let name) = try? Destination(destination) {
-                let region = event.arn.split(separator: ":").prefix(6).joined(separator: ":")  // arn:aws:lambda:…:function
+                // arn:aws:lambda:REGION:ACCOUNT:function
+                let region = event.arn.split(separator: ":").prefix(6).joined(separator: ":")
                 (follower.function, follower.arn) = (name, "\(region):\(name)")
             } else {
                 follower.target = destination
