@@ -77,7 +77,8 @@ let package = Package(
         library(
             "Dispatching",
             [
-                "Pool", "Policy", "RuntimeAPI", "Sandbox", "Cgroup", "Linux", "Functions", "Settings", "Telemetry",
+                "Pool", "Policy", "HTTP", "RuntimeAPI", "Sandbox", "Cgroup", "Linux", "Functions", "Settings",
+                "Telemetry",
                 "Units", logging,
             ] + nio
         ),

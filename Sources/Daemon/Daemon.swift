@@ -59,6 +59,9 @@ package final class Daemon: Sendable {
         let places = Places(current, environment: environment)
         let state = current.storage.state
         lock = try Self.takeState(state)
+        // Before anything is built that would have to be taken down: a damaged file ends it here.
+        registry = try FunctionRegistry(stateDirectory: state)
+        let queue = try EventQueue(stateDirectory: state)
         signal(SIGPIPE, SIG_IGN)
         // A sandbox takes about fifteen descriptors.
         _ = clinux_raise_descriptor_limit()
@@ -86,7 +89,6 @@ package final class Daemon: Sendable {
 
         let runtimes = try RuntimeCatalog(directory: places.runtimes)
         for problem in runtimes.problems { log.warning("\(problem)") }
-        registry = try FunctionRegistry(stateDirectory: state)
         let limits = current.limits
         let store = try CodeStore(
             stateDirectory: state,
@@ -139,14 +141,24 @@ package final class Daemon: Sendable {
             clock: { WallClock.nowMs() },
             onResult: { metrics.note($1, function: $0) }
         )
-        let queue = try EventQueue(stateDirectory: state)
         let runner = EventRunner(
             queue: queue,
             dispatcher: dispatcher,
             catalog: catalog,
             workers: workers,
+            group: group,
             clock: { WallClock.nowMs() },
             makeID: { RequestID.make() },
+            log: log,
+            onNote: { metrics.note($1, function: $0) }
+        )
+        scheduler = Scheduler(
+            queue: queue,
+            catalog: catalog,
+            workers: workers,
+            clock: { WallClock.nowMs() },
+            arn: { FunctionARN.make($0) },
+            onAccept: { runner.poke() },
             log: log
         )
         context = GatewayContext(
@@ -176,6 +188,7 @@ package final class Daemon: Sendable {
     }
 
     private let context: GatewayContext
+    private let scheduler: Scheduler
     private let learning: LearningStore
 
     private static func settings(
@@ -200,10 +213,22 @@ package final class Daemon: Sendable {
 
     /// One daemon for one state directory.
     private static func takeState(_ directory: String) throws -> Int32 {
-        try Directory.makeAll(directory, mode: 0o750)
         let path = "\(directory)/lock"
-        let fd = try SyscallError.check("open", path, unsafe Glibc.open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0o600))
-        guard flock(fd, LOCK_EX | LOCK_NB) == 0 else {
+        let fd: Int32
+        do throws(SyscallError) {
+            try Directory.makeAll(directory, mode: 0o750)
+            fd = try SyscallError.check("open", path, unsafe Glibc.open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0o600))
+        } catch {
+            throw StartError.refused(
+                "the state directory \(directory) cannot be written (\(error)): make it writable, or name another one "
+                    + "(--state, storage.state in fn.yaml)"
+            )
+        }
+        // Not flock(2): what a killed daemon was just starting has a copy of its descriptors for a moment longer, and with
+        // them such a lock. This one belongs to the process alone.
+        var lock = flock()
+        lock.l_type = Int16(F_WRLCK)
+        guard unsafe fcntl(fd, F_SETLK, &lock) == 0 else {
             throw StartError.refused("\(directory) is in use by another fnd; stop it, or give this one another --state")
         }
         return fd
@@ -256,6 +281,7 @@ package final class Daemon: Sendable {
                 ? "\(tree.pool.path)/memory.pressure" : nil
         )
         context.runner.start(on: group.next())
+        scheduler.start(on: group.next())
         let address = servers.withLock { $0.first?.localAddress?.port } ?? port
         log.notice("serving on \(host):\(address) and \(current.socket.path)")
         scheduleConfigCheck()
@@ -330,6 +356,7 @@ package final class Daemon: Sendable {
         log.notice("stopping")
         for server in servers.withLock({ $0 }) { server.stopAccepting() }
         saveLearning()
+        scheduler.stop()
         context.runner.stop()
         pool.shutdown(patience: patience)
         for server in servers.withLock({ $0 }) { server.close() }

@@ -80,12 +80,17 @@ package final class Deployments: Sendable {
             )
         }
         var spec = FunctionSpec(name: name, runtime: runtime)
-        if let manifest { spec.apply(manifest) } else if let old { spec = old.spec }
+        if let manifest {
+            spec.apply(manifest, over: old?.spec, now: WallClock.nowMs())
+        } else if let old {
+            spec = old.spec
+        }
         spec.name = name
         spec.runtime = runtime
         spec.handler = deployment.handler ?? manifest?.handler ?? spec.handler
         spec = try edited(spec, deployment.edit)
         try check(spec)
+        try checkEvents(spec, old?.spec)
         guard let old else { return (try put(try registry.create(spec, code: code)), true, true) }
         let wanted = spec
         let record = try registry.update(name, code: code) { $0 = wanted }
@@ -95,6 +100,7 @@ package final class Deployments: Sendable {
     /// Creates a function that may not exist yet.
     package func create(_ spec: FunctionSpec, archive: [UInt8]) throws(FunctionsError) -> FunctionRecord {
         try check(spec)
+        try checkEvents(spec, nil)
         guard try registry.get(spec.name) == nil else { throw .alreadyExists(spec.name) }
         return try put(try registry.create(spec, code: try store.store(archive: archive)))
     }
@@ -106,7 +112,9 @@ package final class Deployments: Sendable {
         _ edit: @escaping @Sendable (inout FunctionSpec) throws -> Void
     ) throws(FunctionsError) -> FunctionRecord {
         guard let old = try registry.get(name) else { throw .notFound(name) }
-        try check(try edited(old.spec, edit))
+        let new = try edited(old.spec, edit)
+        try check(new)
+        try checkEvents(new, old.spec)
         return try put(try registry.update(name, expectedRevisionID: expectedRevisionID, edit))
     }
 
@@ -183,6 +191,21 @@ package final class Deployments: Sendable {
         }
     }
 
+    /// Destinations are looked at when they are named, and no later: a function may go before one that names it.
+    private func checkEvents(_ spec: FunctionSpec, _ old: FunctionSpec?) throws(FunctionsError) {
+        let (new, old, rules) = (spec.events, old?.events, DestinationRules(settings: catalog.settings))
+        for (text, before) in [
+            (new.onSuccess, old?.onSuccess), (new.onFailure, old?.onFailure), (new.deadLetter, old?.deadLetter),
+        ] where text != before {
+            guard let text else { continue }
+            let destination = try Destination(text)
+            if case .function(let name) = destination, name != spec.name, catalog[name] == nil {
+                throw .invalid("destination '\(name)': no such function; deploy it first")
+            }
+            if let problem = rules.problem(destination) { throw .invalid("destination '\(text)': \(problem)") }
+        }
+    }
+
     private static func isVariable(_ name: String) -> Bool {
         !name.isEmpty && name.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "_") }
             && name.first?.isNumber == false
@@ -211,8 +234,10 @@ package final class Deployments: Sendable {
 }
 
 extension FunctionSpec {
-    /// Takes over what a manifest says.
-    fileprivate mutating func apply(_ manifest: Manifest) {
+    /// Takes over what a manifest says; what it leaves open about events stays as it was.
+    fileprivate mutating func apply(_ manifest: Manifest, over old: FunctionSpec?, now: Int64) {
+        events = (old?.events ?? EventHandling()).taking(manifest.events, now: now)
+        schedules = Schedule.taking(manifest.schedules ?? [], over: old?.schedules ?? [], now: now)
         handler = manifest.handler
         description = manifest.description
         memory = manifest.memory

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-import FoundationEssentials
 import Functions
 import Linux
 import Logging
@@ -24,39 +23,62 @@ package final class EventRunner: Sendable {
         var sweptAt: Int64 = 0
         /// When the next event is due: until then nobody has to ask the disk.
         var nextLook: Int64 = 0
+        /// What has ended and could not be written yet; it counts as in flight until it is.
+        var unsettled: [Settlement] = []
+        /// What the disk said last, so that it is told once and not at each look.
+        var complaint: String?
 
         var total: Int { inFlight.values.reduce(0, +) }
+    }
+
+    /// What became of an event, and what follows from it.
+    private struct Settlement {
+        var event: QueuedEvent
+        var followers: [QueuedEvent]
+    }
+
+    /// What is worth counting.
+    package enum Note: Sendable {
+        case retried
+        case givenUp
     }
 
     private let queue: EventQueue
     private let dispatcher: Dispatcher
     private let catalog: FunctionCatalog
     private let workers: NIOThreadPool
+    private let group: any EventLoopGroup
     private let clock: @Sendable () -> Int64
     private let makeID: @Sendable () -> String
     private let log: Logger
+    private let onNote: @Sendable (_ function: String, Note) -> Void
     private let state = Mutex(State())
 
     /// - Parameters:
     ///   - workers: threads that may block: the queue is on disk.
     ///   - clock: milliseconds since the epoch.
     ///   - makeID: request ids for what destinations are sent.
+    ///   - onNote: told what is to be counted.
     package init(
         queue: EventQueue,
         dispatcher: Dispatcher,
         catalog: FunctionCatalog,
         workers: NIOThreadPool,
+        group: any EventLoopGroup,
         clock: @escaping @Sendable () -> Int64,
         makeID: @escaping @Sendable () -> String,
-        log: Logger
+        log: Logger,
+        onNote: @escaping @Sendable (_ function: String, Note) -> Void = { _, _ in }
     ) {
         self.queue = queue
         self.dispatcher = dispatcher
         self.catalog = catalog
         self.workers = workers
+        self.group = group
         self.clock = clock
         self.makeID = makeID
         self.log = log
+        self.onNote = onNote
     }
 
     // MARK: In
@@ -122,8 +144,14 @@ package final class EventRunner: Sendable {
 
     private func pokeIfDue() {
         let now = clock()
-        guard state.withLock({ now >= $0.nextLook || now - $0.sweptAt > 60_000 }) else { return }
-        workers.submit { [self] _ in look() }
+        let isDue = state.withLock { state in
+            now >= state.nextLook || now - state.sweptAt > 60_000 || !state.unsettled.isEmpty
+        }
+        guard isDue else { return }
+        workers.submit { [self] _ in
+            settleAgain()
+            look()
+        }
     }
 
     /// Starts what is due, as much as may run at once. One thread at a time looks; it looks again if asked meanwhile.
@@ -148,7 +176,9 @@ package final class EventRunner: Sendable {
                 let next = try queue.nextDue() ?? .max
                 state.withLock { $0.nextLook = next }
                 // In small bites: what is taken counts before more is taken.
-                for event in try queue.claim(now: clock(), limit: min(room, 8), except: full) {
+                let events = try queue.claim(now: clock(), limit: min(room, 8), except: full)
+                if !events.isEmpty { isWell() }
+                for event in events {
                     state.withLock {
                         $0.inFlight[event.function, default: 0] += 1
                         $0.hasNews = true
@@ -156,7 +186,8 @@ package final class EventRunner: Sendable {
                     run(event)
                 }
             } catch {
-                log.error("the queue could not be read: \(error)")
+                complain("the queue cannot be used: \(error)")
+                state.withLock { $0.nextLook = clock() + 1000 }
             }
         } while state.withLock { state in
             if !state.hasNews || state.isStopped { state.isLooking = false }
@@ -165,10 +196,11 @@ package final class EventRunner: Sendable {
     }
 
     private func run(_ event: QueuedEvent) {
-        let handling = handling(event.function)
-        guard clock() - event.acceptedMs < handling.maxAge.milliseconds else {
+        let maxAge = event.target == nil ? rules(event.function).maxAge : catalog.settings.defaults.maxEventAge
+        guard clock() - event.acceptedMs < maxAge.milliseconds else {
             return end(event, .expired, answer: nil)
         }
+        if let target = event.target { return workers.submit { [self] _ in deliver(event, to: target) } }
         var request = InvocationRequest(
             function: event.function,
             payload: ByteBuffer(bytes: event.payload),
@@ -176,7 +208,7 @@ package final class EventRunner: Sendable {
         )
         request.clientContext = event.clientContext
         request.traceID = event.traceID
-        request.trigger = .async
+        request.trigger = event.isScheduled ? .schedule : .async
         dispatcher.invoke(request, requestID: event.id) { [self] result in
             // Its disk writes belong on a worker: this may be an event loop.
             workers.submit { [self] _ in finished(event, result.outcome) }
@@ -186,7 +218,10 @@ package final class EventRunner: Sendable {
     /// What a run came to.
     private enum Ending {
         case succeeded
+        /// The function's error: again, or the end of it, as its retries say.
         case failed
+        case again(String, Duration)
+        case exhausted(String)
         case expired
         case refused(String)
     }
@@ -220,8 +255,25 @@ package final class EventRunner: Sendable {
         settle(event)
     }
 
+    private func deliver(_ event: QueuedEvent, to target: String) {
+        let settings = catalog.settings
+        Delivery(settings: settings, group: group)
+            .carry(event, to: target) { [self] outcome in
+                workers.submit { [self] _ in
+                    switch outcome {
+                    case .done: end(event, .succeeded, answer: nil)
+                    case .refused(let why): end(event, .refused(why), answer: nil)
+                    case .failed(let why):
+                        let isLast = event.attempts + 1 >= settings.limits.deliveryAttempts
+                        let pause = Delivery.pause(after: event.attempts + 1)
+                        end(event, isLast ? .exhausted(why) : .again(why, pause), answer: nil)
+                    }
+                }
+            }
+    }
+
     private func end(_ event: QueuedEvent, _ ending: Ending, answer: ByteBuffer?) {
-        let handling = handling(event.function)
+        let rules = rules(event.function)
         var event = event
         event.delays = 0
         event.result = answer.map { [UInt8]($0.readableBytesView) }
@@ -231,16 +283,20 @@ package final class EventRunner: Sendable {
             event.state = .succeeded
             event.reason = nil
         case .failed:
-            event.attempts += 1
-            let pause = handling.wait.milliseconds << Int64(min(event.attempts - 1, 16))
-            if event.attempts > handling.retries {
-                event.state = .failed
-                event.reason = "RetriesExhausted"
-            } else {
-                event.state = .queued
-                event.dueMs = clock() + pause
-                event.reason = "the function failed"
+            guard event.attempts < rules.retries else {
+                return end(event, .exhausted("RetriesExhausted"), answer: answer)
             }
+            let pause = rules.pause(before: event.attempts)
+            return end(event, .again("the function failed", pause), answer: answer)
+        case .again(let why, let pause):
+            event.attempts += 1
+            event.state = .queued
+            event.dueMs = clock() + pause.milliseconds
+            event.reason = why
+        case .exhausted(let why):
+            event.attempts += 1
+            event.state = .failed
+            event.reason = why
         case .expired:
             event.state = .failed
             event.reason = "EventAgeExceeded"
@@ -248,67 +304,62 @@ package final class EventRunner: Sendable {
             event.state = .failed
             event.reason = why
         }
-        if event.state != .queued {
-            event.finishedMs = clock()
-            tellDestination(event, handling)
-        }
-        settle(event)
+        if event.state == .queued { onNote(event.function, .retried) }
+        if event.state == .failed { onNote(event.function, .givenUp) }
+        guard event.state != .queued else { return settle(event) }
+        event.finishedMs = clock()
+        settle(event, then: rules.followers(of: event, now: clock(), makeID: makeID))
     }
 
-    private func settle(_ event: QueuedEvent) {
+    private func settle(_ event: QueuedEvent, then followers: [QueuedEvent] = []) {
+        let settlement = Settlement(event: event, followers: followers)
+        guard write(settlement) else { return state.withLock { $0.unsettled.append(settlement) } }
+        look()
+    }
+
+    /// `false` when the disk would not have it. A daemon that ends before it does runs the event again: at least once.
+    private func write(_ settlement: Settlement) -> Bool {
+        let event = settlement.event
         do throws(FunctionsError) {
-            try queue.settle(event)
+            try queue.settle(event, then: settlement.followers)
         } catch {
-            // It stays `running` on disk, and is queued again at the next start: at least once.
-            log.error("what became of event \(event.id) could not be written: \(error)")
+            complain("what became of event \(event.id) cannot be written: \(error)")
+            return false
         }
+        isWell()
         state.withLock { state in
             let left = (state.inFlight[event.function] ?? 1) - 1
             state.inFlight[event.function] = left > 0 ? left : nil
         }
-        look()
+        return true
     }
 
-    // MARK: What a function says about its events
-
-    private struct Handling {
-        var retries: Int
-        var wait: Duration
-        var maxAge: Duration
-        var onSuccess: String?
-        var onFailure: String?
-    }
-
-    private func handling(_ name: String) -> Handling {
-        let (defaults, own) = (catalog.settings.defaults, catalog[name]?.record.spec.events ?? EventHandling())
-        return Handling(
-            retries: own.retries ?? defaults.retries,
-            wait: defaults.retryWait,
-            maxAge: own.maxAgeSeconds.map { .seconds($0) } ?? defaults.maxEventAge,
-            onSuccess: own.onSuccess,
-            onFailure: own.onFailure
-        )
-    }
-
-    /// Tells the function that is named for it what became of an event: that is an event too, accepted before this one
-    /// is done with.
-    private func tellDestination(_ event: QueuedEvent, _ handling: Handling) {
-        let isGood = event.state == .succeeded
-        guard let name = isGood ? handling.onSuccess : handling.onFailure, let target = catalog[name] else { return }
-        let record = DestinationRecord(event, isGood: isGood, now: clock())
-        let region = event.arn.split(separator: ":").prefix(6).joined(separator: ":")  // arn:aws:lambda:…:function
-        let told = QueuedEvent(
-            id: makeID(),
-            function: name,
-            arn: "\(region):\(target.name)",
-            payload: record.json,
-            acceptedMs: clock()
-        )
-        do throws(FunctionsError) {
-            try queue.accept(told, limit: catalog.settings.limits.queue)
-        } catch {
-            log.error("the destination of event \(event.id) could not be told: \(error)")
+    /// What could not be written once more; the rest waits as soon as one does not go.
+    private func settleAgain() {
+        while let next = state.withLock({ $0.unsettled.popLast() }) {
+            guard write(next) else { return state.withLock { $0.unsettled.append(next) } }
         }
+    }
+
+    /// Tells what is wrong with the disk, once.
+    private func complain(_ what: String) {
+        let isNew = state.withLock { state in
+            defer { state.complaint = what }
+            return state.complaint == nil
+        }
+        if isNew { log.error("\(what)") }
+    }
+
+    private func isWell() {
+        let was = state.withLock { state in
+            defer { state.complaint = nil }
+            return state.complaint
+        }
+        if was != nil { log.notice("the queue can be written again") }
+    }
+
+    private func rules(_ name: String) -> EventRules {
+        EventRules(catalog[name]?.record.spec.events ?? EventHandling(), catalog.settings.defaults)
     }
 
     /// Every minute: answers that were kept long enough go.
@@ -333,48 +384,5 @@ extension InvocationOutcome {
             body
         case .failure: nil
         }
-    }
-}
-
-/// What a destination is sent, as Lambda writes it.
-private struct DestinationRecord {
-    let json: [UInt8]
-
-    init(_ event: QueuedEvent, isGood: Bool, now: Int64) {
-        struct Context: Encodable {
-            var requestId: String
-            var functionArn: String
-            var condition: String
-            var approximateInvokeCount: Int
-        }
-        struct Response: Encodable {
-            var statusCode = 200
-            var executedVersion = "$LATEST"
-            var functionError: String?
-        }
-        struct Head: Encodable {
-            var version = "1.0"
-            var timestamp: String
-            var requestContext: Context
-            var responseContext: Response?
-        }
-        let condition =
-            isGood ? "Success" : event.reason == "EventAgeExceeded" ? "EventAgeExceeded" : "RetriesExhausted"
-        let head = Head(
-            timestamp: WallClock.iso8601(now),
-            requestContext: Context(
-                requestId: event.id,
-                functionArn: event.arn.hasSuffix(":$LATEST") ? event.arn : "\(event.arn):$LATEST",
-                condition: condition,
-                approximateInvokeCount: event.attempts
-            ),
-            responseContext: event.result == nil ? nil : Response(functionError: isGood ? nil : "Unhandled")
-        )
-        // The two payloads are put in as they are: they are JSON already, and nobody has to parse them here.
-        var text = (try? JSONEncoder().encode(head)).map { [UInt8]($0) } ?? Array("{}".utf8)
-        text.removeLast()
-        text += Array(",\"requestPayload\":".utf8) + event.payload
-        if let result = event.result, !result.isEmpty { text += Array(",\"responsePayload\":".utf8) + result }
-        json = text + Array("}".utf8)
     }
 }

@@ -15,6 +15,8 @@ package struct EventView: Codable, Sendable {
     package var accepted: String
     /// When it is run next; absent once it has ended.
     package var due: String?
+    /// Where its payload is carried, where it is the record of another event.
+    package var destination: String?
     package var finished: String?
     /// Runs that came to an end of the function's own.
     package var attempts: Int
@@ -40,4 +42,22 @@ package struct EventList: Codable, Sendable {
 package struct PurgeResult: Codable, Sendable {
     package var removed: Int
     package init(removed: Int) { self.removed = removed }
+}
+
+/// What becomes of a function's asynchronous events, effective.
+package struct EventHandlingView: Codable, Sendable, Equatable {
+    package var retries: Int
+    package var maxAgeSeconds: Int64
+    /// Functions by name; files and addresses as they were written.
+    package var onSuccess: String?
+    package var onFailure: String?
+    package var deadLetter: String?
+
+    package init(retries: Int, maxAgeSeconds: Int64, onSuccess: String?, onFailure: String?, deadLetter: String?) {
+        self.retries = retries
+        self.maxAgeSeconds = maxAgeSeconds
+        self.onSuccess = onSuccess
+        self.onFailure = onFailure
+        self.deadLetter = deadLetter
+    }
 }

@@ -28,6 +28,8 @@ package struct FunctionView: Codable, Sendable, Equatable {
     /// Limits that living sandboxes do not have yet.
     package var pending: [PendingLimit]
     package var sandboxes: Int
+    package var events: EventHandlingView?
+    package var schedules: [ScheduleView]?
 
     package init(
         name: String,

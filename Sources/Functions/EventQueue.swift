@@ -20,6 +20,11 @@ package struct QueuedEvent: Sendable, Equatable {
     package var function: String
     package var arn: String
     package var payload: [UInt8]
+    /// Where to the payload is carried, in place of running the function: the record of one of its events for a
+    /// destination that is a file or an HTTP address.
+    package var target: String?
+    /// Accepted by a schedule's tick, and not from a caller.
+    package var isScheduled = false
     package var clientContext: String?
     package var traceID: String?
     package var acceptedMs: Int64
@@ -93,6 +98,19 @@ package final class EventQueue: Sendable {
                     """
             )
         }
+        migrator.registerMigration("targets and ticks") { db in
+            try db.alter(table: "events") { table in
+                table.add(column: "target", .text)
+                table.add(column: "scheduled", .boolean).notNull().defaults(to: false)
+            }
+            // The latest tick of each schedule that was accepted.
+            try db.create(table: "ticks") { table in
+                table.column("function", .text).notNull()
+                table.column("schedule", .text).notNull()
+                table.column("tick_ms", .integer).notNull()
+                table.primaryKey(["function", "schedule"])
+            }
+        }
         return migrator
     }
 
@@ -101,12 +119,27 @@ package final class EventQueue: Sendable {
 
     // MARK: Events
 
+    /// A tick of a schedule, in milliseconds since 1970.
+    package struct Tick: Sendable, Hashable {
+        package var function: String
+        package var schedule: String
+        package var ms: Int64
+
+        package init(function: String, schedule: String, ms: Int64) {
+            self.function = function
+            self.schedule = schedule
+            self.ms = ms
+        }
+    }
+
     /// Takes an event; when this returns it is on disk. One that is there already, by id, is left as it is.
     ///
-    /// - Parameter limit: what all events may take; the oldest answers go before anything is refused.
-    package func accept(_ event: QueuedEvent, limit: Bytes) throws(FunctionsError) {
+    /// - Parameters:
+    ///   - limit: what all events may take; the oldest answers go before anything is refused.
+    ///   - tick: what it is the event of, remembered together with it.
+    package func accept(_ event: QueuedEvent, limit: Bytes, tick: Tick? = nil) throws(FunctionsError) {
         try database.write { db in
-            let size = Int64(event.payload.count + Self.overhead)
+            let size = Self.size(event)
             var used = try Self.used(db)
             while used + size > limit.count {
                 let oldest = "SELECT id FROM events WHERE state = 'succeeded' ORDER BY finished_ms LIMIT 100"
@@ -114,18 +147,40 @@ package final class EventQueue: Sendable {
                 guard db.changesCount > 0 else { throw FunctionsError.queueFull(limit: limit) }
                 used = try Self.used(db)
             }
-            try db.execute(
-                sql: """
-                    INSERT INTO events
-                        (id, function, arn, payload, client_context, trace_id, accepted_ms, due_ms, state, attempts,
-                         delays, bytes)
-                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, ?) ON CONFLICT (id) DO NOTHING
-                    """,
-                arguments: [
-                    event.id, event.function, event.arn, Data(event.payload), event.clientContext, event.traceID,
-                    event.acceptedMs, event.dueMs, size,
-                ]
-            )
+            try Self.insert(db, event)
+            if let tick {
+                try db.execute(
+                    sql: "INSERT OR REPLACE INTO ticks (function, schedule, tick_ms) VALUES (?, ?, ?)",
+                    arguments: [tick.function, tick.schedule, tick.ms]
+                )
+            }
+        }
+    }
+
+    private static func insert(_ db: Database, _ event: QueuedEvent) throws {
+        try db.execute(
+            sql: """
+                INSERT INTO events
+                    (id, function, arn, payload, target, scheduled, client_context, trace_id, accepted_ms, due_ms, state,
+                     attempts, delays, bytes)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, ?) ON CONFLICT (id) DO NOTHING
+                """,
+            arguments: [
+                event.id, event.function, event.arn, Data(event.payload), event.target, event.isScheduled,
+                event.clientContext, event.traceID, event.acceptedMs, event.dueMs, size(event),
+            ]
+        )
+    }
+
+    private static func size(_ event: QueuedEvent) -> Int64 {
+        Int64(event.payload.count + (event.result?.count ?? 0) + overhead)
+    }
+
+    /// The latest accepted tick of every schedule.
+    package func ticks() throws(FunctionsError) -> [Tick] {
+        try database.read { db in
+            try Row.fetchAll(db, sql: "SELECT function, schedule, tick_ms FROM ticks")
+                .map { Tick(function: $0["function"], schedule: $0["schedule"], ms: $0["tick_ms"]) }
         }
     }
 
@@ -163,7 +218,10 @@ package final class EventQueue: Sendable {
     }
 
     /// Writes what became of a run; one that was purged meanwhile stays away.
-    package func settle(_ event: QueuedEvent) throws(FunctionsError) {
+    ///
+    /// - Parameter followers: events that follow from it, accepted in the same transaction and without regard to how
+    ///   much there may be: what is told of an event that was accepted is not refused.
+    package func settle(_ event: QueuedEvent, then followers: [QueuedEvent] = []) throws(FunctionsError) {
         try database.write { db in
             try db.execute(
                 sql: """
@@ -172,10 +230,10 @@ package final class EventQueue: Sendable {
                     """,
                 arguments: [
                     event.state.rawValue, event.dueMs, event.attempts, event.delays, event.reason,
-                    event.result.map { Data($0) }, event.finishedMs,
-                    event.payload.count + (event.result?.count ?? 0) + Self.overhead, event.id,
+                    event.result.map { Data($0) }, event.finishedMs, Self.size(event), event.id,
                 ]
             )
+            for follower in followers { try Self.insert(db, follower) }
         }
     }
 
@@ -210,6 +268,17 @@ package final class EventQueue: Sendable {
         }
     }
 
+    /// When the oldest event of each function was accepted that has not ended, in milliseconds since 1970.
+    package func oldest() throws(FunctionsError) -> [String: Int64] {
+        try database.read { db in
+            let sql = """
+                SELECT function, MIN(accepted_ms) AS ms FROM events WHERE state IN ('queued', 'running')
+                GROUP BY function
+                """
+            return Dictionary(try Row.fetchAll(db, sql: sql).map { ($0["function"], $0["ms"]) }) { first, _ in first }
+        }
+    }
+
     /// Queues a given-up event again, as if it had just come; `false` when there is no such one.
     package func retry(_ id: String, now: Int64) throws(FunctionsError) -> Bool {
         try database.write { db in
@@ -234,9 +303,10 @@ package final class EventQueue: Sendable {
         }
     }
 
-    /// Forgets answers that ended before `moment`.
+    /// Forgets answers that ended before `moment`, and ticks long before it.
     package func forget(before moment: Int64) throws(FunctionsError) {
         try database.write { db in
+            try db.execute(sql: "DELETE FROM ticks WHERE tick_ms < ?", arguments: [moment - 7 * 86_400_000])
             try db.execute(
                 sql: "DELETE FROM events WHERE state = 'succeeded' AND finished_ms < ?",
                 arguments: [moment]
@@ -273,6 +343,8 @@ package final class EventQueue: Sendable {
             payload: [UInt8](payload),
             acceptedMs: row["accepted_ms"]
         )
+        event.target = row["target"]
+        event.isScheduled = row["scheduled"]
         event.clientContext = row["client_context"]
         event.traceID = row["trace_id"]
         event.dueMs = row["due_ms"]

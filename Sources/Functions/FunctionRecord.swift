@@ -17,6 +17,7 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
     package var minWarm: Int?
     /// What becomes of events that were accepted for later.
     package var events = EventHandling()
+    package var schedules: [Schedule] = []
     package var tags: [String: String] = [:]
     /// Lambda's members that mean nothing here, kept so that clients read back what they wrote.
     package var role: String?
@@ -44,6 +45,7 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
         concurrency = try values.decodeIfPresent(Int.self, forKey: .concurrency)
         minWarm = try values.decodeIfPresent(Int.self, forKey: .minWarm)
         events = try values.decodeIfPresent(EventHandling.self, forKey: .events) ?? EventHandling()
+        schedules = try values.decodeIfPresent([Schedule].self, forKey: .schedules) ?? []
         tags = try values.decodeIfPresent([String: String].self, forKey: .tags) ?? [:]
         role = try values.decodeIfPresent(String.self, forKey: .role)
         lambdaRuntime = try values.decodeIfPresent(String.self, forKey: .lambdaRuntime)
@@ -68,10 +70,12 @@ package struct EventHandling: Codable, Sendable, Equatable {
     /// Attempts after the first one failed.
     package var retries: Int?
     package var maxAgeSeconds: Int?
-    /// Names of functions that are told what became of an event.
+    /// Where a record goes of what became of an event, as `Destination` reads it.
     package var onSuccess: String?
     package var onFailure: String?
-    /// When this was last changed, in milliseconds since 1970; `nil` when it never was.
+    /// A function that gets the events themselves which were given up.
+    package var deadLetter: String?
+    /// When this was last changed but for `deadLetter`, in milliseconds since 1970; `nil` when it never was.
     package var modifiedMs: Int64?
 
     package init() {}

@@ -17,6 +17,10 @@ package enum FunctionsError: Error, Sendable, Equatable, CustomStringConvertible
     /// What was accepted for later and what is kept of it take all the room there may be.
     case queueFull(limit: Bytes)
     case storage(String)
+    /// Nothing more can be written; running calls go on, and it is over when there is room again.
+    case diskFull(path: String)
+    /// A database that SQLite cannot make sense of.
+    case damaged(path: String, why: String)
 
     package var description: String {
         switch self {
@@ -32,6 +36,11 @@ package enum FunctionsError: Error, Sendable, Equatable, CustomStringConvertible
         case .archiveHostile(let entry, let reason): "the archive is refused: entry '\(entry)' \(reason)"
         case .queueFull(let limit):
             "the queue holds \(limit), as much as it may (limits.queue in fn.yaml): try later, or `fn queue purge`"
+        case .diskFull(let path):
+            "the disk that holds \(path) is full: nothing was accepted or changed; make room there and try again"
+        case .damaged(let path, let why):
+            "\(path) is damaged (\(why)): put back a copy of it, or move \(path), \(path)-wal and \(path)-shm away "
+                + "to start without what it held"
         case .storage(let what): "what is on disk could not be read or written: \(what)"
         }
     }

@@ -15,13 +15,15 @@ package struct Manifest: Sendable, Equatable {
     package var tmp: Bytes?
     package var concurrency: Int?
     package var minWarm: Int?
+    package var events: EventHandling?
+    package var schedules: [Schedule]?
 
     package init() {}
 
     private static let keys = [
         "name", "runtime", "handler", "description", "memory", "memory_burst", "cpus", "timeout", "env", "tmp",
         "concurrency",
-        "min_warm",
+        "min_warm", "events", "schedules",
     ]
 
     /// Reads the file strictly: an unknown key or a wrong unit is an error with its place.
@@ -41,5 +43,13 @@ package struct Manifest: Sendable, Equatable {
         tmp = try yaml.value("tmp", "a size such as '64MiB'") { Bytes($0) }
         concurrency = try yaml.value("concurrency", "a whole number") { Int($0) }
         minWarm = try yaml.value("min_warm", "a whole number") { Int($0) }
+        events = try yaml.section("events", keys: EventHandling.keys)
+            .map { section throws(FunctionsError) in
+                try EventHandling(section)
+            }
+        schedules = try yaml.sections("schedules", keys: Schedule.keys)
+            .map { sections throws(FunctionsError) in
+                try Schedule.list(sections)
+            }
     }
 }

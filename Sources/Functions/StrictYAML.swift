@@ -19,6 +19,15 @@ struct StrictYAML {
         guard case .mapping(let mapping) = root else {
             throw .invalid("\(file):1:1: error: expected `key: value` lines")
         }
+        try read(mapping, keys)
+    }
+
+    private init(_ mapping: Node.Mapping, file: String, keys: [String]) throws(FunctionsError) {
+        self.file = file
+        try read(mapping, keys)
+    }
+
+    private mutating func read(_ mapping: Node.Mapping, _ keys: [String]) throws(FunctionsError) {
         for (key, value) in mapping {
             let name = key.string ?? ""
             guard keys.contains(name) else {
@@ -67,7 +76,43 @@ struct StrictYAML {
         return values
     }
 
-    func wrong(_ key: String, _ expected: String) -> FunctionsError {
-        .invalid("\(nodes[key].map { Self.place(file, $0) } ?? file): error: \(key): expected \(expected)")
+    /// A mapping with keys of its own, as strict as the file.
+    func section(_ key: String, keys: [String]) throws(FunctionsError) -> StrictYAML? {
+        guard let node = nodes[key] else { return nil }
+        guard case .mapping(let mapping) = node else { throw wrong(key, "`key: value` lines") }
+        return try StrictYAML(mapping, file: file, keys: keys)
+    }
+
+    /// A list of such mappings.
+    func sections(_ key: String, keys: [String]) throws(FunctionsError) -> [StrictYAML]? {
+        guard let node = nodes[key] else { return nil }
+        guard case .sequence(let items) = node else { throw wrong(key, "a list of `key: value` lines") }
+        var sections: [StrictYAML] = []
+        for item in items {
+            guard case .mapping(let mapping) = item else {
+                throw problem("expected `key: value` lines", key, at: item)
+            }
+            sections.append(try StrictYAML(mapping, file: file, keys: keys))
+        }
+        return sections
+    }
+
+    /// Any value, as JSON of at most `limit` bytes.
+    func json(_ key: String, limit: Int) throws(FunctionsError) -> String? {
+        guard let node = nodes[key] else { return nil }
+        var writer = JSONWriter(limit: limit)
+        guard writer.write(node, depth: 0) else {
+            throw problem("expected names, lists and values, at most \(limit) bytes and 64 levels", key, at: node)
+        }
+        return writer.text
+    }
+
+    func wrong(_ key: String, _ expected: String) -> FunctionsError { problem("expected \(expected)", key) }
+
+    /// An error at the place of a key's value.
+    func problem(_ what: String, _ key: String) -> FunctionsError { problem(what, key, at: nodes[key]) }
+
+    private func problem(_ what: String, _ key: String, at node: Node?) -> FunctionsError {
+        .invalid("\(node.map { Self.place(file, $0) } ?? file): error: \(key): \(what)")
     }
 }

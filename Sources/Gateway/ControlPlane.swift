@@ -52,6 +52,7 @@ struct ControlPlane {
         case .queue: try events(request)
         case .event(let id): try event(id)
         case .retryEvent(let id): try retry(id)
+        case .schedules: .json(.ok, ScheduleList(schedules: try context.schedules()))
         case .purgeQueue: try purge(request)
         case .ready: HTTPResponse(.ok, text: "ready\n", type: "text/plain")
         case .invoke, .url, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream, .page, .health, .events:
@@ -95,6 +96,7 @@ struct ControlPlane {
         let lines = context.log.read(
             name,
             since: try LogStream.since(request),
+            request: LogStream.wanted(request),
             tail: request.query("tail").flatMap { Int($0) }
         )
         let text = lines.map { JSONText.encode($0) + "\n" }.joined()
@@ -222,7 +224,8 @@ extension FunctionsError {
         case .revisionMismatch: .preconditionFailed
         case .archiveTooLarge: .payloadTooLarge
         case .queueFull: .tooManyRequests
-        case .storage: .internalServerError
+        case .diskFull: .serviceUnavailable
+        case .storage, .damaged: .internalServerError
         default: .badRequest
         }
     }
@@ -234,7 +237,8 @@ extension FunctionsError {
         case .revisionMismatch: "RevisionMismatch"
         case .archiveTooLarge, .unpackedTooLarge, .archiveUnreadable, .archiveHostile: "InvalidArchive"
         case .queueFull: "QueueFull"
-        case .storage: "Storage"
+        case .diskFull: "DiskFull"
+        case .storage, .damaged: "Storage"
         case .invalid: "Invalid"
         }
     }

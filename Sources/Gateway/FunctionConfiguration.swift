@@ -46,6 +46,7 @@ struct FunctionConfiguration: Encodable {
     var SnapStart = FunctionConfiguration.SnapStart()
     var LoggingConfig: Logging
     var Environment: EnvironmentVariables?
+    var DeadLetterConfig: DeadLetterTarget?
 
     init(_ record: FunctionRecord, _ context: GatewayContext) {
         let spec = record.spec
@@ -77,6 +78,7 @@ struct FunctionConfiguration: Encodable {
         EphemeralStorage = Storage(Size: (deployed?.tmp.value ?? settings.defaults.tmp).mebibytes)
         LoggingConfig = Logging(LogGroup: "/aws/lambda/\(spec.name)")
         Environment = spec.env.isEmpty ? nil : EnvironmentVariables(Variables: spec.env)
+        DeadLetterConfig = DeadLetterTarget(spec.events)
     }
 
     private static func bytes(hex text: String) -> [UInt8] {

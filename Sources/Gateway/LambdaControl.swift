@@ -94,8 +94,10 @@ struct LambdaControl {
         var RevisionId: String?
         var Code: CodeMembers?
         var Tags: [String: String]?
+        var DeadLetterConfig: DeadLetterTarget?
 
-        func apply(to spec: inout FunctionSpec, runtime: String?) {
+        func apply(to spec: inout FunctionSpec, runtime: String?) throws(LambdaError) {
+            if let DeadLetterConfig { spec.events.deadLetter = try DeadLetterConfig.function() }
             if let runtime { (spec.runtime, spec.lambdaRuntime) = (runtime, Runtime) }
             spec.role = Role ?? spec.role
             spec.handler = Handler ?? spec.handler
@@ -118,7 +120,7 @@ struct LambdaControl {
         }
         let runtime = try context.deployments.runtimeName(lambdaRuntime)
         var spec = FunctionSpec(name: reference.name, runtime: runtime)
-        members.apply(to: &spec, runtime: runtime)
+        try members.apply(to: &spec, runtime: runtime)
         return answer(.created, FunctionConfiguration(try context.deployments.create(spec, archive: archive), context))
     }
 
@@ -135,8 +137,9 @@ struct LambdaControl {
         let name = try reference(name, request).name
         let members = try JSONText.decode(ConfigurationMembers.self, from: request.body.readableBytesView)
         let runtime = try members.Runtime.map { try context.deployments.runtimeName($0) }
+        _ = try members.DeadLetterConfig?.function()  // in Lambda's words, before anything is changed
         let record = try context.deployments.update(name, expectedRevisionID: members.RevisionId) { spec in
-            members.apply(to: &spec, runtime: runtime)
+            try members.apply(to: &spec, runtime: runtime)
         }
         return answer(.ok, FunctionConfiguration(record, context))
     }

@@ -55,7 +55,8 @@ struct LambdaError: Error {
         case .archiveTooLarge: self.init(.payloadTooLarge, "RequestEntityTooLargeException", error.description)
         case .unpackedTooLarge, .archiveUnreadable, .archiveHostile: self = .invalid(error.description)
         case .queueFull: self.init(.tooManyRequests, "TooManyRequestsException", error.description)
-        case .storage: self.init(.internalServerError, "ServiceException", error.description)
+        case .diskFull: self.init(.serviceUnavailable, "ServiceException", error.description)
+        case .storage, .damaged: self.init(.internalServerError, "ServiceException", error.description)
         }
     }
 

@@ -12,10 +12,10 @@ import NIOHTTP1
 struct LambdaEventConfig {
     let context: GatewayContext
 
-    private struct Destination: Codable { var Destination: String? }
+    private struct Target: Codable { var Destination: String? }
     private struct Destinations: Codable {
-        var OnSuccess: Destination?
-        var OnFailure: Destination?
+        var OnSuccess: Target?
+        var OnFailure: Target?
     }
     private struct Members: Decodable {
         var MaximumRetryAttempts: Int?
@@ -36,19 +36,26 @@ struct LambdaEventConfig {
         switch operation {
         case .putEventConfig, .updateEventConfig:
             let members = try JSONText.decode(Members.self, from: request.body.readableBytesView)
-            var handling = operation == .putEventConfig ? EventHandling() : record.spec.events
+            var handling = operation == .putEventConfig ? blank(record) : record.spec.events
             try apply(members, to: &handling)
             handling.modifiedMs = WallClock.nowMs()
             return .json(.ok, try view(set(handling, of: name)))
         case .deleteEventConfig:
             guard record.spec.events.modifiedMs != nil else { throw missing(name) }
-            _ = try set(EventHandling(), of: name)
+            _ = try set(blank(record), of: name)
             return HTTPResponse(.noContent)
         case .listEventConfigs:
             struct List: Encodable { var FunctionEventInvokeConfigs: [Answer] }
             return .json(.ok, List(FunctionEventInvokeConfigs: (try? view(record)).map { [$0] } ?? []))
         default: return .json(.ok, try view(record))
         }
+    }
+
+    /// Dead letters are configured elsewhere and stay.
+    private func blank(_ record: FunctionRecord) -> EventHandling {
+        var handling = EventHandling()
+        handling.deadLetter = record.spec.events.deadLetter
+        return handling
     }
 
     private func set(_ handling: EventHandling, of name: String) throws(FunctionsError) -> FunctionRecord {
@@ -66,9 +73,7 @@ struct LambdaEventConfig {
     private func view(_ record: FunctionRecord) throws(LambdaError) -> Answer {
         let (name, events) = (record.spec.name, record.spec.events)
         guard let modified = events.modifiedMs else { throw missing(name) }
-        func destination(_ name: String?) -> Destination {
-            Destination(Destination: name.map { FunctionReference.arn($0) })
-        }
+        func destination(_ text: String?) -> Target { Target(Destination: text.map { Self.spelled($0) }) }
         return Answer(
             LastModified: Double(modified) / 1000,
             FunctionArn: FunctionReference.arn(name, qualifier: "$LATEST"),
@@ -94,17 +99,25 @@ struct LambdaEventConfig {
             }
             handling.maxAgeSeconds = age
         }
-        if let given = members.DestinationConfig?.OnSuccess { handling.onSuccess = try function(given) }
-        if let given = members.DestinationConfig?.OnFailure { handling.onFailure = try function(given) }
+        if let given = members.DestinationConfig?.OnSuccess { handling.onSuccess = try destination(given) }
+        if let given = members.DestinationConfig?.OnFailure { handling.onFailure = try destination(given) }
     }
 
-    private func function(_ destination: Destination) throws(LambdaError) -> String? {
-        guard let text = destination.Destination, !text.isEmpty else { return nil }
-        guard text.contains(":function:"), let reference = try? FunctionReference(text),
-            context.catalog[reference.name] != nil
-        else {
-            throw .invalid("The destination ARN \(text) is invalid: it has to be that of a function that is here.")
+    private func destination(_ target: Target) throws(LambdaError) -> String? {
+        guard let text = target.Destination, !text.isEmpty else { return nil }
+        do throws(FunctionsError) {
+            let destination = try Destination(text)
+            if case .function(let name) = destination, context.catalog[name] == nil {
+                throw .invalid("no such function: \(name)")
+            }
+            return destination.description
+        } catch {
+            throw .invalid("The destination ARN \(text) is invalid: \(error)")
         }
-        return reference.name
+    }
+
+    /// A destination as Lambda's clients see it: functions by their ARN.
+    static func spelled(_ text: String) -> String {
+        if case .function(let name) = try? Destination(text) { FunctionReference.arn(name) } else { text }
     }
 }

@@ -17,15 +17,25 @@ struct LogStream {
         }
         let log = context.log
         context.workers.submit { _ in
-            let since = try? Self.since(request)
-            let old = log.read(name, since: since, tail: request.query("tail").flatMap { Int($0) } ?? 10)
+            let (since, wanted) = (try? Self.since(request), Self.wanted(request))
+            let old = log.read(
+                name,
+                since: since,
+                request: wanted,
+                tail: request.query("tail").flatMap { Int($0) } ?? 10
+            )
             responder.begin(.ok, headers: ["Content-Type": "application/x-ndjson", "Transfer-Encoding": "chunked"])
             for line in old { _ = responder.write(ByteBuffer(string: JSONText.encode(line) + "\n")) }
             let token = log.follow(name) { line in
-                _ = responder.write(ByteBuffer(string: JSONText.encode(line) + "\n"))
+                if line.isOf(wanted) { _ = responder.write(ByteBuffer(string: JSONText.encode(line) + "\n")) }
             }
             responder.onDisconnect { log.unfollow(token) }
         }
+    }
+
+    /// `request=ID`, or the beginning of an id.
+    static func wanted(_ request: HTTPRequest) -> String? {
+        request.query("request").flatMap { $0.isEmpty ? nil : $0 }
     }
 
     /// `since=10m` as the moment it means.

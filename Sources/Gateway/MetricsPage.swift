@@ -31,11 +31,21 @@ struct MetricsPage {
     }
 
     private var events: [Gauge] {
-        ((try? context.queue.counts()) ?? [])
-            .map { count in
-                let labels = [("function", count.function), ("state", count.state.rawValue)]
-                return ("fn_queue_events", labels, Double(count.count))
-            }
+        let counts = (try? context.queue.counts()) ?? []
+        var gauges: [Gauge] = counts.map { count in
+            let labels = [("function", count.function), ("state", count.state.rawValue)]
+            return ("fn_queue_events", labels, Double(count.count))
+        }
+        // A function whose events have all ended is 0 and not absent: an alert has to see it come down.
+        let (oldest, now) = ((try? context.queue.oldest()) ?? [:], WallClock.nowMs())
+        for (function, states) in Dictionary(grouping: counts, by: \.function) {
+            let labels = [("function", function)]
+            let waiting = states.filter { $0.state == .queued || $0.state == .running }.map(\.count).reduce(0, +)
+            let age = oldest[function].map { max(0, now - $0) } ?? 0
+            gauges.append(("fn_queue_messages", labels, Double(waiting)))
+            gauges.append(("fn_queue_oldest_seconds", labels, Double(age) / 1000))
+        }
+        return gauges
     }
 
     private var sandboxes: [Gauge] {
@@ -147,6 +157,13 @@ struct MetricsPage {
 
 /// Counts what ended.
 extension Metrics {
+    package func note(_ note: EventRunner.Note, function: String) {
+        switch note {
+        case .retried: count("fn_queue_retries_total", [("function", function)])
+        case .givenUp: count("fn_dead_letters_total", [("function", function)])
+        }
+    }
+
     package func note(_ result: InvocationResult, function: String) {
         let labels = [("function", function)]
         count(

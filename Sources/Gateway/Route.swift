@@ -59,6 +59,7 @@ enum Route: Equatable {
     case purgeQueue
     case event(String)
     case retryEvent(String)
+    case schedules
 
     /// - Parameter path: still percent-encoded; names are decoded here.
     init?(_ method: HTTPMethod, _ path: String) {
@@ -189,6 +190,7 @@ enum Route: Equatable {
         case (.DELETE, 1) where parts[0] == "queue": return .purgeQueue
         case (.GET, 2) where parts[0] == "queue": return .event(parts[1])
         case (.POST, 3) where parts[0] == "queue" && parts[2] == "retry": return .retryEvent(parts[1])
+        case (.GET, 1) where parts[0] == "schedules": return .schedules
         default: return nil
         }
     }

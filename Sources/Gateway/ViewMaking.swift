@@ -51,6 +51,9 @@ extension FunctionView {
             pending: pending,
             sandboxes: context.pool.count(of: function.name)
         )
+        let now = WallClock.nowMs()
+        events = EventHandlingView(record.spec.events, context.catalog.settings.defaults)
+        schedules = record.spec.schedules.map { ScheduleView($0, of: function.name, now: now) }
     }
 }
 
@@ -193,6 +196,7 @@ extension EventView {
             attempts: event.attempts
         )
         due = event.state == .queued ? WallClock.iso8601(event.dueMs) : nil
+        destination = event.target
         finished = event.finishedMs.map { WallClock.iso8601($0) }
         reason = event.reason
         guard withContents else { return }

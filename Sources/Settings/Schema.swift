@@ -143,6 +143,31 @@ package enum Schema {
             "1GiB",
             "what accepted events and kept answers may take on disk; old answers go first, then events are refused"
         ),
+        int(
+            "limits.delivery_attempts",
+            \.limits.deliveryAttempts,
+            "10",
+            1...1000,
+            "how often a destination that is a file or an HTTP address is tried: after one second, then two, up to five minutes"
+        ),
+        bytes(
+            "limits.destination_file",
+            \.limits.destinationFile,
+            "64MiB",
+            least: .kib(4),
+            "what a file that is a destination may come to"
+        ),
+        Setting(
+            path: "limits.destination_hosts",
+            form: "hosts separated by commas, each with a port where only that one is meant; or empty for none",
+            fallback: "loopback",
+            isLive: true,
+            doc: "where HTTP destinations may be; loopback stands for localhost, 127.0.0.0/8 and ::1",
+            read: { text, settings, _ in
+                settings.limits.destinationHosts = text
+                return !text.contains("/")
+            }
+        ),
         bytes("limits.response", \.limits.response, "6291556B", live: false, "the largest answer of a function"),
         bytes(
             "limits.response_stream",
@@ -279,6 +304,12 @@ package enum Schema {
             \.storage.keepResults,
             "24h",
             "how long the answers of asynchronous events are kept"
+        ),
+        string(
+            "storage.destinations",
+            \.storage.destinations,
+            "auto",
+            "the directory below which files may be destinations; auto is 'destinations' below storage.state"
         ),
         string("storage.images", \.storage.images, "auto", "root images; auto is 'images' below storage.state"),
     ]

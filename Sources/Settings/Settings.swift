@@ -51,6 +51,9 @@ package struct Settings: Sendable, Equatable {
         package var payload = Bytes.zero
         package var payloadAsync = Bytes.zero
         package var queue = Bytes.zero
+        package var deliveryAttempts = 0
+        package var destinationFile = Bytes.zero
+        package var destinationHosts = ""
         package var response = Bytes.zero
         package var responseStream = Bytes.zero
         package var code = Bytes.zero
@@ -98,6 +101,7 @@ package struct Settings: Sendable, Equatable {
         package var state = ""
         package var runtimes = ""
         package var images = ""
+        package var destinations = ""
         package var keepResults = Duration.zero
     }
 

@@ -96,15 +96,22 @@ package final class FunctionLog: Sendable {
     ///
     /// - Parameters:
     ///   - since: ISO 8601; only lines from then on.
+    ///   - request: only lines of requests whose id begins so.
     ///   - tail: only so many of the last.
-    package func read(_ function: String, since: String? = nil, tail: Int? = nil) -> [LogLine] {
+    package func read(
+        _ function: String,
+        since: String? = nil,
+        request: String? = nil,
+        tail: Int? = nil
+    ) -> [LogLine] {
         state.withLock { write(function, &$0) }
         var lines: [LogLine] = []
         for file in [path(function) + ".1", path(function)] {
             guard let data = try? Data(contentsOf: URL(filePath: file)) else { continue }
             for row in data.split(separator: UInt8(ascii: "\n")) {
                 guard let line = try? JSONDecoder().decode(LogLine.self, from: Data(row)) else { continue }
-                if since.map({ line.time >= $0 }) ?? true { lines.append(line) }
+                let isMeant = (since.map { line.time >= $0 } ?? true) && line.isOf(request)
+                if isMeant { lines.append(line) }
             }
         }
         return tail.map { Array(lines.suffix($0)) } ?? lines

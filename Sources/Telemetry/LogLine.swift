@@ -15,6 +15,9 @@ package struct LogLine: Codable, Sendable, Equatable {
         self.message = message
     }
 
+    /// Whether it belongs to a request whose id begins so; any line does where none is asked for.
+    package func isOf(_ request: String?) -> Bool { request.map { requestId?.hasPrefix($0) ?? false } ?? true }
+
     /// As a JSON object and a newline, by hand: three lines of every call are written, and `JSONEncoder` takes longer
     /// over them than the daemon takes over the call.
     func appendJSON(to bytes: inout [UInt8]) {

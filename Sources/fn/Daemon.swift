@@ -57,10 +57,15 @@ struct DaemonAddress: ParsableArguments {
         try JSONText.decode(type, from: try call("GET", path).body)
     }
 
+    /// A function's name that may have been meant.
+    func nearestFunction(to name: String) -> String? {
+        let names = (try? get(FunctionList.self, "/v1/functions"))?.functions.map(\.name) ?? []
+        return Spelling.nearest(name, among: names.filter { $0 != name })
+    }
+
     /// The error of a name that is not there, with the one that may have been meant.
     func unknown(_ name: String) -> Failure {
-        let names = (try? get(FunctionList.self, "/v1/functions"))?.functions.map(\.name) ?? []
-        let hint = Spelling.nearest(name, among: names).map { "; did you mean '\($0)'?" } ?? ""
+        let hint = nearestFunction(to: name).map { "; did you mean '\($0)'?" } ?? ""
         return Failure(.notFound, "fn: no such function: \(name)\(hint)")
     }
 }

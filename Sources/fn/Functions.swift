@@ -63,6 +63,7 @@ struct Describe: ParsableCommand {
             "code:         \(Bytes(function.codeSize).rounded), sha256 \(function.codeSha256)",
             "revision:     \(function.revision), \(function.lastModified)",
         ]
+        lines += events(function)
         for (key, value) in function.env.sorted(by: { $0.key < $1.key }) {
             lines.append("env:          \(key)=\(value)")
         }
@@ -72,6 +73,21 @@ struct Describe: ParsableCommand {
             )
         }
         return lines.joined(separator: "\n")
+    }
+
+    private static func events(_ function: FunctionView) -> [String] {
+        guard let events = function.events else { return [] }
+        let age = Duration.seconds(events.maxAgeSeconds).text
+        var lines = ["events:       retries \(events.retries), for at most \(age)"]
+        for (label, target) in [
+            ("on success:   ", events.onSuccess), ("on failure:   ", events.onFailure),
+            ("dead letters: ", events.deadLetter),
+        ] {
+            if let target { lines.append(label + target) }
+        }
+        lines += (function.schedules ?? [])
+            .map { "schedule:     \($0.name), \($0.expression), next \($0.next.first ?? "never")" }
+        return lines
     }
 }
 

@@ -6,18 +6,20 @@ import FnProtocol
 struct Logs: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Show what a function printed.",
-        discussion: "fn logs hello-python --since 10m\nfn logs -f hello-python"
+        discussion: "fn logs hello-python --since 10m\nfn logs hello-python --request 8e0c1f5a\nfn logs -f hello-python"
     )
     @Argument(help: "The function.") var name: String
     @Flag(name: .shortAndLong, help: "Go on as it prints.") var follow = false
     @Option(help: "Only what is younger, such as 10m.") var since: String?
     @Option(help: "Only so many lines.") var tail: Int?
+    @Option(help: "Only those of one request: its id, or the beginning of it.") var request: String?
     @OptionGroup var daemon: DaemonAddress
 
     func run() throws {
         var query: [String] = []
         if follow { query.append("follow=true") }
         if let since { query.append("since=\(PercentEncoder.encode(since))") }
+        if let request { query.append("request=\(PercentEncoder.encode(request))") }
         if let tail { query.append("tail=\(tail)") }
         let path =
             "/v1/functions/\(PercentEncoder.encode(name))/logs"

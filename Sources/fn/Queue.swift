@@ -39,7 +39,8 @@ struct Queue: ParsableCommand {
                 var table = Table(header: ["EVENT", "FUNCTION", "STATE", "ACCEPTED", "ATTEMPTS", "NEXT", "REASON"])
                 table.rows = answer.events.map { event in
                     [
-                        event.id, event.function, event.state, event.accepted, String(event.attempts),
+                        event.id, event.destination.map { "\(event.function) -> \($0)" } ?? event.function, event.state,
+                        event.accepted, String(event.attempts),
                         event.due ?? "-", event.reason ?? "-",
                     ]
                 }
@@ -100,13 +101,14 @@ struct Queue: ParsableCommand {
 
     static func text(_ event: EventView) -> String {
         let lines = [
-            ("event", event.id), ("function", event.function), ("state", event.state), ("accepted", event.accepted),
+            ("event", event.id), ("function", event.function), ("carried to", event.destination),
+            ("state", event.state), ("accepted", event.accepted),
             ("next run", event.due), ("finished", event.finished), ("attempts", String(event.attempts)),
             ("reason", event.reason), ("sent", event.payload), ("answer", event.result),
         ]
         return
             lines.compactMap { label, value in
-                value.map { "\(label):".padded(to: 11) + $0 }
+                value.map { "\(label):".padded(to: 12) + $0 }
             }
             .joined(separator: "\n")
     }

@@ -99,9 +99,11 @@ struct Why: ParsableCommand {
     func run() throws {
         let answer = try daemon.get(DecisionList.self, "/v1/decisions?subject=\(PercentEncoder.encode(id))")
         guard !answer.decisions.isEmpty else {
+            let hint = daemon.nearestFunction(to: id).map { "; did you mean '\($0)'?" } ?? ""
             throw Failure(
                 .notFound,
-                "fn: nothing is known of '\(id)': name a request id, a sandbox or a function; the latest 20000 decisions are kept"
+                "fn: nothing is known of '\(id)': name a request id, a sandbox or a function; "
+                    + "the latest 20000 decisions are kept\(hint)"
             )
         }
         list.show(answer, names: answer.decisions.map { String($0.seq) }) {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Foundation
 import Glibc
 import Testing
 import Units
@@ -100,5 +101,70 @@ struct EventQueueTests {
         #expect(try queue.get("good") == nil)
         #expect(try queue.purge() == 0)
         #expect(try Set(queue.counts().map(\.state)) == [.queued, .running])
+    }
+
+    @Test("what follows from an ended event is accepted with its end, whatever room there is")
+    func followers() throws {
+        let queue = try queue()
+        try queue.accept(event("a", bytes: 4000), limit: .kib(5))
+        var taken = try #require(try queue.claim(now: 100, limit: 1).first)
+        (taken.state, taken.finishedMs) = (.failed, 100)
+        var record = event("b", bytes: 4000)
+        record.target = "file:///x/y"
+        try queue.settle(taken, then: [record, event("c", "g")])
+        #expect(try queue.get("b")?.target == "file:///x/y")
+        #expect(try queue.claim(now: 100, limit: 9).map(\.id) == ["b", "c"])
+        #expect(throws: FunctionsError.queueFull(limit: .kib(5))) { try queue.accept(event("d"), limit: .kib(5)) }
+    }
+
+    @Test("a tick is accepted once, with the mark that it was")
+    func ticks() throws {
+        let queue = try queue()
+        let tick = EventQueue.Tick(function: "f", schedule: "s", ms: 60_000)
+        for _ in 0..<2 { try queue.accept(event("a"), limit: .mib(1), tick: tick) }
+        #expect(try queue.ticks() == [tick])
+        #expect(try queue.list().count == 1)
+        #expect(throws: FunctionsError.self) {
+            try queue.accept(
+                event("b", bytes: 4000),
+                limit: .kib(1),
+                tick: EventQueue.Tick(function: "f", schedule: "s", ms: 120_000)
+            )
+        }
+        #expect(try queue.ticks() == [tick])
+    }
+
+    @Test("how long the oldest has been waiting is known for each function")
+    func oldest() throws {
+        let queue = try queue()
+        for (id, function, ms) in [("a", "f", 20), ("b", "f", 10), ("c", "g", 30)] as [(String, String, Int64)] {
+            try queue.accept(event(id, function, at: ms), limit: .mib(1))
+        }
+        #expect(try queue.oldest() == ["f": 10, "g": 30])
+    }
+
+    @Test(
+        "a file that is no database, or half of one, is refused by its name",
+        arguments: ["garbage", "half", "flipped"]
+    )
+    func damaged(kind: String) throws {
+        let path = "\(state.path)/events.sqlite"
+        var whole: EventQueue? = try queue()
+        for n in 0..<50 { try whole?.accept(event("e\(n)", bytes: 2000), limit: .mib(1)) }
+        whole?.close()
+        whole = nil
+        let size = try #require(try? Data(contentsOf: URL(filePath: path)).count)
+        let fd = unsafe open(path, O_RDWR)
+        defer { close(fd) }
+        let noise = [UInt8](repeating: 0x5A, count: 4096)
+        switch kind {
+        case "garbage":
+            ftruncate(fd, 0)
+            _ = unsafe write(fd, noise, noise.count)
+        case "half": ftruncate(fd, off_t(size / 2 / 4096 * 4096))
+        default: _ = unsafe pwrite(fd, noise, noise.count, off_t(size / 2 / 4096 * 4096))
+        }
+        let error = #expect(throws: FunctionsError.self) { try queue() }
+        #expect(error?.description.hasPrefix("\(path) is damaged (") == true, "\(error?.description ?? "")")
     }
 }

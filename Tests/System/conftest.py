@@ -5,6 +5,7 @@ They run as root on a host with a usable cgroup v2, or in the small machine. Wit
 a failed one.
 """
 import http.client
+import http.server
 import json
 import os
 import pathlib
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import pytest
@@ -171,6 +173,36 @@ class Daemon:
 
     def describe(self, function):
         return self.request("GET", f"/v1/functions/{function}").json
+
+
+class Hook:
+    """An HTTP server that keeps what it is sent; its first answers are errors if it is told so."""
+
+    def __init__(self, refusals=0):
+        hook = self
+        self.refusals, self.received = refusals, []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                hook.received.append((self.path, dict(self.headers), json.loads(body)))
+                hook.refusals -= 1
+                self.send_response(500 if hook.refusals >= 0 else 204)
+                self.end_headers()
+
+            def log_message(self, *arguments):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def of(self, id):
+        return [sent for sent in self.received if sent[2]["requestContext"]["requestId"] == id]
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
 
 
 def cgroup_file(sandbox, name):

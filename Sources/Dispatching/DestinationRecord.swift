@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+import FoundationEssentials
+import Functions
+import Linux
+
+/// What a destination is sent, as Lambda writes it.
+struct DestinationRecord {
+    let json: [UInt8]
+
+    init(_ event: QueuedEvent, isGood: Bool, now: Int64) {
+        struct Context: Encodable {
+            var requestId: String
+            var functionArn: String
+            var condition: String
+            var approximateInvokeCount: Int
+        }
+        struct Response: Encodable {
+            var statusCode = 200
+            var executedVersion = "$LATEST"
+            var functionError: String?
+        }
+        struct Head: Encodable {
+            var version = "1.0"
+            var timestamp: String
+            var requestContext: Context
+            var responseContext: Response?
+        }
+        let condition =
+            isGood ? "Success" : event.reason == "EventAgeExceeded" ? "EventAgeExceeded" : "RetriesExhausted"
+        let head = Head(
+            timestamp: WallClock.iso8601(now),
+            requestContext: Context(
+                requestId: event.id,
+                functionArn: event.arn.hasSuffix(":$LATEST") ? event.arn : "\(event.arn):$LATEST",
+                condition: condition,
+                approximateInvokeCount: event.attempts
+            ),
+            responseContext: event.result == nil ? nil : Response(functionError: isGood ? nil : "Unhandled")
+        )
+        // The two payloads are put in as they are: they are JSON already, and nobody has to parse them here.
+        var text = (try? JSONEncoder().encode(head)).map { [UInt8]($0) } ?? Array("{}".utf8)
+        text.removeLast()
+        text += Array(",\"requestPayload\":".utf8) + event.payload
+        if let result = event.result, !result.isEmpty { text += Array(",\"responsePayload\":".utf8) + result }
+        json = text + Array("}".utf8)
+    }
+}
