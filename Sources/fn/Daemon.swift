@@ -79,11 +79,23 @@ struct ListOutput: ParsableArguments {
         case name
     }
 
-    @Option(name: .shortAndLong, help: "table, json, yaml or name.") var output = Format.table
+    @Option(name: .shortAndLong, help: "table, json, yaml or name ($FN_OUTPUT; table).") var output: Format?
     @Flag(name: .shortAndLong, help: "Names only.") var quiet = false
 
+    /// Flags win over the environment.
+    private var format: Format { quiet ? .name : output ?? Self.usual ?? .table }
+    private static var usual: Format? { Console.environment("FN_OUTPUT").flatMap { Format(rawValue: $0) } }
+
+    /// Whether it is for people's eyes.
+    var isTable: Bool { format == .table }
+
+    func validate() throws {
+        guard let word = Console.environment("FN_OUTPUT"), Self.usual == nil else { return }
+        throw ValidationError("FN_OUTPUT: expected table, json, yaml or name, got '\(word)'")
+    }
+
     func show(_ value: some Encodable, names: [String], table: () -> String) {
-        switch quiet ? .name : output {
+        switch format {
         case .table: Console.print(table())
         case .json: Console.print(JSONText.encode(value, pretty: true))
         case .yaml: Console.print(YAMLText.encode(JSONText.encode(value)))

@@ -14,8 +14,8 @@ struct Fn: ParsableCommand {
             """,
         version: Version.current,
         subcommands: [
-            Deploy.self, Invoke.self, List.self, Describe.self, Update.self, Remove.self, Sandboxes.self, Memory.self,
-            Why.self, Queue.self, Schedules.self, Simulate.self, Logs.self, Initialise.self, Config.self,
+            Deploy.self, Invoke.self, List.self, Describe.self, Update.self, Remove.self, Sandboxes.self, Top.self,
+            Memory.self, Why.self, Queue.self, Schedules.self, Simulate.self, Logs.self, Initialise.self, Config.self,
             DoctorCommand.self,
             VersionCommand.self,
             Completion.self,
