@@ -106,7 +106,11 @@ let package = Package(
                 "Telemetry", "HTTP", "FnProtocol", "Units", logging,
             ] + nio
         ),
-        .executableTarget(name: "fnd", dependencies: ["Daemon", "Settings", arguments], swiftSettings: strict),
+        .executableTarget(
+            name: "fnd",
+            dependencies: ["Daemon", "Gateway", "Settings", arguments],
+            swiftSettings: strict
+        ),
         .executableTarget(
             name: "fn",
             dependencies: ["FnClient", "FnProtocol", "Simulation", "Policy", "Linux", "Units", arguments],

@@ -55,6 +55,7 @@ enum Route: Equatable {
     case version
     case config
     case reloadConfig
+    case diffConfig
     case queue
     case purgeQueue
     case event(String)
@@ -186,6 +187,7 @@ enum Route: Equatable {
         case (.GET, 1) where parts[0] == "version": return .version
         case (.GET, 1) where parts[0] == "config": return .config
         case (.POST, 2) where parts == ["config", "reload"]: return .reloadConfig
+        case (.POST, 2) where parts == ["config", "diff"]: return .diffConfig
         case (.GET, 1) where parts[0] == "queue": return .queue
         case (.DELETE, 1) where parts[0] == "queue": return .purgeQueue
         case (.GET, 2) where parts[0] == "queue": return .event(parts[1])

@@ -54,7 +54,7 @@ struct TopColumn<Row> {
         none: String = "-",
         _ value: @escaping (Row) -> Int64?
     ) -> TopColumn {
-        number(title, rank, { value($0).map(Double.init) }, none: none) { Bytes(Int64($0)).rounded }
+        number(title, rank, { value($0).map(Double.init) }, none: none, { Bytes(Int64($0)).rounded })
     }
 
     static func bar(_ title: String, _ rank: Int, _ gauge: @escaping (Row) -> Gauge) -> TopColumn {
@@ -87,9 +87,9 @@ extension TopColumn<SandboxView> {
             size("HIGH", 3, none: "max") { $0.high },
             size("MAX", 2, none: "max") { $0.max },
             size("SWAP", 4) { $0.swap },
-            number("PSI", 5, { $0.pressureSome }) { "\(($0 * 10).rounded() / 10)%" },
-            number("AGE", 6, { Double($0.ageMs) }) { ageText(milliseconds: Int64($0)) },
-            number("CALLS", 8, { Double($0.invocations) }) { "\(Int64($0))" },
+            number("PSI", 5, { $0.pressureSome }, { "\(($0 * 10).rounded() / 10)%" }),
+            number("AGE", 6, { Double($0.ageMs) }, { ageText(milliseconds: Int64($0)) }),
+            number("CALLS", 8, { Double($0.invocations) }, { "\(Int64($0))" }),
         ]
     }
 
@@ -116,15 +116,15 @@ extension TopColumn<LedgerView.Function> {
     static var all: [TopColumn] {
         [
             text("FUNCTION", 0) { $0.name },
-            number("SANDBOXES", 5, { Double($0.sandboxes) }) { "\(Int64($0))" },
+            number("SANDBOXES", 5, { Double($0.sandboxes) }, { "\(Int64($0))" }),
             bar("MEMORY", 1) { Gauge(used: $0.current, soft: nil, hard: $0.held) },
             size("CURRENT", 0) { $0.current },
             size("HOLDS", 2) { $0.held },
             size("SWAP", 3) { $0.swap },
             size("RECLAIMED", 4) { $0.reclaimed },
-            number("WAKES", 6, { Double($0.wakes) }) { "\(Int64($0))" },
-            number("WAKE TIME", 7, { $0.wakePenaltyMs }) { "\(Int64($0.rounded()))ms" },
-            number("DEPTH", 8, { $0.depth }) { "\(Int64(($0 * 100).rounded()))%" },
+            number("WAKES", 6, { Double($0.wakes) }, { "\(Int64($0))" }),
+            number("WAKE TIME", 7, { $0.wakePenaltyMs }, { "\(Int64($0.rounded()))ms" }),
+            number("DEPTH", 8, { $0.depth }, { "\(Int64(($0 * 100).rounded()))%" }),
         ]
     }
 }
