@@ -34,6 +34,8 @@ struct ControlPlane {
         case .removeFunction(let name): try remove(name)
         case .followLogs(let name): try logs(name, request)
         case .code(let name): try code(name)
+        case .size(let name): .json(.ok, SizeView(try function(name), context.pool.profiles[name]))
+        case .sizes: sizes
         case .sandboxes:
             .json(
                 .ok,
@@ -61,9 +63,18 @@ struct ControlPlane {
         }
     }
 
-    private func view(_ name: String) throws(FunctionsError) -> FunctionView {
+    private func function(_ name: String) throws(FunctionsError) -> DeployedFunction {
         guard let function = context.catalog[name] else { throw .notFound(name) }
-        return FunctionView(function, context)
+        return function
+    }
+
+    private func view(_ name: String) throws(FunctionsError) -> FunctionView {
+        FunctionView(try function(name), context)
+    }
+
+    private var sizes: HTTPResponse {
+        let profiles = context.pool.profiles
+        return .json(.ok, SizeList(sizes: context.catalog.all.map { SizeView($0, profiles[$0.name]) }))
     }
 
     private func deploy(_ request: HTTPRequest) throws -> HTTPResponse {

@@ -46,6 +46,8 @@ enum Route: Equatable {
     case removeFunction(String)
     case followLogs(String)
     case code(String)
+    case size(String)
+    case sizes
     case sandboxes
     case ledger
     case decisions
@@ -179,6 +181,8 @@ enum Route: Equatable {
         case (.DELETE, 2) where parts[0] == "functions": return .removeFunction(parts[1])
         case (.GET, 3) where parts[0] == "functions" && parts[2] == "logs": return .followLogs(parts[1])
         case (.GET, 3) where parts[0] == "functions" && parts[2] == "code": return .code(parts[1])
+        case (.GET, 3) where parts[0] == "functions" && parts[2] == "size": return .size(parts[1])
+        case (.GET, 1) where parts[0] == "sizes": return .sizes
         case (.GET, 1) where parts[0] == "sandboxes": return .sandboxes
         case (.GET, 1) where parts[0] == "ledger": return .ledger
         case (.GET, 1) where parts[0] == "decisions": return .decisions

@@ -89,9 +89,9 @@ struct Config: ParsableCommand {
     private static func ask(_ path: String, _ body: [UInt8], _ daemon: DaemonAddress) throws -> ReloadView {
         let answer = try daemon.reach { client throws(ClientError) in try client.call("POST", path, body: body) }
         guard answer.status == 200 || answer.status == 422 else {
-            throw Failure(Exit(status: answer.status), "fn: \(answer.errorMessage)")
+            throw daemon.failure(answer)
         }
-        let result = try JSONText.decode(ReloadView.self, from: answer.body)
+        let result = try DaemonAddress.decode(ReloadView.self, answer.body)
         guard result.accepted else { throw Failure(.config, result.errors.joined(separator: "\n")) }
         return result
     }

@@ -48,7 +48,9 @@ final class TopFeed: Sendable {
             return .snapshot(
                 try snapshot { path in
                     let answer = try client.call("GET", path)
-                    guard answer.status == 200 else { throw Failure(.failed, answer.errorMessage) }
+                    guard answer.status == 200 else {
+                        throw Failure(.failed, answer.error?.message ?? "it answers \(answer.status)")
+                    }
                     return answer.body
                 }
             )
