@@ -106,10 +106,14 @@ let package = Package(
                 "Telemetry", "HTTP", "FnProtocol", "Units", logging,
             ] + nio
         ),
-        .executableTarget(name: "fnd", dependencies: ["Daemon", "Settings", arguments], swiftSettings: strict),
+        .executableTarget(
+            name: "fnd",
+            dependencies: ["Daemon", "Gateway", "Settings", arguments],
+            swiftSettings: strict
+        ),
         .executableTarget(
             name: "fn",
-            dependencies: ["FnClient", "FnProtocol", "Simulation", "Policy", "Units", arguments],
+            dependencies: ["FnClient", "FnProtocol", "Simulation", "Policy", "Linux", "Units", arguments],
             swiftSettings: strict,
             linkerSettings: [.unsafeFlags(["-static-executable"], .when(configuration: .release))]
         ),
@@ -124,7 +128,8 @@ let package = Package(
         tests("Settings", ["Units"]), tests("Functions", ["Linux", "Units"]),
         tests("Telemetry", ["Linux", "Units"]), tests("Gateway", ["HTTP", "FnProtocol"] + nio),
         tests("FnClient", ["FnProtocol"]),
-        tests("Sandbox"), tests("Dispatching", ["Functions", "Settings", "Policy", "Pool", "Units"] + nio),
+        tests("fn", ["FnProtocol"]), tests("Sandbox"),
+        tests("Dispatching", ["Functions", "Settings", "Policy", "Pool", "Units"] + nio),
     ],
     cLanguageStandard: .gnu17
 )

@@ -177,6 +177,10 @@ package final class Deployments: Sendable {
                 "timeout: \(Duration.milliseconds(ms).text) is not between 1ms and the operator's limit of \(limits.timeout.text)"
             )
         }
+        for (name, count) in [("concurrency", spec.concurrency), ("min_warm", spec.minWarm)] {
+            guard let count, count < 0 else { continue }
+            throw .invalid("\(name): \(count) is below 0")
+        }
         let size = spec.env.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count + 2 }
         guard Int64(size) <= limits.env.count else {
             throw .invalid(

@@ -4,9 +4,14 @@ import Glibc
 /// Reads one HTTP/1.1 answer from a connection that closes after it.
 struct AnswerReader {
     let fd: CInt
+    private let onSilence: () throws(ClientError) -> Void
     private var buffer: [UInt8] = []
 
-    init(fd: CInt) { self.fd = fd }
+    /// - Parameter onSilence: called when nothing came for as long as the socket waits; what it throws ends the reading.
+    init(fd: CInt, onSilence: @escaping () throws(ClientError) -> Void) {
+        self.fd = fd
+        self.onSilence = onSilence
+    }
 
     mutating func more() throws(ClientError) -> Bool {
         var chunk = [UInt8](repeating: 0, count: 64 << 10)
@@ -14,6 +19,10 @@ struct AnswerReader {
             let count = unsafe Glibc.recv(fd, &chunk, chunk.count, 0)
             if count > 0 { buffer += chunk[..<count] }
             if count >= 0 { return count > 0 }
+            if errno == EAGAIN {
+                try onSilence()
+                continue
+            }
             guard errno == EINTR else { throw .broken("error \(errno)") }
         }
     }

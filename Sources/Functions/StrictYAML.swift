@@ -13,7 +13,7 @@ struct StrictYAML {
         do {
             root = try Yams.compose(yaml: text)
         } catch {
-            throw .invalid("\(file): \(error)")
+            throw .invalid(Self.text(error, file))
         }
         guard let root else { return }
         guard case .mapping(let mapping) = root else {
@@ -35,6 +35,19 @@ struct StrictYAML {
                 throw .invalid("\(Self.place(file, key)): error: unknown key '\(name)'\(near)")
             }
             nodes[name] = value
+        }
+    }
+
+    /// One line; Yams would draw the place below it.
+    private static func text(_ error: any Error, _ file: String) -> String {
+        switch error as? YamlError {
+        case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
+            .composer(_, let problem, let mark, _):
+            "\(file):\(mark.line):\(mark.column): error: \(problem)"
+        case .duplicatedKeysInMapping(let keys, let context):
+            "\(file):\(context.mark.line):\(context.mark.column): error: "
+                + "the key '\(keys.map { "\($0)" }.joined(separator: "', '"))' stands here twice"
+        default: "\(file): error: \(error)"
         }
     }
 

@@ -34,6 +34,8 @@ struct ControlPlane {
         case .removeFunction(let name): try remove(name)
         case .followLogs(let name): try logs(name, request)
         case .code(let name): try code(name)
+        case .size(let name): .json(.ok, SizeView(try function(name), context.pool.profiles[name]))
+        case .sizes: sizes
         case .sandboxes:
             .json(
                 .ok,
@@ -49,6 +51,7 @@ struct ControlPlane {
         case .version: .json(.ok, VersionView(version: Version.current))
         case .config: .json(.ok, ConfigView(context.settings.current))
         case .reloadConfig: reload()
+        case .diffConfig: diff(request)
         case .queue: try events(request)
         case .event(let id): try event(id)
         case .retryEvent(let id): try retry(id)
@@ -60,9 +63,18 @@ struct ControlPlane {
         }
     }
 
-    private func view(_ name: String) throws(FunctionsError) -> FunctionView {
+    private func function(_ name: String) throws(FunctionsError) -> DeployedFunction {
         guard let function = context.catalog[name] else { throw .notFound(name) }
-        return FunctionView(function, context)
+        return function
+    }
+
+    private func view(_ name: String) throws(FunctionsError) -> FunctionView {
+        FunctionView(try function(name), context)
+    }
+
+    private var sizes: HTTPResponse {
+        let profiles = context.pool.profiles
+        return .json(.ok, SizeList(sizes: context.catalog.all.map { SizeView($0, profiles[$0.name]) }))
     }
 
     private func deploy(_ request: HTTPRequest) throws -> HTTPResponse {
@@ -183,21 +195,20 @@ struct ControlPlane {
 
     private func reload() -> HTTPResponse {
         switch context.settings.reload() {
-        case .accepted(let changes):
-            let views = changes.map {
-                ReloadView.Change(
-                    path: $0.path,
-                    old: $0.old,
-                    new: $0.new,
-                    applied: $0.isApplied ? "live" : "needs-restart"
-                )
-            }
-            return .json(.ok, ReloadView(accepted: true, changes: views, errors: []))
-        case .refused(let errors):
-            return .json(
-                .unprocessableEntity,
-                ReloadView(accepted: false, changes: [], errors: errors.problems.map(\.description))
-            )
+        case .accepted(let changes): .json(.ok, ReloadView(changes))
+        case .refused(let errors): .json(.unprocessableEntity, ReloadView(errors))
+        }
+    }
+
+    /// What the file in the body would change; without a body, the daemon's own file.
+    private func diff(_ request: HTTPRequest) -> HTTPResponse {
+        let text =
+            request.body.readableBytes > 0 ? String(decoding: request.body.readableBytesView, as: UTF8.self) : nil
+        do throws(SettingsErrors) {
+            let name = request.query("file") ?? (text == nil ? context.settings.file : "the file")
+            return .json(.ok, ReloadView(try context.settings.changes(by: text, named: name)))
+        } catch {
+            return .json(.unprocessableEntity, ReloadView(error))
         }
     }
 }

@@ -46,6 +46,8 @@ enum Route: Equatable {
     case removeFunction(String)
     case followLogs(String)
     case code(String)
+    case size(String)
+    case sizes
     case sandboxes
     case ledger
     case decisions
@@ -55,6 +57,7 @@ enum Route: Equatable {
     case version
     case config
     case reloadConfig
+    case diffConfig
     case queue
     case purgeQueue
     case event(String)
@@ -178,6 +181,8 @@ enum Route: Equatable {
         case (.DELETE, 2) where parts[0] == "functions": return .removeFunction(parts[1])
         case (.GET, 3) where parts[0] == "functions" && parts[2] == "logs": return .followLogs(parts[1])
         case (.GET, 3) where parts[0] == "functions" && parts[2] == "code": return .code(parts[1])
+        case (.GET, 3) where parts[0] == "functions" && parts[2] == "size": return .size(parts[1])
+        case (.GET, 1) where parts[0] == "sizes": return .sizes
         case (.GET, 1) where parts[0] == "sandboxes": return .sandboxes
         case (.GET, 1) where parts[0] == "ledger": return .ledger
         case (.GET, 1) where parts[0] == "decisions": return .decisions
@@ -186,6 +191,7 @@ enum Route: Equatable {
         case (.GET, 1) where parts[0] == "version": return .version
         case (.GET, 1) where parts[0] == "config": return .config
         case (.POST, 2) where parts == ["config", "reload"]: return .reloadConfig
+        case (.POST, 2) where parts == ["config", "diff"]: return .diffConfig
         case (.GET, 1) where parts[0] == "queue": return .queue
         case (.DELETE, 1) where parts[0] == "queue": return .purgeQueue
         case (.GET, 2) where parts[0] == "queue": return .event(parts[1])

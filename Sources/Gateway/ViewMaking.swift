@@ -157,16 +157,30 @@ extension PoolState.Phase {
 }
 
 extension ConfigView {
-    init(_ loaded: LoadedSettings) {
-        let values = loaded.values.map {
-            Value(
-                path: $0.path,
-                value: $0.text,
-                origin: $0.origin.description,
-                live: Schema.find($0.path)?.isLive ?? false
-            )
-        }
+    package init(_ loaded: LoadedSettings) {
+        let values = (loaded.values + loaded.entries)
+            .map {
+                Value(
+                    path: $0.path,
+                    value: $0.text,
+                    origin: $0.origin.description,
+                    live: SettingsSource.isLive($0.path)
+                )
+            }
         self.init(revision: loaded.revision, values: values)
+    }
+}
+
+extension ReloadView {
+    init(_ changes: [SettingsChange]) {
+        let views = changes.map {
+            Change(path: $0.path, old: $0.old, new: $0.new, applied: $0.isApplied ? "live" : "needs-restart")
+        }
+        self.init(accepted: true, changes: views, errors: [])
+    }
+
+    init(_ errors: SettingsErrors) {
+        self.init(accepted: false, changes: [], errors: errors.problems.map(\.description))
     }
 }
 

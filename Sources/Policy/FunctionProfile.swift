@@ -118,6 +118,18 @@ package struct FunctionProfile: Sendable, Equatable, Codable {
     /// The highest peak known, for advice.
     package var highestPeak: Bytes? { peaks.quantile(1).map { Bytes(Int64($0)) } }
 
+    /// What is known of the peaks of its calls; `nil` before one was measured.
+    package var knownPeaks: SizeAdvice.Peaks? {
+        guard let half = peaks.quantile(0.5), let most = peaks.quantile(0.99), let highest = peaks.quantile(1) else {
+            return nil
+        }
+        return SizeAdvice.Peaks(
+            half: Bytes(Int64(half)),
+            most: Bytes(Int64(most)),
+            highest: Bytes(Int64(highest))
+        )
+    }
+
     /// Microseconds.
     package func warmDuration(_ share: Double) -> Double? { warmDurations.quantile(share) }
 }

@@ -14,7 +14,10 @@ extension Schema {
         _ doc: String
     ) -> Setting {
         let form = "a size such as '256MiB'" + (least > .zero ? ", at least \(least)" : "")
-        return Setting(path: path, form: form, fallback: fallback, isLive: live, doc: doc) { text, settings, _ in
+        return Setting(path: path, form: form, fallback: fallback, isLive: live, doc: doc, shape: .size) {
+            text,
+            settings,
+            _ in
             guard let value = Bytes(text), value >= least else { return false }
             settings[keyPath: member] = value
             return true
@@ -23,10 +26,14 @@ extension Schema {
 
     /// A size that may also be absent, under a name of its own.
     static func optional(_ path: String, _ member: Path<Bytes?>, none: String, _ doc: String) -> Setting {
-        Setting(path: path, form: "a size such as '256MiB', or \(none)", fallback: none, isLive: true, doc: doc) {
-            text,
-            settings,
-            _ in
+        Setting(
+            path: path,
+            form: "a size such as '256MiB', or \(none)",
+            fallback: none,
+            isLive: true,
+            doc: doc,
+            shape: .either(.size, or: none)
+        ) { text, settings, _ in
             settings[keyPath: member] = Bytes(text)
             return text == none || Bytes(text).map { $0 > .zero } == true
         }
@@ -35,7 +42,10 @@ extension Schema {
     /// A size, or a share of the machine's memory.
     static func share(_ path: String, _ member: Path<Bytes>, _ fallback: String, _ doc: String) -> Setting {
         let form = "a size such as '8GiB' or a share of the machine's memory such as '80%', not more than it has"
-        return Setting(path: path, form: form, fallback: fallback, isLive: true, doc: doc) { text, settings, machine in
+        return Setting(path: path, form: form, fallback: fallback, isLive: true, doc: doc, shape: .share) {
+            text,
+            settings,
+            machine in
             let percent = text.hasSuffix("%") ? Double(text.dropLast()) : nil
             guard let value = percent.map({ machine.memory * ($0 / 100) }) ?? Bytes(text) else { return false }
             settings[keyPath: member] = value
@@ -45,7 +55,10 @@ extension Schema {
 
     static func cpu(_ path: String, _ member: Path<CPUQuota>, _ fallback: String, _ doc: String) -> Setting {
         let form = "a number of cores such as '1.5' or '150%', at least 0.01"
-        return Setting(path: path, form: form, fallback: fallback, isLive: true, doc: doc) { text, settings, _ in
+        return Setting(path: path, form: form, fallback: fallback, isLive: true, doc: doc, shape: .cores) {
+            text,
+            settings,
+            _ in
             guard let value = CPUQuota(text), value.millis >= 10 else { return false }
             settings[keyPath: member] = value
             return true
@@ -60,7 +73,10 @@ extension Schema {
         _ doc: String
     ) -> Setting {
         let form = "a duration such as '30s' or '250ms'"
-        return Setting(path: path, form: form, fallback: fallback, isLive: live, doc: doc) { text, settings, _ in
+        return Setting(path: path, form: form, fallback: fallback, isLive: live, doc: doc, shape: .duration) {
+            text,
+            settings,
+            _ in
             guard let value = Duration(text: text), value > .zero else { return false }
             settings[keyPath: member] = value
             return true
@@ -76,7 +92,10 @@ extension Schema {
         _ doc: String
     ) -> Setting {
         let form = "a whole number from \(range.lowerBound) to \(range.upperBound)"
-        return Setting(path: path, form: form, fallback: fallback, isLive: live, doc: doc) { text, settings, _ in
+        return Setting(path: path, form: form, fallback: fallback, isLive: live, doc: doc, shape: .whole(range)) {
+            text,
+            settings,
+            _ in
             guard let value = Int(text), range.contains(value) else { return false }
             settings[keyPath: member] = value
             return true
@@ -89,8 +108,12 @@ extension Schema {
         _ fallback: String,
         _ doc: String
     ) -> Setting {
-        let form = "one of " + Value.allCases.map(\.rawValue).joined(separator: ", ")
-        return Setting(path: path, form: form, fallback: fallback, isLive: true, doc: doc) { text, settings, _ in
+        let words = Value.allCases.map(\.rawValue)
+        let form = "one of " + words.joined(separator: ", ")
+        return Setting(path: path, form: form, fallback: fallback, isLive: true, doc: doc, shape: .words(words)) {
+            text,
+            settings,
+            _ in
             guard let value = Value(rawValue: text) else { return false }
             settings[keyPath: member] = value
             return true

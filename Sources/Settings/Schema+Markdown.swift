@@ -8,6 +8,8 @@ extension Schema {
 
             `/etc/fn/fn.yaml`, or `--config FILE`, or `$FN_CONFIG`. Every key is optional; flags win over `FN_*` variables,
             which win over the file. The file is watched: a good one is applied at once, a bad one changes nothing.
+            `fn config diff FILE` says what a file would change; `fn config schema` prints a JSON Schema, with which an
+            editor completes and checks it (`# yaml-language-server: $schema=FILE` as its first line).
             This page is generated from the schema in `Sources/Settings/Schema.swift`.
 
             | setting | default | value | applies | meaning |

@@ -10,6 +10,7 @@ package struct Setting: Sendable {
     /// Whether a change takes effect at once; else at the next start.
     package let isLive: Bool
     package let doc: String
+    package var shape = ValueShape.text
     /// Reads a value into the settings; a failure says what was expected.
     let read: @Sendable (String, inout Settings, Machine) -> Bool
 
@@ -65,6 +66,7 @@ package enum Schema {
             fallback: "auto",
             isLive: false,
             doc: "memory.swap.max of a sandbox; auto is as much as its memory",
+            shape: .either(.size, or: "auto"),
             read: { text, settings, _ in
                 settings.defaults.swap = Bytes(text)
                 return text == "auto" || settings.defaults.swap != nil
@@ -83,6 +85,7 @@ package enum Schema {
             fallback: "auto",
             isLive: true,
             doc: "cpu.max while a runtime starts, where that is more; auto is all of the host's",
+            shape: .either(.cores, or: "auto"),
             read: { text, settings, machine in
                 settings.defaults.initCPUs = CPUQuota(text) ?? CPUQuota(millis: machine.cpus * 1000)
                 return text == "auto" || CPUQuota(text).map { $0.millis >= 10 } == true
@@ -268,6 +271,7 @@ package enum Schema {
             fallback: "info",
             isLive: false,
             doc: "what the daemon writes about itself",
+            shape: .words(["trace", "debug", "info", "notice", "warning", "error"]),
             read: { text, settings, _ in
                 settings.log.level = text
                 return ["trace", "debug", "info", "notice", "warning", "error"].contains(text)
@@ -287,6 +291,7 @@ package enum Schema {
             fallback: "true",
             isLive: true,
             doc: "whether the page at / is served",
+            shape: .words(["true", "false"]),
             read: { text, settings, _ in
                 settings.web.enabled = text == "true"
                 return ["true", "false"].contains(text)

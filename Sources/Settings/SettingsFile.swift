@@ -10,6 +10,8 @@ struct SettingsFile {
     private(set) var values: [String: (text: String, line: Int, column: Int)] = [:]
     private(set) var overrides: [String: FunctionOverride] = [:]
     private(set) var environment: [String: String] = [:]
+    /// What the sections that hold maps say, `functions` and `defaults.env`, in the order of the file.
+    private(set) var entries: [SettingsValue] = []
 
     init(text: String, file: String) {
         self.file = file
@@ -97,7 +99,12 @@ struct SettingsFile {
                 continue
             }
             environment[name] = text
+            enter("defaults.env.\(name)", text, value)
         }
+    }
+
+    private mutating func enter(_ path: String, _ text: String, _ node: Node) {
+        entries.append(SettingsValue(path: path, text: text, origin: .file(file, line: node.mark?.line ?? 0)))
     }
 
     private mutating func functions(_ node: Node) {
@@ -122,6 +129,7 @@ struct SettingsFile {
             return report(key, "unknown setting 'functions.\(pattern).\(name)'\(hint)")
         }
         let text = value.scalar?.string ?? ""
+        enter("functions.\(pattern).\(name)", text, value)
         let isRight =
             switch name {
             case "memory": Self.set(&override.memory, Bytes(text).flatMap { $0 >= .mib(4) ? $0 : nil })

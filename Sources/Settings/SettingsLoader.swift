@@ -29,6 +29,8 @@ package struct SettingsValue: Sendable, Equatable {
 package struct LoadedSettings: Sendable, Equatable {
     package var settings: Settings
     package var values: [SettingsValue]
+    /// What `functions` and `defaults.env` say, which have no row in the schema for each key.
+    package var entries: [SettingsValue] = []
     /// Counts accepted versions, from 1.
     package var revision = 1
 }
@@ -79,7 +81,7 @@ package enum SettingsLoader {
                 problems: problems.sorted { ($0.line ?? 0, $0.column ?? 0) < ($1.line ?? 0, $1.column ?? 0) }
             )
         }
-        return LoadedSettings(settings: settings, values: values)
+        return LoadedSettings(settings: settings, values: values, entries: parsed.entries)
     }
 
     /// What is wrong only in company.

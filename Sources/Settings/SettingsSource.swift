@@ -26,6 +26,8 @@ package enum ReloadResult: Sendable, Equatable {
 package final class SettingsSource: Sendable {
     private struct State {
         var loaded: LoadedSettings
+        /// What the daemon started with, which is what holds of whatever waits for a restart.
+        let started: LoadedSettings
         var lastResult = ReloadResult.accepted([])
         var stamp: FileStamp?
         var acceptedMs = WallClock.nowMs()
@@ -58,7 +60,7 @@ package final class SettingsSource: Sendable {
             flags: flags,
             machine: machine
         )
-        state = Mutex(State(loaded: loaded, stamp: FileStamp(file)))
+        state = Mutex(State(loaded: loaded, started: loaded, stamp: FileStamp(file)))
     }
 
     package var current: LoadedSettings { state.withLock { $0.loaded } }
@@ -68,6 +70,36 @@ package final class SettingsSource: Sendable {
 
     /// When the settings in force were last found good, in milliseconds since 1970.
     package var acceptedMs: Int64 { state.withLock { $0.acceptedMs } }
+
+    /// What a file would change of what the daemon runs with, those settings included that already wait for a restart.
+    ///
+    /// - Parameters:
+    ///   - text: the file's contents; `nil` is the daemon's own file as it is now.
+    ///   - name: what errors call it.
+    package func changes(by text: String?, named name: String) throws(SettingsErrors) -> [SettingsChange] {
+        var text = text
+        if text == nil { text = try Self.read(file, isRequired: false) }
+        let new = try SettingsLoader.load(
+            text: text,
+            file: name,
+            environment: environment,
+            flags: flags,
+            machine: machine
+        )
+        return Self.changes(from: running, to: new)
+    }
+
+    private var running: LoadedSettings {
+        state.withLock { state in
+            var running = state.loaded
+            running.values = zip(state.loaded.values, state.started.values)
+                .map { Self.isLive($0.path) ? $0 : $1 }
+            running.entries =
+                state.loaded.entries.filter { Self.isLive($0.path) }
+                + state.started.entries.filter { !Self.isLive($0.path) }
+            return running
+        }
+    }
 
     package var isRefused: Bool {
         if case .refused = lastResult { true } else { false }
@@ -126,28 +158,33 @@ package final class SettingsSource: Sendable {
         return changes
     }
 
-    /// The differences, by path; the sections that hold maps count as one setting each.
+    private static func byPath(_ entries: [SettingsValue]) -> [String: String] {
+        Dictionary(entries.map { ($0.path, $0.text) }) { $1 }
+    }
+
+    /// Whether a change of this takes effect at once; the operator's word on a function does.
+    package static func isLive(_ path: String) -> Bool {
+        Schema.find(path)?.isLive ?? path.hasPrefix("functions.")
+    }
+
+    /// The differences, by path, in the order of the schema; then those of the sections that hold maps.
     package static func changes(from old: LoadedSettings, to new: LoadedSettings) -> [SettingsChange] {
         var changes: [SettingsChange] = []
         for (before, after) in zip(old.values, new.values) where before.text != after.text {
-            let isLive = Schema.find(after.path)?.isLive ?? false
-            changes.append(SettingsChange(path: after.path, old: before.text, new: after.text, isApplied: isLive))
+            changes.append(
+                SettingsChange(path: after.path, old: before.text, new: after.text, isApplied: isLive(after.path))
+            )
         }
-        if old.settings.functions != new.settings.functions {
-            let (before, after) = (old.settings.functions.byPattern, new.settings.functions.byPattern)
-            for name in Set(before.keys).union(after.keys).sorted() where before[name] != after[name] {
-                changes.append(
-                    SettingsChange(
-                        path: "functions.\(name)",
-                        old: before[name] == nil ? "absent" : "present",
-                        new: after[name] == nil ? "absent" : "changed",
-                        isApplied: true
-                    )
+        let (before, after) = (byPath(old.entries), byPath(new.entries))
+        for path in Set(before.keys).union(after.keys).sorted() where before[path] != after[path] {
+            changes.append(
+                SettingsChange(
+                    path: path,
+                    old: before[path] ?? "(none)",
+                    new: after[path] ?? "(none)",
+                    isApplied: isLive(path)
                 )
-            }
-        }
-        if old.settings.defaults.env != new.settings.defaults.env {
-            changes.append(SettingsChange(path: "defaults.env", old: "", new: "changed", isApplied: false))
+            )
         }
         return changes
     }

@@ -41,8 +41,12 @@ enum Console {
 
     static func readFile(_ path: String) throws -> [UInt8] {
         let fd = unsafe open(path, O_RDONLY)
-        guard fd >= 0 else { throw Failure(.notFound, "\(path): \(unsafe String(cString: strerror(errno)))") }
+        guard fd >= 0 else { throw Failure(.notFound, "fn: \(path): \(unsafe String(cString: strerror(errno)))") }
         defer { close(fd) }
+        var info = stat()
+        guard unsafe fstat(fd, &info) == 0, info.st_mode & S_IFMT != S_IFDIR else {
+            throw Failure(.notFound, "fn: \(path) is a directory: name a file")
+        }
         return readAll(fd)
     }
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import ArgumentParser
 import FnProtocol
-import Glibc
 import Units
 
 /// Sizes on the command line, shared by `deploy` and `update`.
@@ -48,43 +47,45 @@ struct LimitOptions: ParsableArguments {
     }
 }
 
-struct Deploy: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        abstract: "Package a directory or an archive and register it.",
-        discussion:
-            "fn deploy Examples/hello-python\nfn deploy app.zip --name app --runtime python --handler app.handle"
-    )
-
-    @Argument(help: "A directory, or a .zip or .tar.gz file.") var source = "."
+/// What is deployed besides code: what the command line says over `function.yaml`.
+struct DeployOptions: ParsableArguments {
     @Option(help: "The function's name.") var name: String?
-    @Option(help: "The runtime, such as python.") var runtime: String?
+    @Option(help: "The runtime, such as python.", completion: .runtimes) var runtime: String?
     @Option(help: "The handler, such as handler.handle.") var handler: String?
     @OptionGroup var limits: LimitOptions
-    @OptionGroup var daemon: DaemonAddress
 
-    func run() throws {
-        var request = DeployRequest(code: Base64.encode(try archive()))
+    func deploy(_ archive: [UInt8], _ daemon: DaemonAddress) throws -> DeployResult {
+        var request = DeployRequest(code: Base64.encode(archive))
         request.limits = try limits.request()
         (request.name, request.runtime, request.handler) = (name, runtime, handler)
         let answer = try daemon.call("PUT", "/v1/functions", body: Array(JSONText.encode(request).utf8))
-        let result = try JSONText.decode(DeployResult.self, from: answer.body)
+        return try DaemonAddress.decode(DeployResult.self, answer.body)
+    }
+}
+
+struct Deploy: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Package a directory or an archive and register it.",
+        discussion: """
+            fn deploy Examples/hello-python
+            fn deploy app.zip --name app --runtime python --handler app.handle
+            What a directory's .fnignore names stays out, as do version control and caches. Its lines are patterns as in
+            a .gitignore: *, ?, **, a slash in front or within ties to the top, one at the end means directories, ! takes
+            back.
+            """
+    )
+
+    @Argument(help: "A directory, or a .zip or .tar.gz file.", completion: .file()) var source = "."
+    @OptionGroup var what: DeployOptions
+    @OptionGroup var daemon: DaemonAddress
+
+    func run() throws {
+        let result = try what.deploy(try CodeArchive.read(source), daemon)
         let function = result.function
         let verb = result.created ? "Deployed" : result.codeChanged ? "Updated" : "Deployed unchanged code of"
         Console.error(
             "\(verb) \(function.name) (rev \(function.revision), \(Bytes(function.codeSize).rounded)). Try: fn invoke \(function.name)"
         )
         Console.print(function.name)
-    }
-
-    private func archive() throws -> [UInt8] {
-        var info = stat()
-        guard unsafe stat(source, &info) == 0 else {
-            throw Failure(.notFound, "fn: \(source): \(unsafe String(cString: strerror(errno)))")
-        }
-        guard info.st_mode & S_IFMT == S_IFDIR else { return try Console.readFile(source) }
-        var zip = ZipWriter()
-        try zip.add(directory: source)
-        guard zip.count > 0 else { throw Failure(.usage, "fn: \(source) holds no files") }
-        return zip.finish()
     }
 }

@@ -33,10 +33,17 @@ enum Exit: Int32 {
             case 404: .notFound
             case 422: .config
             case 429: .throttled
-            case 502: .functionError
+            default: .failed
+            }
+    }
+
+    /// What a status means that carries `X-Fn-Error`: the function's own failure, not ours nor a proxy's.
+    init(functionStatus status: Int) {
+        self =
+            switch status {
             case 504: .timedOut
             case 507: .outOfMemory
-            default: .failed
+            default: .functionError
             }
     }
 }
@@ -45,8 +52,6 @@ enum Exit: Int32 {
 func endProgram(_ code: Int32) -> Never { exit(code) }
 
 extension HTTPAnswer {
-    /// The message of an error document of the daemon's, or the body itself.
-    var errorMessage: String {
-        (try? JSONText.decode(ErrorBody.self, from: body))?.error.message ?? String(decoding: body, as: UTF8.self)
-    }
+    /// The daemon's error document; `nil` when the answer is none of its.
+    var error: ErrorBody.Detail? { (try? JSONText.decode(ErrorBody.self, from: body))?.error }
 }

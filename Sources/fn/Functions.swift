@@ -34,17 +34,12 @@ struct Describe: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Show a function: its limits, whose word they are, and what is pending."
     )
-    @Argument(help: "The function.") var name: String
+    @Argument(help: "The function.", completion: .functions) var name: String
     @OptionGroup var list: ListOutput
     @OptionGroup var daemon: DaemonAddress
 
     func run() throws {
-        let answer = try daemon.reach { client throws(ClientError) in
-            try client.call("GET", "/v1/functions/\(PercentEncoder.encode(name))")
-        }
-        if answer.status == 404 { throw daemon.unknown(name) }
-        guard answer.status == 200 else { throw Failure(Exit(status: answer.status), "fn: \(answer.errorMessage)") }
-        let function = try JSONText.decode(FunctionView.self, from: answer.body)
+        let function = try DaemonAddress.decode(FunctionView.self, try daemon.ofFunction(name, "GET").body)
         list.show(function, names: [function.name]) { Self.text(function) }
     }
 
@@ -96,7 +91,7 @@ struct Update: ParsableCommand {
         abstract: "Change a function's limits; its sandboxes get them while they live.",
         discussion: "fn update hello-python --memory 256MiB --cpus 2"
     )
-    @Argument(help: "The function.") var name: String
+    @Argument(help: "The function.", completion: .functions) var name: String
     @OptionGroup var limits: LimitOptions
     @OptionGroup var daemon: DaemonAddress
 
@@ -105,12 +100,8 @@ struct Update: ParsableCommand {
         guard body != "{}" else {
             throw Failure(.usage, "fn: nothing to change: name a limit, such as --memory 256MiB")
         }
-        let answer = try daemon.reach { client throws(ClientError) in
-            try client.call("PATCH", "/v1/functions/\(PercentEncoder.encode(name))", body: Array(body.utf8))
-        }
-        if answer.status == 404 { throw daemon.unknown(name) }
-        guard answer.status == 200 else { throw Failure(Exit(status: answer.status), "fn: \(answer.errorMessage)") }
-        let function = try JSONText.decode(FunctionView.self, from: answer.body)
+        let answer = try daemon.ofFunction(name, "PATCH", body: Array(body.utf8))
+        let function = try DaemonAddress.decode(FunctionView.self, answer.body)
         Console.error("Updated \(function.name) (rev \(function.revision)).")
         for limit in function.pending {
             Console.error(
@@ -122,7 +113,7 @@ struct Update: ParsableCommand {
 
 struct Remove: ParsableCommand {
     static let configuration = CommandConfiguration(commandName: "rm", abstract: "Remove a function and its sandboxes.")
-    @Argument(help: "The function.") var name: String
+    @Argument(help: "The function.", completion: .functions) var name: String
     @Flag(name: .shortAndLong, help: "Do not ask.") var yes = false
     @OptionGroup var daemon: DaemonAddress
 
@@ -130,11 +121,7 @@ struct Remove: ParsableCommand {
         if !yes, Console.isTerminal, !Console.confirm("Remove \(name)?") {
             throw Failure(.failed, "fn: nothing was removed")
         }
-        let answer = try daemon.reach { client throws(ClientError) in
-            try client.call("DELETE", "/v1/functions/\(PercentEncoder.encode(name))")
-        }
-        if answer.status == 404 { throw daemon.unknown(name) }
-        guard answer.status < 300 else { throw Failure(Exit(status: answer.status), "fn: \(answer.errorMessage)") }
+        _ = try daemon.ofFunction(name, "DELETE")
         Console.error("Removed \(name).")
     }
 }

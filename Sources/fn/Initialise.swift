@@ -9,14 +9,19 @@ struct Initialise: ParsableCommand {
         discussion: "fn init hello --runtime python"
     )
     @Argument(help: "The function's name, and the directory to make.") var name: String
-    @Option(help: "The runtime, such as python.") var runtime: String
+    @Option(help: "The runtime, such as python.", completion: .runtimes) var runtime: String
 
     func run() throws {
+        // Lambda's rule for names; the directory has the function's.
+        guard !name.isEmpty, name.count <= 64,
+            name.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber) || "-_".contains($0) })
+        else {
+            throw Failure(.usage, "fn: '\(name)' is no function name: expected 1 to 64 of A-Z, a-z, 0-9, - and _")
+        }
         let template = "\(try Siblings.runtimes())/\(runtime)/template"
         guard Siblings.isDirectory(template) else {
             throw Failure(.notFound, "fn: no template for runtime '\(runtime)'; there are: \(available())")
         }
-        guard !name.contains("/"), !name.isEmpty else { throw Failure(.usage, "fn: '\(name)' is no function name") }
         guard unsafe mkdir(name, 0o755) == 0 else {
             throw Failure(.failed, "fn: \(name): \(unsafe String(cString: strerror(errno)))")
         }
@@ -68,6 +73,8 @@ enum Siblings {
 
     /// The daemon's program.
     static var daemon: String { unsafe access("\(directory)/fnd", X_OK) == 0 ? "\(directory)/fnd" : "fnd" }
+
+    static func exists(_ path: String) -> Bool { unsafe access(path, F_OK) == 0 }
 
     static func isDirectory(_ path: String) -> Bool {
         var info = stat()

@@ -13,7 +13,7 @@ struct Invoke: ParsableCommand {
 
     enum LogKind: String, ExpressibleByArgument { case none, tail }
 
-    @Argument(help: "The function.") var name: String
+    @Argument(help: "The function.", completion: .functions) var name: String
     @Option(name: .shortAndLong, help: "The event: text, @FILE, or - for standard input.") var data: String?
     @Flag(help: "Queue it, print its id, and do not wait for the answer (see fn queue).") var async = false
     @Option(help: "tail: show the end of the log.") var log = LogKind.none
@@ -24,12 +24,11 @@ struct Invoke: ParsableCommand {
     @OptionGroup var daemon: DaemonAddress
 
     func run() throws {
-        let (headers, event) = (try headers(), try event())
+        let (path, headers, event) = ("/invoke/\(try DaemonAddress.encoded(name))", try headers(), try event())
         let answer = try daemon.reach { client throws(ClientError) in
-            try client.call("POST", "/invoke/\(PercentEncoder.encode(name))", headers: headers, body: event)
+            try client.call("POST", path, headers: headers, body: event)
         }
         if let tail = answer.headers["x-amz-log-result"].flatMap({ Base64.decode($0) }) { Console.write(tail, to: 2) }
-        if answer.status == 404 { throw daemon.unknown(name) }
         if answer.status == 202 {
             // What a script needs to ask for the answer later.
             let accepted = try JSONText.decode(AcceptedView.self, from: answer.body)
@@ -38,14 +37,14 @@ struct Invoke: ParsableCommand {
             return
         }
         let isFunctions = answer.status < 400 || answer.headers["x-fn-error"] != nil
-        guard isFunctions else { throw Failure(Exit(status: answer.status), "fn: \(answer.errorMessage)") }
+        guard isFunctions else { throw daemon.failure(answer, function: name) }
         Console.write(answer.body)
         if !raw, Console.isTerminal, answer.body.last != UInt8(ascii: "\n") { Console.write([UInt8(ascii: "\n")]) }
         guard answer.status >= 400 else {
             if log == .tail { Console.error(status(answer)) }
             return
         }
-        throw Failure(Exit(status: answer.status), "fn: \(name) \(what(answer.status)) (\(status(answer)))")
+        throw Failure(Exit(functionStatus: answer.status), "fn: \(name) \(what(answer.status)) (\(status(answer)))")
     }
 
     private func headers() throws -> [(String, String)] {

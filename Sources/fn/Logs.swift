@@ -8,7 +8,7 @@ struct Logs: ParsableCommand {
         abstract: "Show what a function printed.",
         discussion: "fn logs hello-python --since 10m\nfn logs hello-python --request 8e0c1f5a\nfn logs -f hello-python"
     )
-    @Argument(help: "The function.") var name: String
+    @Argument(help: "The function.", completion: .functions) var name: String
     @Flag(name: .shortAndLong, help: "Go on as it prints.") var follow = false
     @Option(help: "Only what is younger, such as 10m.") var since: String?
     @Option(help: "Only so many lines.") var tail: Int?
@@ -21,25 +21,21 @@ struct Logs: ParsableCommand {
         if let since { query.append("since=\(PercentEncoder.encode(since))") }
         if let request { query.append("request=\(PercentEncoder.encode(request))") }
         if let tail { query.append("tail=\(tail)") }
-        let path =
-            "/v1/functions/\(PercentEncoder.encode(name))/logs"
-            + (query.isEmpty ? "" : "?" + query.joined(separator: "&"))
+        let path = "/logs" + (query.isEmpty ? "" : "?" + query.joined(separator: "&"))
         var rest: [UInt8] = []
-        let answer = try daemon.reach { client throws(ClientError) in
-            try client.call("GET", path) { bytes in
-                rest += bytes
-                while let end = rest.firstIndex(of: UInt8(ascii: "\n")) {
-                    show(Array(rest[..<end]))
-                    rest.removeFirst(end + 1)
-                }
+        _ = try daemon.ofFunction(name, "GET", path) { bytes in
+            rest += bytes
+            while let end = rest.firstIndex(of: UInt8(ascii: "\n")) {
+                LogLine.show(Array(rest[..<end]))
+                rest.removeFirst(end + 1)
             }
         }
-        if answer.status == 404 { throw daemon.unknown(name) }
-        guard answer.status == 200 else { throw Failure(Exit(status: answer.status), "fn: \(answer.errorMessage)") }
     }
+}
 
+enum LogLine {
     /// Pretty on a terminal, the daemon's JSON when piped.
-    private func show(_ line: [UInt8]) {
+    static func show(_ line: [UInt8]) {
         guard Console.isTerminal, let parsed = try? JSONText.decode(LogLineView.self, from: line) else {
             return Console.write(line + [UInt8(ascii: "\n")])
         }

@@ -92,7 +92,7 @@ struct Why: ParsableCommand {
         abstract: "Tell the decisions about a request, a sandbox or a function, with the numbers they were made from.",
         discussion: "fn why 8e0c1f5a-…      # a request id, as fn invoke prints it\nfn why hello-python"
     )
-    @Argument(help: "A request id, a sandbox or a function.") var id: String
+    @Argument(help: "A request id, a sandbox or a function.", completion: .functions) var id: String
     @OptionGroup var list: ListOutput
     @OptionGroup var daemon: DaemonAddress
 

@@ -3,25 +3,20 @@ import ArgumentParser
 import FnProtocol
 
 struct VersionCommand: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "version", abstract: "Show the version.")
-    func run() { Console.print("fn \(Version.current)") }
-}
-
-struct Completion: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Print a completion script.",
-        discussion: "source <(fn completion bash)"
+        commandName: "version",
+        abstract: "Show the version of this program, and of the daemon if there is one."
     )
-    enum Shell: String, ExpressibleByArgument, CaseIterable { case bash, zsh, fish }
-    @Argument(help: "bash, zsh or fish.") var shell: Shell
+    @OptionGroup var daemon: DaemonAddress
 
     func run() {
-        let wanted: CompletionShell =
-            switch shell {
-            case .bash: .bash
-            case .zsh: .zsh
-            case .fish: .fish
-            }
-        Console.print(Fn.completionScript(for: wanted))
+        Console.print("fn \(Version.current)")
+        do {
+            let running = try daemon.get(VersionView.self, "/v1/version").version
+            Console.print("fnd \(running)")
+            if running != Version.current { Console.error("fn: install fn and fnd of the same version") }
+        } catch {
+            Console.error((error as? Failure)?.message ?? "fn: \(error)")
+        }
     }
 }

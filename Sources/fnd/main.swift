@@ -3,6 +3,7 @@ import ArgumentParser
 import Daemon
 import FnProtocol
 import Foundation
+import Gateway
 import Settings
 
 // Before anything else: this process is somebody else's helper and has no command line for people.
@@ -16,7 +17,7 @@ struct Fnd: ParsableCommand {
         commandName: "fnd",
         abstract: "The Ebb daemon: holds the sandboxes and serves requests.",
         version: Version.current,
-        subcommands: [Serve.self, CheckConfig.self, ShowConfig.self, RunDoctor.self],
+        subcommands: [Serve.self, CheckConfig.self, ShowConfig.self, ConfigSchema.self, RunDoctor.self],
         defaultSubcommand: Serve.self
     )
 }
@@ -68,7 +69,7 @@ struct CheckConfig: ParsableCommand {
     @Argument(help: "The file (default /etc/fn/fn.yaml).") var file: String?
 
     func run() throws {
-        let loaded = try Configured.load(file)
+        let loaded = Configured.load(file)
         print(
             "\(Configured.file(file)): valid, \(loaded.values.count { $0.origin != .builtIn }) of \(loaded.values.count) settings changed"
         )
@@ -80,16 +81,22 @@ struct ShowConfig: ParsableCommand {
     @Argument(help: "The file (default /etc/fn/fn.yaml).") var file: String?
     @Flag(help: "Show what is built in.") var defaults = false
     @Flag(help: "Show where each value comes from.") var origin = false
+    @Flag(help: "As JSON, with everything.") var json = false
 
     func run() throws {
-        if defaults {
-            for setting in Schema.settings { print("\(setting.path): \(setting.fallback)") }
-        } else {
-            for value in try Configured.load(file).values {
-                print("\(value.path): \(value.text)" + (origin ? "  # \(value.origin)" : ""))
-            }
-        }
+        let view = ConfigView(defaults ? Configured.builtIn() : Configured.load(file))
+        guard !json else { return print(JSONText.encode(view, pretty: true)) }
+        for value in view.values { print("\(value.path): \(value.value)" + (origin ? "  # \(value.origin)" : "")) }
     }
+}
+
+struct ConfigSchema: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "config-schema",
+        abstract: "Print a JSON Schema of the configuration file, for editors."
+    )
+
+    func run() { print(JSONText.encode(Schema.json, pretty: true)) }
 }
 
 struct RunDoctor: ParsableCommand {
@@ -130,9 +137,17 @@ enum Configured {
         return source.current
     }
 
-    static func load(_ named: String?) throws -> LoadedSettings {
+    static func load(_ named: String?) -> LoadedSettings {
+        orFail { () throws(SettingsErrors) in try loadOrThrow(named) }
+    }
+
+    static func builtIn() -> LoadedSettings {
+        orFail { () throws(SettingsErrors) in try SettingsLoader.load(text: nil, file: "", machine: .current) }
+    }
+
+    private static func orFail(_ body: () throws(SettingsErrors) -> LoadedSettings) -> LoadedSettings {
         do throws(SettingsErrors) {
-            return try loadOrThrow(named)
+            return try body()
         } catch {
             Report.fail(error.description, code: 78)
         }

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
+import json
 import subprocess
+
+import jsonschema
+import pytest
+import yaml
 
 from conftest import BIN, wait_until
 
@@ -60,3 +65,121 @@ def test_show_tells_where_each_value_comes_from(daemon):
     assert f"defaults.memory: 112MiB  # {daemon.config}:2" in shown
     assert "log.level: debug  # --log.level" in shown
     assert "defaults.memory: 128MiB" in daemon.fn("config", "show", "--defaults").stdout.decode()
+
+
+def test_diff_tells_what_a_file_would_change_and_changes_nothing(own_daemon):
+    daemon = own_daemon("defaults: {memory: 96MiB}\nfunctions:\n  billing: {memory: 64MiB, reclaim: off}\n").start()
+    same = daemon.fn("config", "diff")
+    assert (same.returncode, same.stdout, same.stderr) == (0, b"", b"Nothing would change.\n")
+    file = daemon.directory / "new.yaml"
+    file.write_text("defaults: {pids: 99}\nfunctions:\n  billing: {memory: 80MiB}\n  other: {min_warm: 1}\n")
+    result = daemon.fn("config", "diff", file)
+    assert result.returncode == 2
+    assert result.stdout.decode().splitlines() == [
+        "defaults.memory: 96MiB -> 128MiB [live]",
+        "defaults.pids: 128 -> 99 [needs-restart]",
+        "functions.billing.memory: 64MiB -> 80MiB [live]",
+        "functions.billing.reclaim: off -> (none) [live]",
+        "functions.other.min_warm: (none) -> 1 [live]",
+    ]
+    assert daemon.fn("config", "diff", "-", stdin=file.read_bytes()).stdout == result.stdout
+    paths = [change["path"] for change in json.loads(daemon.fn("config", "diff", "-o", "json", file).stdout)["changes"]]
+    assert daemon.fn("config", "diff", "-q", file).stdout.decode().split() == paths
+    assert b"defaults.memory: 96MiB" in daemon.fn("config", "show").stdout
+    # What waits for a restart is a difference for as long as it waits.
+    daemon.config.write_text("defaults: {memory: 96MiB, pids: 99}\nfunctions:\n  billing: {memory: 64MiB, reclaim: off}\n")
+    wait_until(lambda: b"defaults.pids: 99" in daemon.fn("config", "show").stdout, "the file to be read")
+    assert daemon.fn("config", "diff").stdout == b"defaults.pids: 128 -> 99 [needs-restart]\n"
+
+
+def test_diff_refuses_what_check_would_refuse(daemon):
+    bad = daemon.directory / "bad.yaml"
+    bad.write_text("defaults: {memmory: 1MiB}\n")
+    result = daemon.fn("config", "diff", bad)
+    assert (result.returncode, result.stdout) == (78, b"")
+    assert f"{bad}:1:12: error: unknown setting 'defaults.memmory'; did you mean 'memory'?" in result.stderr.decode()
+    assert daemon.fn("config", "diff", "/no/such.yaml").returncode == 66
+
+
+def test_reload_says_what_is_applied_and_what_waits(own_daemon):
+    daemon = own_daemon("defaults: {memory: 96MiB}\n").start()
+    assert daemon.fn("config", "reload").stderr == b"Nothing changed.\n"
+    # In one step, so that the watching daemon does not read a half of it first.
+    new = daemon.directory / "new.yaml"
+    new.write_text("defaults: {memory: 80MiB, pids: 99}\nhttp: {hosts: a.example}\n")
+    new.rename(daemon.config)
+    result = daemon.fn("config", "reload")
+    lines = result.stdout.decode().splitlines()
+    if lines:  # else the watcher was quicker
+        assert "defaults.memory: 96MiB -> 80MiB [applied]" in lines
+        assert "defaults.pids: 128 -> 99 [needs-restart]" in lines
+    assert "defaults.memory 96MiB -> 80MiB [applied]" in daemon.log, daemon.log
+    assert b"defaults.memory: 80MiB" in daemon.fn("config", "show").stdout
+
+
+def test_show_knows_overrides_and_needs_no_daemon_for_what_is_built_in(own_daemon):
+    daemon = own_daemon("defaults:\n  env: {A: b}\nfunctions:\n  \"x-*\": {memory: 64MiB}\n").start()
+    shown = daemon.fn("config", "show", "--origin").stdout.decode()
+    assert f"functions.x-*.memory: 64MiB  # {daemon.config}:4" in shown
+    assert f"defaults.env.A: b  # {daemon.config}:2" in shown
+    daemon.stop()
+    built_in = daemon.fn("config", "show", "--defaults", "-o", "json")
+    assert {"path": "defaults.memory", "value": "128MiB", "origin": "built-in", "live": True} in json.loads(
+        built_in.stdout)["values"]
+
+
+def test_check_says_which_file_is_not_there(tmp_path):
+    for path in (tmp_path / "none.yaml", tmp_path):
+        result = subprocess.run([BIN / "fn", "config", "check", path], capture_output=True)
+        assert (result.returncode, len(result.stderr.splitlines())) == (66, 1)
+        assert str(path) in result.stderr.decode()
+
+
+GOOD = """
+version: 1
+host: {memory: 80%, memory_reserve: 512MiB, promises: measured}
+defaults: {memory: 256MiB, swap: auto, memory_burst: 1GiB, cpus: 1.5, init_cpus: 200%, io_read: max, pids: 64,
+           timeout: 2.5s, min_warm: 0, env: {A: 1, B: two, C: true}}
+limits: {memory: 10 GiB, payload: 1048576}
+functions:
+  "thumb-*": {memory: 512MiB, min_warm: 2}
+  billing: {memory_low: 64MiB, reclaim: off, timeout: 250ms}
+reclaim: {mode: off}
+socket: {mode: "0660"}
+web: {enabled: false}
+"""
+
+
+@pytest.mark.parametrize("text", [
+    "defaults: {memmory: 64MiB}", "defaults: {memory: 64 mega}", "defaults: {timeout: 30}", "defaults: {pids: 3}",
+    "defaults: 3", "htp: {}", "functions: {a: {memroy: 1MiB}}", "functions: {a: {reclaim: on}}",
+    "reclaim: {mode: sometimes}", "log: {level: loud}", "web: {enabled: 1}", "version: 2", "host: {memory: -1}",
+])
+def test_the_schema_for_editors_and_the_daemon_refuse_the_same(text, tmp_path, schema):
+    file = tmp_path / "fn.yaml"
+    file.write_text(text)
+    assert subprocess.run([BIN / "fn", "config", "check", file], capture_output=True).returncode == 78
+    assert not schema.is_valid(yaml.safe_load(text))
+
+
+def test_the_schema_for_editors_takes_what_the_daemon_takes(tmp_path, schema):
+    file = tmp_path / "fn.yaml"
+    file.write_text(GOOD)
+    result = subprocess.run([BIN / "fn", "config", "check", file], capture_output=True)
+    assert result.returncode == 0, result.stderr
+    schema.validate(yaml.safe_load(GOOD))
+    built_in = {}
+    shown = subprocess.run([BIN / "fn", "config", "show", "--defaults", "-o", "json"], capture_output=True, check=True)
+    for value in json.loads(shown.stdout)["values"]:
+        section, key = value["path"].split(".", 1)
+        text = value["value"]
+        built_in.setdefault(section, {})[key] = int(text) if text.isdecimal() else text
+    schema.validate(built_in)
+
+
+@pytest.fixture(scope="module")
+def schema():
+    printed = subprocess.run([BIN / "fn", "config", "schema"], capture_output=True, check=True)
+    document = json.loads(printed.stdout)
+    jsonschema.Draft202012Validator.check_schema(document)
+    return jsonschema.Draft202012Validator(document)

@@ -9,14 +9,16 @@ struct ZipWriter {
     private var directory: [UInt8] = []
     private(set) var count = 0
 
-    /// Adds everything below a directory, in the order of names, but version control and what Python leaves behind.
-    mutating func add(directory root: String, below prefix: String = "") throws {
-        for name in try Siblings.names(root) where ![".git", "__pycache__", ".DS_Store"].contains(name) {
+    /// Adds everything below a directory, in the order of names, but what the rules ignore.
+    mutating func add(directory root: String, below prefix: String = "", but rules: IgnoreRules) throws {
+        for name in try Siblings.names(root) {
             let path = "\(root)/\(name)"
             var info = stat()
             guard unsafe lstat(path, &info) == 0 else { continue }
-            switch info.st_mode & S_IFMT {
-            case S_IFDIR: try add(directory: path, below: "\(prefix)\(name)/")
+            let kind = info.st_mode & S_IFMT
+            guard !rules.ignores(prefix + name, isDirectory: kind == S_IFDIR) else { continue }
+            switch kind {
+            case S_IFDIR: try add(directory: path, below: "\(prefix)\(name)/", but: rules)
             case S_IFREG:
                 add(prefix + name, try Console.readFile(path), mode: info.st_mode & 0o111 != 0 ? 0o100755 : 0o100644)
             case S_IFLNK: add(prefix + name, link(path), mode: 0o120777)
