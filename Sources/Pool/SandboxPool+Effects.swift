@@ -128,13 +128,15 @@ extension SandboxPool {
             function: function,
             sandbox: made.sandbox,
             limits: limits,
-            output: output
-        ) { [weak self] isFirst, call in
-            guard let self else { return }
-            guard !isFirst else { return ready(id) }
-            apply { state, now in state.finished(id, call, now: now) }
-            if let call, call.refaultedPages > 256 { onReclaimer { $0.member(id)?.recordWorkingSet() } }
-        }
+            output: output,
+            onEnding: { [weak self] cause in self?.apply { state, now in state.exited(id, cause, now: now) } },
+            onWaiting: { [weak self] isFirst, call in
+                guard let self else { return }
+                guard !isFirst else { return ready(id) }
+                apply { state, now in state.finished(id, call, now: now) }
+                if let call, call.refaultedPages > 256 { onReclaimer { $0.member(id)?.recordWorkingSet() } }
+            }
+        )
         member.setTmp(made.tmp, log)
         let isUnwanted = shared.withLock { shared in
             shared.members[id] = member
@@ -150,7 +152,7 @@ extension SandboxPool {
             timer.cancel()
             self?.ended(member, status)
         }
-        member.serve(group: group, answerLimit: made.answerLimit)
+        member.serve(made.identity, group: group, answerLimit: made.answerLimit)
             .whenFailure { error in
                 self.log.error("the Runtime API of \(id) could not be served: \(error)")
                 member.kill()
@@ -203,8 +205,7 @@ extension SandboxPool {
         if wasStarting {
             fail(member.id, .initFailed(report))
         } else {
-            let cause: EndCause = report.outOfMemory ? .oom : member.hasTimedOut ? .timeout : .crash
-            apply { state, now in state.exited(member.id, cause, now: now) }
+            apply { state, now in state.exited(member.id, member.endCause(report), now: now) }
         }
         onWorker { $0.destroy(member) }
     }
@@ -212,7 +213,7 @@ extension SandboxPool {
     private func stop(_ id: SandboxID, _ reason: StopReason) {
         log.debug("stopping \(id): \(reason.rawValue)")
         // One that has not been adopted yet is ended by the worker that starts it, when it finds itself unwanted.
-        member(id)?.kill()
+        member(id)?.end(reason == .failed ? .failure : .spindown)
     }
 
     private func destroy(_ member: PooledSandbox) {
