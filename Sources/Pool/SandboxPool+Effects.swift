@@ -15,6 +15,7 @@ extension SandboxPool {
             switch effect {
             case .start(let id, let function, let contract): onWorker { $0.launch(id, function, contract) }
             case .run(let token, let id, let start, let contract): run(token, id, start, contract)
+            case .join(let token, let id): join(token, id)
             case .refuse(let token, let refusal): caller(token)?(.refused(refusal))
             case .startFailed(let token, let id): tellStartFailure(token, id)
             case .shrink(let id, let order): onReclaimer { $0.shrink(id, order) }
@@ -67,6 +68,14 @@ extension SandboxPool {
             pool.lower(id, to: contract)
             pool.begin(run, on: member, caller)
         }
+    }
+
+    /// A busy sandbox takes one more, as it is.
+    private func join(_ token: LeaseToken, _ id: SandboxID) {
+        guard let member = member(id), let caller = caller(token) else {
+            return apply { state, now in state.finished(id, now: now) }
+        }
+        caller(.granted(Lease(sandbox: member, token: token, start: .warm, contract: member.limits.memoryMax)))
     }
 
     private func begin(_ run: Run, on member: PooledSandbox, _ caller: @Sendable (LeaseOutcome) -> Void) {

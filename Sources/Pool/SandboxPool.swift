@@ -149,6 +149,7 @@ package final class SandboxPool: Sendable {
                 token: token,
                 function: function,
                 memory: memory,
+                alone: cpu != nil,
                 fresh: fresh,
                 giveUpAt: now + Int64(giveUpAfter.seconds * 1e9),
                 label: label
