@@ -100,7 +100,8 @@ let package = Package(
         library(
             "Daemon",
             [
-                "Gateway", "Dispatching", "Pool", "Policy", "Reclaim", "Sandbox", "Cgroup", "Linux", "CLinux",
+                "Gateway", "Dispatching", "Pool", "Policy", "Reclaim", "RuntimeAPI", "Sandbox", "Cgroup", "Linux",
+                "CLinux",
                 "Functions",
                 "Settings",
                 "Telemetry", "HTTP", "FnProtocol", "Units", logging,

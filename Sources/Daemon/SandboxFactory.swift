@@ -5,6 +5,7 @@ import Functions
 import Linux
 import Policy
 import Pool
+import RuntimeAPI
 import Sandbox
 import Settings
 import Synchronization
@@ -61,7 +62,12 @@ final class FunctionSandboxes: Sendable {
             cpu: function.initCPU,
             initTimeout: function.initTimeout,
             answerLimit: Int(settings.limits.response.count),
-            tmp: function.tmp.value
+            tmp: function.tmp.value,
+            identity: FunctionIdentity(
+                name: name,
+                version: function.record.version,
+                handler: function.record.spec.handler
+            )
         )
     }
 

@@ -61,7 +61,7 @@ final class RunningInvocation: Sendable {
             state.cut = state.cut ?? .timedOut
             return state.lease
         }
-        lease?.sandbox.timeOut()
+        lease?.sandbox.end(.timeout)
     }
 
     // MARK: An answer in pieces
@@ -88,7 +88,7 @@ final class RunningInvocation: Sendable {
             }
             return (true, nil)
         }
-        overrun?.sandbox.kill()
+        overrun?.sandbox.end(.failure)
         return isTaken
     }
 

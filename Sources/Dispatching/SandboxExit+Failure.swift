@@ -9,25 +9,29 @@ extension SandboxExit {
     /// The failure of an invocation that was running, and the `Status` of its REPORT line.
     func failure(_ requestID: String) -> (InvocationFailure, status: String) {
         guard !outOfMemory else { return (.outOfMemory(outOfMemoryDocument(requestID).json), "error") }
-        let document = ErrorDocument("Runtime.ExitError", "RequestId: \(requestID) Error: \(reason)")
-        return (.functionError(document.json), "error")
+        return (.functionError(endDocument(requestID).json), "error")
     }
 
     /// The failure of a request whose sandbox never got as far as asking for work.
     func initFailure(_ requestID: String) -> InvocationFailure {
         if outOfMemory { return .outOfMemory(outOfMemoryDocument(requestID).json) }
         if let initError { return .functionError(initError.document) }
-        guard let initTimeout else {
-            return .functionError(ErrorDocument("Runtime.ExitError", "RequestId: \(requestID) Error: \(reason)").json)
-        }
+        guard let initTimeout else { return .functionError(endDocument(requestID).json) }
         var document = ErrorDocument(
             "Sandbox.Timedout",
             "RequestId: \(requestID) Error: the runtime did not ask for its first event within \(initTimeout.text)"
         )
         document.timeoutMs = initTimeout.milliseconds
         document.hint =
-            "the limit is defaults.init_timeout in fn.yaml; a `provided` function must call GET /2018-06-01/runtime/invocation/next"
+            "the limit is defaults.init_timeout in fn.yaml; a `provided` function must call GET /2018-06-01/runtime/invocation/next, and an extension GET /2020-01-01/extension/event/next"
         return .functionError(document.json)
+    }
+
+    private func endDocument(_ requestID: String) -> ErrorDocument {
+        if let extensionFault {
+            return ErrorDocument(extensionFault.type, "RequestId: \(requestID) Error: \(extensionFault.reason)")
+        }
+        return ErrorDocument("Runtime.ExitError", "RequestId: \(requestID) Error: \(reason)")
     }
 
     private func outOfMemoryDocument(_ requestID: String) -> ErrorDocument {

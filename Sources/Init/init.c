@@ -1,18 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// Process 1 of a sandbox: starts the runtime, reaps orphans, ends as the runtime ends.
+// Process 1 of a sandbox: starts the extensions and the runtime, reaps orphans, ends as the runtime ends.
 //
 // It is needed because a sandbox has a pid namespace of its own: whoever is process 1 inherits every orphan, and a
 // runtime that does not wait for children it never had would fill pids.max with zombies. Static and without libc, so
 // that it starts in microseconds and needs nothing of the image.
+//
+// Extensions are the executables in /opt/extensions and /var/task/extensions. Each is announced to the Runtime API
+// before the runtime starts, so that the daemon knows by then whom it has to wait for, and its end is told there too.
+// Extensions outlive the runtime until the daemon has given them their last event and ends the sandbox.
 //
 // Exit status: the runtime's own, or 128 + N when signal N killed it.
 
 typedef unsigned long word;
 
 enum { PR_SET_DUMPABLE = 4, SIGCHLD = 17, EINTR = 4, ECHILD = 10 };
+enum { AT_FDCWD = -100, O_CLOEXEC = 02000000, O_PATH = 010000000, X_OK = 1 };
+enum { AF_INET = 2, SOCK_STREAM = 1, SOCK_CLOEXEC = O_CLOEXEC };
 
 #if defined(__x86_64__)
 enum { NR_execve = 59, NR_exit_group = 231, NR_wait4 = 61, NR_prctl = 157, NR_clone = 56, NR_write = 1 };
+enum { NR_read = 0, NR_close = 3, NR_openat = 257, NR_getdents64 = 217, NR_faccessat = 269, NR_socket = 41 };
+enum { NR_connect = 42, O_DIRECTORY = 0200000 };
 static long call(long n, word a, word b, word c, word d, word e) {
     long result;
     register word r10 __asm__("r10") = d;
@@ -23,6 +31,8 @@ static long call(long n, word a, word b, word c, word d, word e) {
 __asm__(".globl _start\n_start:\n\tmovq %rsp, %rdi\n\tandq $-16, %rsp\n\tcall start\n\thlt\n");
 #elif defined(__aarch64__)
 enum { NR_execve = 221, NR_exit_group = 94, NR_wait4 = 260, NR_prctl = 167, NR_clone = 220, NR_write = 64 };
+enum { NR_read = 63, NR_close = 57, NR_openat = 56, NR_getdents64 = 61, NR_faccessat = 48, NR_socket = 198 };
+enum { NR_connect = 203, O_DIRECTORY = 040000 };
 static long call(long n, word a, word b, word c, word d, word e) {
     register long x8 __asm__("x8") = n;
     register word x0 __asm__("x0") = a;
@@ -36,10 +46,152 @@ static long call(long n, word a, word b, word c, word d, word e) {
 __asm__(".globl _start\n_start:\n\tmov x0, sp\n\tbl start\n\tbrk #0\n");
 #endif
 
-static void complain(const char *text) {
-    word length = 0;
-    while (text[length]) length++;
-    call(NR_write, 2, (word)text, length, 0, 0);
+static word length(const char *text) {
+    word count = 0;
+    while (text[count]) count++;
+    return count;
+}
+
+static void complain(const char *text) { call(NR_write, 2, (word)text, length(text), 0, 0); }
+
+// As the compiler may ask for them where there is no libc.
+__attribute__((used)) void *memset(void *target, int value, word count) {
+    for (volatile unsigned char *byte = target; count--; byte++) *byte = (unsigned char)value;
+    return target;
+}
+
+// A path or a request, put together.
+struct text {
+    word length;
+    char bytes[1024];
+};
+
+static void add(struct text *text, const char *more) {
+    for (; *more && text->length < sizeof text->bytes - 1; more++) text->bytes[text->length++] = *more;
+    text->bytes[text->length] = 0;
+}
+
+static void add_number(struct text *text, int number) {
+    char digits[4] = {(char)('0' + number / 100 % 10), (char)('0' + number / 10 % 10), (char)('0' + number % 10), 0};
+    add(text, digits);
+}
+
+// One call of the Runtime API, which listens inside since before this process was made. Returns whether it was
+// accepted; waits for the answer, because closing a connection before that may discard what was sent.
+static int tell(const char *what, const char *name, int status) {
+    static const struct {
+        unsigned short family;
+        unsigned char port[2], address[4], rest[8];
+    } api = {AF_INET, {9001 >> 8, 9001 & 0xff}, {127, 0, 0, 1}, {0}};
+    struct text request;
+    request.length = 0;
+    add(&request, "POST /fn/");
+    add(&request, what);
+    add(&request, " HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\nFn-Exit-Status: ");
+    add_number(&request, status);
+    add(&request, "\r\nLambda-Extension-Name: ");
+    add(&request, name);
+    add(&request, "\r\n\r\n");
+    long connection = call(NR_socket, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0, 0, 0);
+    if (connection < 0) return 0;
+    char answer[16];
+    word got = 0;
+    if (call(NR_connect, (word)connection, (word)&api, sizeof api, 0, 0) == 0 &&
+        call(NR_write, (word)connection, (word)request.bytes, request.length, 0, 0) == (long)request.length) {
+        while (got < 12) {  // "HTTP/1.1 202"
+            long count = call(NR_read, (word)connection, (word)(answer + got), sizeof answer - got, 0, 0);
+            if (count == -EINTR) continue;
+            if (count <= 0) break;
+            got += (word)count;
+        }
+    }
+    call(NR_close, (word)connection, 0, 0, 0, 0);
+    return got >= 12 && answer[9] == '2';
+}
+
+static long spawn(const char *path, char **arguments, char **environment) {
+    long process = call(NR_clone, SIGCHLD, 0, 0, 0, 0);
+    if (process != 0) return process;
+    call(NR_execve, (word)path, (word)arguments, (word)environment, 0, 0);
+    complain("init: cannot execute ");
+    complain(path);
+    complain("\n");
+    for (;;) call(NR_exit_group, 127, 0, 0, 0, 0);
+}
+
+// More than the daemon allows (ExtensionRegistry.limit) are never started.
+static struct {
+    long process;
+    char name[128];
+} extensions[10];
+static int extension_count, extensions_alive;
+
+// As the kernel writes it (include/linux/dirent.h).
+struct entry {
+    unsigned long inode;
+    long offset;
+    unsigned short size;
+    unsigned char type;
+    char name[];
+};
+
+static int is_header_value(const char *name) {
+    word count = 0;
+    for (; name[count]; count++)
+        if (name[count] < ' ' || name[count] == 127) return 0;
+    return count < sizeof extensions[0].name;
+}
+
+static void start_extension(const char *directory, const char *name, char **environment) {
+    struct text path;
+    path.length = 0;
+    add(&path, directory);
+    add(&path, "/");
+    add(&path, name);
+    long inner = call(NR_openat, (word)AT_FDCWD, (word)path.bytes, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, 0);
+    if (inner >= 0) {
+        call(NR_close, (word)inner, 0, 0, 0, 0);
+        return;
+    }
+    if (call(NR_faccessat, (word)AT_FDCWD, (word)path.bytes, X_OK, 0, 0) != 0) return;
+    if (extension_count == sizeof extensions / sizeof extensions[0] || !is_header_value(name) ||
+        !tell("extension/launched", name, 0)) {
+        complain("init: not started, as there are too many, or its name is taken or too long: ");
+        complain(path.bytes);
+        complain("\n");
+        return;
+    }
+    char *arguments[2] = {path.bytes, 0};
+    word size = length(name) + 1;
+    for (word i = 0; i < size; i++) extensions[extension_count].name[i] = name[i];
+    extensions[extension_count].process = spawn(path.bytes, arguments, environment);
+    extension_count++;
+    extensions_alive++;
+}
+
+static void start_extensions(const char *directory, char **environment) {
+    long list = call(NR_openat, (word)AT_FDCWD, (word)directory, O_DIRECTORY | O_CLOEXEC, 0, 0);
+    if (list < 0) return;
+    static unsigned long buffer[512];
+    for (;;) {
+        long size = call(NR_getdents64, (word)list, (word)buffer, sizeof buffer, 0, 0);
+        if (size <= 0) break;
+        for (long at = 0; at < size;) {
+            struct entry *entry = (struct entry *)((char *)buffer + at);
+            if (entry->name[0] != '.') start_extension(directory, entry->name, environment);
+            at += entry->size;
+        }
+    }
+    call(NR_close, (word)list, 0, 0, 0, 0);
+}
+
+static void extension_ended(long process, int status) {
+    for (int i = 0; i < extension_count; i++) {
+        if (extensions[i].process != process) continue;
+        extensions[i].process = 0;
+        extensions_alive--;
+        tell("extension/ended", extensions[i].name, status);
+    }
 }
 
 // The kernel leaves argc, the arguments and the environment on the stack.
@@ -49,20 +201,23 @@ __attribute__((used, noreturn)) void start(word *stack) {
     char **environment = arguments + count + 1;
     call(NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);  // nothing inside may look into process 1
 
-    long runtime = call(NR_clone, SIGCHLD, 0, 0, 0, 0);
-    if (runtime == 0) {
-        call(NR_execve, (word)arguments[1], (word)(arguments + 1), (word)environment, 0, 0);
-        complain("init: cannot execute ");
-        complain(arguments[1]);
-        complain("\n");
-        call(NR_exit_group, 127, 0, 0, 0, 0);
-    }
+    start_extensions("/opt/extensions", environment);
+    start_extensions("/var/task/extensions", environment);
+    long runtime = spawn(arguments[1], arguments + 1, environment);
+    int code = 0, has_ended = 0;
     for (;;) {
         int status = 0;
         long ended = call(NR_wait4, (word)-1, (word)&status, 0, 0, 0);
         if (ended == -EINTR) continue;
-        if (ended != runtime && ended != -ECHILD) continue;
         int signal = status & 0x7f;
-        call(NR_exit_group, (word)(signal ? 128 + signal : (status >> 8) & 0xff), 0, 0, 0, 0);
+        int own = signal ? 128 + signal : (status >> 8) & 0xff;
+        if (ended == runtime) {
+            code = own;
+            has_ended = 1;
+            if (extensions_alive > 0) tell("runtime/ended", "", code);
+        } else if (ended > 0) {
+            extension_ended(ended, own);
+        }
+        if (ended == -ECHILD || (has_ended && extensions_alive == 0)) call(NR_exit_group, (word)code, 0, 0, 0, 0);
     }
 }

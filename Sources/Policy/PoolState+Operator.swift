@@ -187,13 +187,17 @@ extension PoolState {
         var reserved: Set<LeaseToken> = []
         for entry in entries.values where isCurrent(entry) {
             guard case .starting(let token) = entry.phase else { continue }
-            if let token { reserved.insert(token) } else { starting[entry.function, default: 0] += 1 }
+            if let token {
+                reserved.insert(token)
+            } else {
+                starting[entry.function, default: 0] += places(entry.function)
+            }
         }
         for item in Array(waiting.values) {
             let request = item.request
             if reserved.contains(request.token) { continue }
             if !request.fresh, let count = starting[request.function], count > 0 {
-                starting[request.function] = count - 1
+                starting[request.function] = count - (request.isPlain ? 1 : places(request.function))
                 continue
             }
             guard request.giveUpAt <= now else { continue }
@@ -311,7 +315,7 @@ extension PoolState {
         isShuttingDown = true
         var effects: [PoolEffect] = waiting.values.map(\.request).map { refuse($0, .shuttingDown) }
         for entry in entries.values where entry.phase != .stopping {
-            if case .busy = entry.phase { continue }
+            if entry.phase == .busy { continue }
             effects.append(stop(entry.id, .shutdown))
         }
         plans.removeAll()

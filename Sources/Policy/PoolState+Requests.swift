@@ -41,14 +41,20 @@ extension PoolState {
     /// Serves whoever can be served, oldest first.
     ///
     /// A request that waits for memory keeps its place: nobody behind it is promised more memory before it, but those
-    /// behind it may use what is warm already.
+    /// behind it may use what is warm already. Where one waits for an idle sandbox, nobody behind it joins a busy one of
+    /// its function, or it might never become idle.
     mutating func pump(now: Instant) -> [PoolEffect] {
         var effects: [PoolEffect] = []
         var seen: [String: Int] = [:]
         var memoryIsSpokenFor = false
+        var awaited: Set<String> = []
         for token in Array(waiting.keys) {
             guard let request = waiting[token]?.request, let plan = plans[request.function] else { continue }
             let contract = request.memory ?? plan.memory
+            if !awaited.contains(plan.name), let id = freePlace(for: request, plan) {
+                effects.append(join(request, id, now: now))
+                continue
+            }
             if let id = warmSandbox(for: request, contract, mayGrow: !memoryIsSpokenFor) {
                 effects.append(dispatch(request, to: id, contract, now: now))
                 continue
@@ -56,6 +62,7 @@ extension PoolState {
             if isBeingStarted(for: request, seen: &seen) { continue }
             let blocked = start(for: request, plan, contract, mayReserve: !memoryIsSpokenFor, now: now, &effects)
             guard waiting[token] != nil else { continue }
+            if !request.isPlain, !request.fresh { awaited.insert(plan.name) }
             if let blocked, waiting[token]?.blockedBy == nil { explainWait(request, blocked) }
             waiting[token]?.blockedBy = blocked
             if case .noMemory = blocked { memoryIsSpokenFor = true }
@@ -88,6 +95,40 @@ extension PoolState {
         return best?.id
     }
 
+    /// How many requests of a function may run at once in one of its sandboxes.
+    func places(_ function: String) -> Int { max(1, plans[function]?.perSandbox ?? 1) }
+
+    /// A busy sandbox with a place for a request of no limits of its own: it costs no memory, and the idle ones can age.
+    private func freePlace(for request: LeaseRequest, _ plan: FunctionPlan) -> SandboxID? {
+        guard plan.perSandbox > 1, request.isPlain, !request.fresh else { return nil }
+        var best: Entry?
+        for entry in entries.values where entry.function == request.function && isCurrent(entry) {
+            guard entry.phase == .busy, entry.takesMore, entry.running < plan.perSandbox, entry.limit >= plan.memory else {
+                continue
+            }
+            if let other = best, other.running >= entry.running { continue }
+            best = entry
+        }
+        return best?.id
+    }
+
+    private mutating func join(_ request: LeaseRequest, _ id: SandboxID, now: Instant) -> PoolEffect {
+        waiting.removeValue(forKey: request.token)
+        entries[id]?.running += 1
+        entries[id]?.served += 1
+        explain(
+            Decision(
+                .run,
+                sandbox: id,
+                request: request.label,
+                function: request.function,
+                "a busy sandbox with a free place (per_sandbox)",
+                ["limit_bytes": entries[id]?.limit.count ?? 0, "running": Int64(entries[id]?.running ?? 0)]
+            )
+        )
+        return .join(request.token, id)
+    }
+
     /// What the ledger would have to promise an entry in addition, for a request of this size.
     private func growth(of entry: Entry, to contract: Bytes) -> Bytes {
         max(chargeWhileRunning(entry.function, at: max(contract, entry.limit)), min(entry.reserved, contract))
@@ -106,7 +147,9 @@ extension PoolState {
         let wasFrozen = entry.phase == .shrunk || entry.phase == .shrinking
         let kind: StartKind =
             wasFrozen ? .thawed : entry.served > 0 ? .warm : entry.idleSince < since ? .prewarmed : .cold
-        entry.phase = .busy(request.token)
+        entry.phase = .busy
+        entry.running = 1
+        entry.takesMore = request.isPlain && contract >= entry.limit
         entry.served += 1
         entry.resistsUntil = 0
         entry.due = 0
@@ -164,8 +207,9 @@ extension PoolState {
             if token == nil { starting += 1 }
         }
         guard !request.fresh else { return false }
-        seen[request.function, default: 0] += 1
-        return seen[request.function, default: 0] <= starting
+        // One with limits of its own takes all places of a sandbox.
+        seen[request.function, default: 0] += request.isPlain ? 1 : places(request.function)
+        return seen[request.function, default: 0] <= starting * places(request.function)
     }
 
     /// Starts a sandbox for a request, or begins to make room for one; tells what stands in the way.
@@ -258,6 +302,11 @@ extension PoolState {
     private func staleIdle(_ function: String) -> SandboxID? {
         entries.values.first { $0.function == function && !isCurrent($0) && $0.isWarm }?.id
     }
+}
+
+extension LeaseRequest {
+    /// Whether it takes a sandbox as it is.
+    var isPlain: Bool { memory == nil && !alone }
 }
 
 extension PoolRefusal {

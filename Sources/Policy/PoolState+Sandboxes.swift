@@ -11,7 +11,8 @@ extension PoolState {
         entries[id]?.phase = .idle
         entries[id]?.idleSince = now
         if let token, let request = waiting.removeValue(forKey: token)?.request {
-            entries[id]?.phase = .busy(token)
+            entries[id]?.phase = .busy
+            entries[id]?.running = 1
             entries[id]?.served = 1
             entries[id]?.waking = entry.limit
             explain(
@@ -45,15 +46,18 @@ extension PoolState {
     /// The driver has raised the limits for a request and thawed its sandbox.
     package mutating func woken(_ id: SandboxID) { entries[id]?.waking = nil }
 
-    /// The runtime answered and asked for more work: the lease is over.
+    /// The runtime answered and asked for more work: the lease is over. The sandbox is idle when the last one is.
     ///
     /// - Parameter call: what the request showed of its function, if it got as far as running.
     package mutating func finished(_ id: SandboxID, _ call: CallObservation? = nil, now: Instant) -> [PoolEffect] {
-        guard let entry = entries[id], case .busy = entry.phase else { return [] }
+        guard let entry = entries[id], entry.phase == .busy else { return [] }
+        entries[id]?.running = entry.running - 1
         if let call {
             profiles[entry.function, default: FunctionProfile()]
                 .called(call, isFirst: entry.served == 1, wokeAfter: entry.wokeAfter, premature: limits.idleAfter)
         }
+        guard entry.running == 1 else { return pump(now: now) }
+        entries[id]?.takesMore = false
         guard isCurrent(entry) else {
             return [stop(id, plans[entry.function] == nil ? .removed : .replaced)] + pump(now: now)
         }
@@ -178,7 +182,7 @@ extension PoolState {
 
     /// What a busy sandbox uses now: its limit runs ahead of that within its burst, and what is charged for it follows.
     package mutating func used(_ id: SandboxID, _ current: Bytes, now: Instant) -> [PoolEffect] {
-        guard let entry = entries[id], case .busy = entry.phase, let plan = plans[entry.function] else { return [] }
+        guard let entry = entries[id], entry.phase == .busy, let plan = plans[entry.function] else { return [] }
         if limits.isMeasured, current > ledger.held(by: id) * 0.8, ledger.held(by: id) < entry.limit {
             let wanted = min(entry.limit, current * 1.25 + .mib(16))
             // If the ledger has not got it the sandbox still runs to its contract: the host absorbs that.
@@ -231,7 +235,7 @@ extension PoolState {
 
     package var watched: [SandboxID] {
         entries.values.compactMap { entry in
-            guard case .busy = entry.phase, let plan = plans[entry.function] else { return nil }
+            guard entry.phase == .busy, let plan = plans[entry.function] else { return nil }
             return plan.burst > entry.limit || limits.isMeasured ? entry.id : nil
         }
     }

@@ -12,7 +12,7 @@ package struct PoolState: Sendable {
         /// `reservedFor` is a request that wants this very sandbox.
         case starting(reservedFor: LeaseToken?)
         case idle
-        case busy(LeaseToken)
+        case busy
         /// A shrink is under way; a request may take it back at any moment.
         case shrinking
         case shrunk
@@ -33,6 +33,10 @@ package struct PoolState: Sendable {
         package var idleSince: Instant = 0
         package var startedAt: Instant
         package var served = 0
+        /// Requests that run in it now: at least one while it is busy, at most its function's `perSandbox`.
+        package internal(set) var running = 0
+        /// Whether more may run beside them: not beside one with limits of its own, nor while it has to be lowered.
+        var takesMore = false
         /// What the last shrink did; the best guess of what the next one will.
         package internal(set) var lastShrink: Shrink?
         var shrunkAt: Instant = 0
@@ -147,7 +151,10 @@ package struct PoolState: Sendable {
 
     /// Strict: the contract. Measured: what 99 of 100 calls have needed, with headroom, once that is known.
     func chargeWhileRunning(_ function: String, at limit: Bytes) -> Bytes {
-        guard limits.isMeasured, let peak = profiles[function]?.peak else { return limit }
+        // What one call has needed says nothing of several at once.
+        guard limits.isMeasured, plans[function]?.perSandbox == 1, let peak = profiles[function]?.peak else {
+            return limit
+        }
         return Policy.measuredCharge(peak: peak, contract: limit)
     }
 

@@ -28,6 +28,8 @@ package struct FunctionPlan: Sendable, Equatable {
     package var minWarm: Int
     /// Whether idle sandboxes of this function may be shrunk.
     package var reclaims: Bool
+    /// Requests that may run at once in one sandbox; those that ask for limits of their own run alone.
+    package var perSandbox: Int
     /// What `memory.max` may run ahead to while a request needs more than `memory`; not more than `memory` is none.
     package var burst: Bytes
 
@@ -40,7 +42,8 @@ package struct FunctionPlan: Sendable, Equatable {
         concurrency: Int = 100,
         minWarm: Int = 0,
         reclaims: Bool = true,
-        burst: Bytes = .zero
+        burst: Bytes = .zero,
+        perSandbox: Int = 1
     ) {
         self.name = name
         self.generation = generation
@@ -51,6 +54,7 @@ package struct FunctionPlan: Sendable, Equatable {
         self.minWarm = minWarm
         self.reclaims = reclaims
         self.burst = burst
+        self.perSandbox = perSandbox
     }
 }
 
@@ -60,6 +64,8 @@ package struct LeaseRequest: Sendable {
     package var function: String
     /// The contract; `nil` is the function's own.
     package var memory: Bytes?
+    /// Whether it has limits of its own that the pool does not decide on, so that none may run beside it.
+    package var alone: Bool
     /// Whether only a sandbox started for this request will do.
     package var fresh: Bool
     package var giveUpAt: Instant
@@ -70,6 +76,7 @@ package struct LeaseRequest: Sendable {
         token: LeaseToken,
         function: String,
         memory: Bytes? = nil,
+        alone: Bool = false,
         fresh: Bool = false,
         giveUpAt: Instant,
         label: String? = nil
@@ -78,6 +85,7 @@ package struct LeaseRequest: Sendable {
         self.token = token
         self.function = function
         self.memory = memory
+        self.alone = alone
         self.fresh = fresh
         self.giveUpAt = giveUpAt
     }
@@ -147,6 +155,8 @@ package enum PoolEffect: Sendable, Equatable {
     case start(SandboxID, function: String, contract: Bytes)
     /// The request has its sandbox: wake it at `contract`, which the ledger holds already, and dispatch.
     case run(LeaseToken, SandboxID, StartKind, contract: Bytes)
+    /// The request runs beside others in a busy sandbox, with the limits that it has.
+    case join(LeaseToken, SandboxID)
     case refuse(LeaseToken, PoolRefusal)
     /// A sandbox that was started for want of one failed; this request is told why.
     case startFailed(LeaseToken, SandboxID)

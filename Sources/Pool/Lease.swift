@@ -58,6 +58,16 @@ package struct SandboxExit: Sendable {
     package var initError: (document: ByteBuffer, type: String?)?
     /// Set when we ended it because it did not ask for work in time.
     package var initTimeout: Duration?
+    /// Set when it ended because an extension did.
+    package var extensionFault: ExtensionFault?
+}
+
+/// Why an extension ended its sandbox.
+package struct ExtensionFault: Sendable, Equatable {
+    /// Lambda's name: `Extension.Crash`, `Extension.InitError`, `Extension.ExitError`.
+    package var type: String
+    /// One clause.
+    package var reason: String
 }
 
 /// What became of a wish for a sandbox.

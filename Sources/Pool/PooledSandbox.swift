@@ -12,9 +12,11 @@ import Units
 
 /// One sandbox with everything that belongs to it: its process, its limits, its Runtime API and its output.
 package final class PooledSandbox: Sendable {
-    private struct Invocation {
+    struct Invocation {
         let requestID: String
         let began: Int64
+        /// When it times out.
+        let deadline: Instant
         let onEnd: @Sendable (InvocationEnd) -> Void
     }
 
@@ -27,11 +29,11 @@ package final class PooledSandbox: Sendable {
     }
 
     /// What has to be compared when a call ends.
-    private struct Before {
+    struct Before {
         var refaults: Int64
     }
 
-    private struct State {
+    struct State {
         var current: Invocation?
         var initError: (document: ByteBuffer, type: String?)?
         var initTimeout: Duration?
@@ -48,6 +50,7 @@ package final class PooledSandbox: Sendable {
         /// How far, and in how many steps, `memory.max` ran ahead for the current call.
         var growth: (steps: Int, limit: Bytes)?
         var workingSet: WorkingSet?
+        var ending = Ending()
     }
 
     package let id: SandboxID
@@ -55,14 +58,18 @@ package final class PooledSandbox: Sendable {
     package let sandbox: Sandbox
     package let limits: LimitControl
     package let output: OutputCapture
-    private let state = Mutex(State())
+    let state = Mutex(State())
     private let createdAt = MonotonicClock.now()
-    private let server = Mutex<RuntimeServer?>(nil)
+    let server = Mutex<RuntimeServer?>(nil)
+    /// Where its timers run.
+    let loop = Mutex<(any EventLoop)?>(nil)
     private let outputWatch = Mutex<EventWatcher.Token?>(nil)
     /// An invocation that the runtime has not been given yet: it was busy answering a hint.
     private let told = Mutex(Told())
     private let undelivered = Mutex<RuntimeInvocation?>(nil)
     private let onWaiting: @Sendable (_ isFirst: Bool, CallObservation?) -> Void
+    /// Told that it takes no more requests, though it lives on for a moment.
+    let onEnding: @Sendable (EndCause) -> Void
 
     init(
         id: SandboxID,
@@ -70,6 +77,7 @@ package final class PooledSandbox: Sendable {
         sandbox: Sandbox,
         limits: LimitControl,
         output: OutputCapture,
+        onEnding: @escaping @Sendable (EndCause) -> Void,
         onWaiting: @escaping @Sendable (_ isFirst: Bool, CallObservation?) -> Void
     ) {
         self.id = id
@@ -77,6 +85,7 @@ package final class PooledSandbox: Sendable {
         self.sandbox = sandbox
         self.limits = limits
         self.output = output
+        self.onEnding = onEnding
         self.onWaiting = onWaiting
     }
 
@@ -87,21 +96,28 @@ package final class PooledSandbox: Sendable {
     package var lastRequestID: String? { state.withLock { $0.lastRequestID } }
 
     /// Starts to serve the Runtime API to it.
-    func serve(group: any EventLoopGroup, answerLimit: Int) -> EventLoopFuture<Void> {
-        let server = RuntimeServer { [weak self] in self?.handle($0) }
+    func serve(
+        _ identity: FunctionIdentity,
+        group: any EventLoopGroup,
+        answerLimit: Int
+    ) -> EventLoopFuture<Void> {
+        let server = RuntimeServer(identity) { [weak self] in self?.handle($0) }
         self.server.withLock { $0 = server }
+        loop.withLock { $0 = group.next() }
         return server.start(on: sandbox.takeRuntimeListener(), group: group, answerLimit: answerLimit)
     }
 
     func run(_ invocation: RuntimeInvocation, onEnd: @escaping @Sendable (InvocationEnd) -> Void) {
         _ = sandbox.cgroup.resetMemoryPeak()
         let accepted = state.withLock { state in
-            guard !state.hasExited else { return false }
+            let now = MonotonicClock.now()
             state.current = Invocation(
                 requestID: invocation.requestID,
-                began: MonotonicClock.now(),
+                began: now,
+                deadline: now + (invocation.deadlineMs - WallClock.nowMs()) * 1_000_000,
                 onEnd: onEnd
             )
+            guard !state.hasExited, !state.ending.hasBegun else { return false }
             state.lastRequestID = invocation.requestID
             state.growth = nil
             return true
@@ -118,7 +134,7 @@ package final class PooledSandbox: Sendable {
         }
         guard isOnItsWay else {
             // It ended, or broke the protocol, between the lease and now.
-            kill()
+            end(.failure)
             return finish(.exited(exitReport(.signaled(9))))
         }
     }
@@ -181,6 +197,8 @@ package final class PooledSandbox: Sendable {
         }
         if let changed, let memory = changed.memory {
             sandbox.control.announce(memory: memory, cpu: changed.cpu, tmp: changed.tmp)
+            server.withLock { $0 }?
+                .resizeExtensions(memoryMB: Int64(memory.mebibytes), cpuMillis: changed.cpu.map { Int64($0.millis) })
         }
     }
 
@@ -228,19 +246,16 @@ package final class PooledSandbox: Sendable {
         if let token { events.cancel(token) }
     }
 
-    /// Ends the process; whatever runs in it is told so.
-    package func kill() {
+    /// Ends every process at once; whatever runs in it is told so.
+    func kill() {
         state.withLock { $0.isCondemned = true }
         sandbox.kill()
     }
 
-    /// Ends the process because a request in it has had its time.
-    package func timeOut() {
-        state.withLock { $0.hasTimedOut = true }
-        kill()
+    /// Why it ended, as it is counted.
+    func endCause(_ report: SandboxExit) -> EndCause {
+        report.outOfMemory ? .oom : state.withLock { $0.hasTimedOut } ? .timeout : .crash
     }
-
-    var hasTimedOut: Bool { state.withLock { $0.hasTimedOut } }
 
     /// Told by the driver when the sandbox was given too little time to start.
     func noteInitTimeout(_ limit: Duration) { state.withLock { $0.initTimeout = limit } }
@@ -267,8 +282,11 @@ package final class PooledSandbox: Sendable {
         switch event {
         case .waiting(isRepeated: true): deliverLate()
         case .waiting(isRepeated: false):
+            // What asks for work while it ends gets none, and the pool has given it up.
+            guard state.withLock({ !$0.ending.hasBegun }) else { return }
             let (isFirst, call) = state.withLock { state in
                 defer { state.call = nil }
+                state.ending.overdueAt = nil
                 guard !state.isReady else { return (false, state.call) }
                 state.isReady = true
                 state.initDuration = .nanoseconds(MonotonicClock.now() - createdAt)
@@ -279,7 +297,10 @@ package final class PooledSandbox: Sendable {
             output.drain()
             let peak = sandbox.cgroup.memoryPeak()
             observe(peak)
-            let growth = state.withLock { $0.growth }
+            let growth = state.withLock { state in
+                state.ending.overdueAt = state.current?.deadline
+                return state.growth
+            }
             var usage = InvocationUsage(peak: peak, logTail: output.tail)
             usage.grownTo = growth?.limit
             usage.growthSteps = growth?.steps ?? 0
@@ -287,6 +308,9 @@ package final class PooledSandbox: Sendable {
         case .brokeOff(let requestID): brokeOff(requestID)
         case .initFailed(let document, let type):
             state.withLock { $0.initError = (document, type) }
+        case .extensionFailed(let type, let reason): extensionFailed(ExtensionFault(type: type, reason: reason))
+        case .runtimeEnded(let status): runtimeEnded(status)
+        case .extensionsDone: kill()
         }
     }
 
@@ -295,7 +319,7 @@ package final class PooledSandbox: Sendable {
         let isRunning = state.withLock { $0.current?.requestID == requestID && !$0.hasExited }
         guard isRunning else { return }
         output.note("RequestId: \(requestID) Error: the runtime closed its connection in the middle of its answer")
-        kill()
+        end(.failure)
     }
 
     /// What this call showed of its function; the pool learns it when the runtime asks for more work.
@@ -316,7 +340,7 @@ package final class PooledSandbox: Sendable {
         }
     }
 
-    private func finish(_ end: InvocationEnd) {
+    func finish(_ end: InvocationEnd) {
         let current = state.withLock { state in
             defer { state.current = nil }
             return state.current
@@ -324,17 +348,18 @@ package final class PooledSandbox: Sendable {
         current?.onEnd(end)
     }
 
-    private func exitReport(_ status: ExitStatus) -> SandboxExit {
+    func exitReport(_ status: ExitStatus) -> SandboxExit {
         let events = sandbox.cgroup.memoryEvents()
-        let (initError, initTimeout) = state.withLock { ($0.initError, $0.initTimeout) }
+        let (initError, initTimeout, ending) = state.withLock { ($0.initError, $0.initTimeout, $0.ending) }
         return SandboxExit(
-            status: status,
+            status: ending.runtimeStatus ?? status,
             outOfMemory: (events?.oomKill ?? 0) > 0,
             limit: limits.memoryMax,
             peak: sandbox.cgroup.memoryPeak(),
             logTail: output.tail,
             initError: initError,
-            initTimeout: initTimeout
+            initTimeout: initTimeout,
+            extensionFault: ending.fault
         )
     }
 }

@@ -15,6 +15,7 @@ extension SandboxPool {
             switch effect {
             case .start(let id, let function, let contract): onWorker { $0.launch(id, function, contract) }
             case .run(let token, let id, let start, let contract): run(token, id, start, contract)
+            case .join(let token, let id): join(token, id)
             case .refuse(let token, let refusal): caller(token)?(.refused(refusal))
             case .startFailed(let token, let id): tellStartFailure(token, id)
             case .shrink(let id, let order): onReclaimer { $0.shrink(id, order) }
@@ -67,6 +68,14 @@ extension SandboxPool {
             pool.lower(id, to: contract)
             pool.begin(run, on: member, caller)
         }
+    }
+
+    /// A busy sandbox takes one more, as it is.
+    private func join(_ token: LeaseToken, _ id: SandboxID) {
+        guard let member = member(id), let caller = caller(token) else {
+            return apply { state, now in state.finished(id, now: now) }
+        }
+        caller(.granted(Lease(sandbox: member, token: token, start: .warm, contract: member.limits.memoryMax)))
     }
 
     private func begin(_ run: Run, on member: PooledSandbox, _ caller: @Sendable (LeaseOutcome) -> Void) {
@@ -128,13 +137,15 @@ extension SandboxPool {
             function: function,
             sandbox: made.sandbox,
             limits: limits,
-            output: output
-        ) { [weak self] isFirst, call in
-            guard let self else { return }
-            guard !isFirst else { return ready(id) }
-            apply { state, now in state.finished(id, call, now: now) }
-            if let call, call.refaultedPages > 256 { onReclaimer { $0.member(id)?.recordWorkingSet() } }
-        }
+            output: output,
+            onEnding: { [weak self] cause in self?.apply { state, now in state.exited(id, cause, now: now) } },
+            onWaiting: { [weak self] isFirst, call in
+                guard let self else { return }
+                guard !isFirst else { return ready(id) }
+                apply { state, now in state.finished(id, call, now: now) }
+                if let call, call.refaultedPages > 256 { onReclaimer { $0.member(id)?.recordWorkingSet() } }
+            }
+        )
         member.setTmp(made.tmp, log)
         let isUnwanted = shared.withLock { shared in
             shared.members[id] = member
@@ -150,7 +161,7 @@ extension SandboxPool {
             timer.cancel()
             self?.ended(member, status)
         }
-        member.serve(group: group, answerLimit: made.answerLimit)
+        member.serve(made.identity, group: group, answerLimit: made.answerLimit)
             .whenFailure { error in
                 self.log.error("the Runtime API of \(id) could not be served: \(error)")
                 member.kill()
@@ -203,8 +214,7 @@ extension SandboxPool {
         if wasStarting {
             fail(member.id, .initFailed(report))
         } else {
-            let cause: EndCause = report.outOfMemory ? .oom : member.hasTimedOut ? .timeout : .crash
-            apply { state, now in state.exited(member.id, cause, now: now) }
+            apply { state, now in state.exited(member.id, member.endCause(report), now: now) }
         }
         onWorker { $0.destroy(member) }
     }
@@ -212,7 +222,7 @@ extension SandboxPool {
     private func stop(_ id: SandboxID, _ reason: StopReason) {
         log.debug("stopping \(id): \(reason.rawValue)")
         // One that has not been adopted yet is ended by the worker that starts it, when it finds itself unwanted.
-        member(id)?.kill()
+        member(id)?.end(reason == .failed ? .failure : .spindown)
     }
 
     private func destroy(_ member: PooledSandbox) {

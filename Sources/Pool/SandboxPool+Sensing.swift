@@ -77,7 +77,7 @@ extension SandboxPool {
     }
 
     /// Every five seconds: the kernel's limits are compared with what was decided. Somebody else's edit is undone, and
-    /// said; what did not fit before is tried again.
+    /// said; what did not fit before is tried again. Who goes on with an invocation beyond its deadline is ended.
     private func reconcile() {
         let now = MonotonicClock.now()
         let isDue = sensing.withLock { sensing in
@@ -89,6 +89,10 @@ extension SandboxPool {
         onReclaimer { pool in
             for member in pool.shared.withLock({ Array($0.members.values) }) {
                 member.retryTmp()
+                if member.isOverdue(now) {
+                    pool.log.notice("\(member.id) was answered and did not ask for its next event in time")
+                    member.end(.timeout)
+                }
                 guard let found = member.limits.reconcile() else { continue }
                 pool.log.warning("memory.max of \(member.id) was \(found): changed by somebody else, and changed back")
                 pool.apply { state, now in state.drifted(member.id, found: Bytes(found), now: now) }

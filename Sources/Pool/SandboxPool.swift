@@ -6,6 +6,7 @@ import NIOCore
 import NIOPosix
 import Policy
 import Reclaim
+import RuntimeAPI
 import Sandbox
 import Synchronization
 import Units
@@ -22,10 +23,20 @@ package struct FactoryResult: Sendable {
     package var answerLimit: Int
     /// The size of its `/tmp`.
     package var tmp: Bytes
+    /// What its extensions are told of the function.
+    package var identity: FunctionIdentity
 
     /// - Parameter cpu: `cpu.max` as it was started with.
-    package init(sandbox: Sandbox, cpu: CPUQuota?, initTimeout: Duration, answerLimit: Int, tmp: Bytes) {
+    package init(
+        sandbox: Sandbox,
+        cpu: CPUQuota?,
+        initTimeout: Duration,
+        answerLimit: Int,
+        tmp: Bytes,
+        identity: FunctionIdentity
+    ) {
         self.tmp = tmp
+        self.identity = identity
         self.sandbox = sandbox
         self.cpu = cpu
         self.initTimeout = initTimeout
@@ -138,6 +149,7 @@ package final class SandboxPool: Sendable {
                 token: token,
                 function: function,
                 memory: memory,
+                alone: cpu != nil,
                 fresh: fresh,
                 giveUpAt: now + Int64(giveUpAfter.seconds * 1e9),
                 label: label

@@ -74,6 +74,17 @@ package final class LimitControl: Sendable {
         }
     }
 
+    /// Lets a sandbox that is frozen or being shrunk run on within the `memory.max` that it has.
+    package func resume() throws(CgroupError) {
+        try files.withLock { files throws(CgroupError) in
+            files.wakes += 1
+            try raise(&files, to: files.max)
+            guard files.frozen else { return }
+            try cgroup.thaw()
+            files.frozen = false
+        }
+    }
+
     /// Raises a running sandbox's `memory.max`; does nothing when it is as high already.
     package func grow(to contract: Bytes) throws(CgroupError) {
         try files.withLock { files throws(CgroupError) in

@@ -48,8 +48,8 @@ package enum RuntimeAnswer: Sendable {
 
 /// What happens in a session, told to its owner in order.
 package enum RuntimeEvent: Sendable {
-    /// The runtime asks for work: after its start and after each invocation. `isRepeated` when it had asked before and
-    /// was given none: after a hint or a lost connection.
+    /// The runtime asks for work, and every extension has: after the start and after each invocation. `isRepeated` when
+    /// the runtime had asked before and was given none: after a hint or a lost connection.
     case waiting(isRepeated: Bool)
     /// The answer to the invocation with this request id.
     case answered(requestID: String, RuntimeAnswer)
@@ -57,4 +57,10 @@ package enum RuntimeEvent: Sendable {
     case brokeOff(requestID: String)
     /// `POST /runtime/init/error`: the runtime could not start; it will exit.
     case initFailed(ByteBuffer, type: String?)
+    /// An extension that had registered has ended or given up: the sandbox ends with it.
+    case extensionFailed(type: String, _ reason: String)
+    /// The runtime's process has ended, and extensions still live. 128 + N when signal N killed it.
+    case runtimeEnded(status: Int32)
+    /// All that were told of the end have done what they wanted.
+    case extensionsDone
 }

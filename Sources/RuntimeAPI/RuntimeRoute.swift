@@ -7,6 +7,9 @@ enum RuntimeRoute: Equatable {
     case response(requestID: String)
     case error(requestID: String)
     case initError
+    /// The handshake of runtimes that are told to be restored from a snapshot.
+    case restoreNext
+    case restoreError
     case ping
 
     /// The call that a request makes; `nil` when there is none.
@@ -14,7 +17,9 @@ enum RuntimeRoute: Equatable {
         switch method {
         case .GET where path == "/2018-06-01/runtime/invocation/next": self = .next
         case .GET where path == "/2018-06-01/ping": self = .ping
+        case .GET where path == "/2018-06-01/runtime/restore/next": self = .restoreNext
         case .POST where path == "/2018-06-01/runtime/init/error": self = .initError
+        case .POST where path == "/2018-06-01/runtime/restore/error": self = .restoreError
         case .POST:
             if let id = Self.requestID(path, before: "/response") {
                 self = .response(requestID: id)

@@ -12,12 +12,14 @@ package final class RuntimeServer: Sendable {
     /// What one sandbox may make the daemon hold.
     package enum Limits {
         /// Connections at once: a runtime with several processes, its extensions, and some to spare.
-        package static let connections = 16
+        package static let connections = 48
         /// The official Python client reports errors in a header of up to 1 MiB.
         package static let headerField = 1 << 20
     }
 
     private let session = Mutex(RuntimeSession<HTTPResponder>())
+    let extensions = Mutex(ExtensionRegistry<HTTPResponder>())
+    let identity: FunctionIdentity
     private let server = Mutex<HTTPServer?>(nil)
     /// Whether the runtime has said that it answers hints (`Fn-Hints: 1` with its `next`).
     private let knowsHints = Mutex(false)
@@ -25,8 +27,13 @@ package final class RuntimeServer: Sendable {
     private let stream = Mutex<(@Sendable (AnswerHead) -> AnswerSink)?>(nil)
     let onEvent: @Sendable (RuntimeEvent) -> Void
 
-    /// - Parameter onEvent: told what the runtime does, in order, on an event loop; must not block.
-    package init(onEvent: @escaping @Sendable (RuntimeEvent) -> Void) { self.onEvent = onEvent }
+    /// - Parameters:
+    ///   - identity: what extensions are told of the function.
+    ///   - onEvent: told what the runtime does, in order, on an event loop; must not block.
+    package init(_ identity: FunctionIdentity, onEvent: @escaping @Sendable (RuntimeEvent) -> Void) {
+        self.identity = identity
+        self.onEvent = onEvent
+    }
 
     /// Starts to serve on a socket that listens already; the server owns the descriptor from here on.
     ///
@@ -52,6 +59,8 @@ package final class RuntimeServer: Sendable {
     package func deliver(_ invocation: RuntimeInvocation) -> Bool {
         guard let waiter = session.withLock({ $0.deliver(invocation.requestID) }) else { return false }
         stream.withLock { $0 = invocation.stream }
+        // Before the runtime has it: it may be done, and ask again, before this returns.
+        give(extensions.withLock { $0.invoke(invocation.asSeenByExtensions) })
         waiter.respond(HTTPResponse(.ok, headers: invocation.headers, body: invocation.payload))
         return true
     }
@@ -90,8 +99,11 @@ package final class RuntimeServer: Sendable {
         case .response(let id): answer(id, .response(request.body), responder)
         case .error(let id): answer(id, .error(request.body, type: errorType(request)), responder)
         case .initError: initError(request, responder)
+        case .restoreNext: restoreNext(responder)
+        case .restoreError: restoreError(request, responder)
         case .ping: responder.respond(HTTPResponse(.ok, text: "pong", type: "text/plain"))
         case nil:
+            if let route = ExtensionRoute(request.method, request.path) { return handle(route, request, responder) }
             responder.respond(.runtimeError(.notFound, "NotFound", "no such call: \(request.method) \(request.path)"))
         }
     }
@@ -103,7 +115,9 @@ package final class RuntimeServer: Sendable {
                 try session.next(responder)
             }
             responder.onDisconnect { [self] in session.withLock { $0.lost(token) } }
-            onEvent(.waiting(isRepeated: isRepeated))
+            if isRepeated || extensions.withLock({ $0.runtimeIsWaiting() }) {
+                onEvent(.waiting(isRepeated: isRepeated))
+            }
         } catch {
             responder.respond(.refusal(error))
         }
@@ -160,6 +174,26 @@ package final class RuntimeServer: Sendable {
         }
     }
 
+    /// Nothing is restored here: a sandbox is started, and from then on it is the same process.
+    private func restoreNext(_ responder: HTTPResponder) {
+        do {
+            try session.withLock { session throws(RuntimeSession<HTTPResponder>.Refusal) in try session.restoreNext() }
+            responder.respond(HTTPResponse(.ok))
+        } catch {
+            responder.respond(.refusal(error))
+        }
+    }
+
+    private func restoreError(_ request: HTTPRequest, _ responder: HTTPResponder) {
+        do {
+            try session.withLock { session throws(RuntimeSession<HTTPResponder>.Refusal) in try session.restoreError() }
+            responder.respond(.accepted)
+            onEvent(.initFailed(request.body, type: errorType(request)))
+        } catch {
+            responder.respond(.refusal(error))
+        }
+    }
+
     /// An answer over the limit still ends its invocation: with an error that says so.
     private func refuseOversized(_ head: HTTPRequestHead, _ limit: Int) -> HTTPResponse {
         guard case .response(let id) = RuntimeRoute(head.method, head.uri) else {
@@ -185,6 +219,15 @@ package final class RuntimeServer: Sendable {
 }
 
 extension RuntimeInvocation {
+    fileprivate var asSeenByExtensions: ExtensionEvent.Invocation {
+        ExtensionEvent.Invocation(
+            requestID: requestID,
+            deadlineMs: deadlineMs,
+            functionARN: functionARN,
+            traceID: traceID
+        )
+    }
+
     /// The headers of the answer to `next`; empty ones are left out, as clients test for presence.
     fileprivate var headers: HTTPHeaders {
         var headers: HTTPHeaders = [
@@ -206,7 +249,7 @@ extension HTTPResponse {
         return response
     }()
 
-    fileprivate static func runtimeError(
+    static func runtimeError(
         _ status: HTTPResponseStatus,
         _ type: String,
         _ message: String

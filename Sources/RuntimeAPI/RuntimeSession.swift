@@ -7,6 +7,8 @@
 package struct RuntimeSession<Waiter: Sendable>: Sendable {
     private enum State {
         case starting
+        /// Has asked to go on after a restore, which here follows the start at once.
+        case restored
         case waiting(Waiter, token: UInt64)
         case running(requestID: String)
         /// Its answer is arriving.
@@ -53,7 +55,7 @@ package struct RuntimeSession<Waiter: Sendable>: Sendable {
     /// had asked before and was given none: after a hint or a lost connection.
     package mutating func next(_ waiter: Waiter) throws(Refusal) -> (token: UInt64, isRepeated: Bool) {
         switch state {
-        case .starting, .answered, .hinted:
+        case .starting, .restored, .answered, .hinted:
             let isRepeated = isHinted
             tokens += 1
             state = .waiting(waiter, token: tokens)
@@ -113,6 +115,18 @@ package struct RuntimeSession<Waiter: Sendable>: Sendable {
         guard case .streaming(requestID) = state else { return false }
         state = .broken
         return true
+    }
+
+    /// The runtime has done what it does before a snapshot, and asks to go on after it.
+    package mutating func restoreNext() throws(Refusal) {
+        guard case .starting = state else { throw .invalidStateTransition("restore/next was asked after init") }
+        state = .restored
+    }
+
+    /// The runtime reports that it could not go on after the restore.
+    package mutating func restoreError() throws(Refusal) {
+        guard case .restored = state else { throw .invalidStateTransition("restore/error was sent without a restore") }
+        state = .failed
     }
 
     /// The runtime reports that it could not start.

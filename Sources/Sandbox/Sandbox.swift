@@ -158,7 +158,7 @@ package final class Sandbox: Sendable {
 
 extension ExitStatus {
     /// Process 1 ends with 128 + N when signal N killed the runtime (see `Sources/Init/init.c`).
-    fileprivate var asSeenThroughInit: ExitStatus {
+    package var asSeenThroughInit: ExitStatus {
         if case .exited(let code) = self, code > 128, code < 128 + 65 { .signaled(code - 128) } else { self }
     }
 }

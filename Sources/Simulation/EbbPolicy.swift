@@ -110,7 +110,7 @@ package struct EbbPolicy: Sendable {
             switch event {
             case .started(let id): perform(state.started(id, now: instant))
             case .finished(let id):
-                busyBytes -= busy.removeValue(forKey: id) ?? 0
+                if state.entries[id]?.running ?? 1 <= 1 { busyBytes -= busy.removeValue(forKey: id) ?? 0 }
                 open -= 1
                 perform(state.finished(id, nil, now: instant))
             case .shrunk(let id, let size):
@@ -146,6 +146,9 @@ package struct EbbPolicy: Sendable {
                 busy[id] = Double(contract.count)
                 busyBytes += Double(contract.count)
                 schedule(.finished(id), at: now + duration)
+            case .join(let token, let id):
+                guard let index = calls.removeValue(forKey: token) else { return }
+                schedule(.finished(id), at: now + trace.calls[index].duration)
             case .refuse(let token, _):
                 guard calls.removeValue(forKey: token) != nil else { return }
                 outcome.refused += 1

@@ -10,7 +10,7 @@ let second: Instant = 1_000_000_000
 struct Driver {
     var state: PoolState
     var now: Instant = 0
-    var running: [SandboxID: LeaseToken] = [:]
+    var running: [SandboxID: [LeaseToken]] = [:]
     var starts: [LeaseToken: StartKind] = [:]
     var contracts: [LeaseToken: Bytes] = [:]
     var refused: [LeaseToken: PoolRefusal] = [:]
@@ -35,9 +35,15 @@ struct Driver {
             case .run(let token, let id, let kind, let contract):
                 #expect(running[id] == nil, "a sandbox was leased twice")
                 #expect(starts[token] == nil, "a request was served twice")
-                running[id] = token
+                running[id] = [token]
                 starts[token] = kind
                 if isPrompt { wake(token, id, contract) } else { pending.append(effect) }
+            case .join(let token, let id):
+                #expect(running[id]?.isEmpty == false, "a request joined where none runs")
+                #expect(starts[token] == nil, "a request was served twice")
+                running[id]?.append(token)
+                starts[token] = .warm
+                contracts[token] = kernel[id]
             case .refuse(let token, let why): refused[token] = why
             case .startFailed(let token, _): failed.insert(token)
             default: pending.append(effect)
@@ -59,7 +65,7 @@ struct Driver {
 
     /// Raises for a request, or lowers first where that wants less than its sandbox has.
     private mutating func wake(_ token: LeaseToken, _ id: SandboxID, _ contract: Bytes) {
-        guard running[id] == token else { return }
+        guard running[id]?.contains(token) == true else { return }
         if let limit = kernel[id], limit > contract { lower(id, to: contract) }
         kernel[id] = max(kernel[id] ?? .zero, contract)
         contracts[token] = kernel[id]
@@ -109,10 +115,11 @@ struct Driver {
     }
 
     mutating func finish(_ token: LeaseToken, _ call: CallObservation? = nil) {
-        guard let id = running.first(where: { $0.value == token })?.key else { return }
+        guard let id = running.first(where: { $0.value.contains(token) })?.key else { return }
         while pending.contains(where: { if case .run(token, _, _, _) = $0 { true } else { false } }) { _ = step() }
-        guard running[id] == token else { return }
-        running[id] = nil
+        guard running[id]?.contains(token) == true else { return }
+        running[id]?.removeAll { $0 == token }
+        if running[id] == [] { running[id] = nil }
         apply(state.finished(id, call, now: now))
     }
 
@@ -130,14 +137,16 @@ struct Driver {
         memory: Bytes = .mib(100),
         concurrency: Int = 100,
         generation: Int = 1,
-        burst: Bytes = .zero
+        burst: Bytes = .zero,
+        perSandbox: Int = 1
     ) {
         let plan = FunctionPlan(
             name: name,
             generation: generation,
             memory: memory,
             concurrency: concurrency,
-            burst: burst
+            burst: burst,
+            perSandbox: perSandbox
         )
         apply(state.setPlan(plan, now: now))
     }

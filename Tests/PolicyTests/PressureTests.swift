@@ -64,7 +64,7 @@ struct PressureTests {
         driver.sense(.mib(20))
         driver.settle()
         #expect(Array(driver.state.entries.values.map(\.function)) == ["d"])
-        #expect(driver.running.values.contains(1))
+        #expect(driver.running.values.contains([1]))
         #expect(driver.decisions.contains { $0.kind == .tier && $0["available_bytes"] == Bytes.mib(20).count })
     }
 

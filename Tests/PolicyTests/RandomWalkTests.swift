@@ -27,7 +27,11 @@ struct RandomWalkTests {
             )
         )
         driver.isPrompt = false
-        for name in ["a", "b", "c", "d"] { driver.plan(name, concurrency: 3, burst: name == "a" ? .mib(300) : .zero) }
+        // One that outgrows its size, and one that takes three requests at once.
+        for name in ["a", "b", "c", "d"] {
+            let burst = name == "a" ? Bytes.mib(300) : .zero
+            driver.plan(name, concurrency: 3, burst: burst, perSandbox: places(name))
+        }
         var token: LeaseToken = 0
         for _ in 0..<35_000 {
             driver.used = .mib(Int64(random.next() % 120))
@@ -45,7 +49,7 @@ struct RandomWalkTests {
                 let size = Bytes.mib(Int64(random.next() % 60) + 4)
                 _ = driver.step(shrinkTo: size, compressed: size * 0.2, resists: random.next() % 10 == 0)
             case 6, 7:
-                if let busy = driver.running.values.sorted().first { driver.finish(busy, observation(&random)) }
+                if let busy = driver.running.values.joined().min() { driver.finish(busy, observation(&random)) }
             case 8: driver.pass(random.next() % 500 == 0 ? 90_000 : Int64(random.next() % 4))  // a machine that slept
             case 9:
                 // Mostly green, with bad spells.
@@ -69,13 +73,15 @@ struct RandomWalkTests {
         driver.used = .zero
         for _ in 0..<200 {
             driver.settle()
-            for busy in driver.running.values { driver.finish(busy) }
+            for busy in driver.running.values.joined() { driver.finish(busy) }
             driver.sense(.mib(700))
             driver.pass(1)
         }
         #expect(driver.state.waitingCount == 0)
         #expect(Set(1...token) == Set(driver.starts.keys).union(driver.refused.keys).union(driver.failed))
     }
+
+    private func places(_ function: String) -> Int { function == "b" ? 3 : 1 }
 
     private func observation(_ random: inout SplitMix) -> CallObservation {
         CallObservation(
@@ -91,8 +97,13 @@ struct RandomWalkTests {
         #expect(ledger.promised <= ledger.budget)
         #expect(ledger.promised == ledger.promises.values.reduce(.zero, +))
         #expect(Set(ledger.promises.keys) == Set(driver.state.entries.keys))
-        for (id, token) in driver.running {
-            #expect(driver.state.entries[id]?.phase == .busy(token), "a busy sandbox was taken")
+        for (id, tokens) in driver.running {
+            let entry = driver.state.entries[id]
+            #expect(entry?.phase == .busy, "a busy sandbox was taken")
+            #expect(entry?.running == tokens.count && tokens.count <= places(entry?.function ?? ""))
+        }
+        for entry in driver.state.entries.values where entry.phase == .busy {
+            #expect(driver.running[entry.id] != nil, "\(entry.id) is busy with nothing")
         }
         guard !isMeasured else { return }
         for (id, limit) in driver.kernel {

@@ -109,4 +109,18 @@ struct RuntimeSessionTests {
         #expect(throws: Session.Refusal.self) { try session.next(2) }
         #expect(throws: Session.Refusal.self) { try session.answer("a") }
     }
+
+    @Test("takes the handshake of a restore between the start and the first next, once")
+    func restore() throws {
+        var session = Session()
+        #expect(throws: Session.Refusal.self) { try session.restoreError() }
+        try session.restoreNext()
+        #expect(throws: Session.Refusal.self) { try session.restoreNext() }
+        _ = try session.next(1)
+        #expect(throws: Session.Refusal.self) { try session.restoreNext() }
+        var failed = Session()
+        try failed.restoreNext()
+        try failed.restoreError()
+        #expect(throws: Session.Refusal.self) { try failed.next(1) }
+    }
 }

@@ -154,6 +154,7 @@ class Daemon:
         shutil.rmtree(source, ignore_errors=True)
         source.mkdir(parents=True)
         for file, text in files.items():
+            (source / file).parent.mkdir(parents=True, exist_ok=True)
             (source / file).write_text(text)
             if text.startswith("#!"):
                 (source / file).chmod(0o755)

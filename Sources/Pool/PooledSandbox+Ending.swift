@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+import Linux
+import NIOCore
+import Policy
+import RuntimeAPI
+import Sandbox
+import Units
+
+/// How a sandbox ends when extensions want to be told before: they are given their last event and a moment.
+extension PooledSandbox {
+    /// What extensions that are processes of their own have, from their last event to `cgroup.kill`. As in Lambda.
+    static let shutdownBudget = Duration.seconds(2)
+
+    /// What is known of an end that was decided.
+    struct Ending {
+        /// Set once: a sandbox that ends takes no part in anything any more.
+        var hasBegun = false
+        /// Why it was ended by an extension, and in which words its caller is told.
+        var fault: ExtensionFault?
+        /// How the runtime ended, where extensions outlived it.
+        var runtimeStatus: ExitStatus?
+        /// When the invocation that was answered has to be over at the latest.
+        var overdueAt: Instant?
+    }
+
+    /// Ends it: at once, or, where extensions registered for `SHUTDOWN`, when they have done what they wanted and at the
+    /// latest after `shutdownBudget`. Never blocks. What runs in it is told now that it has ended.
+    package func end(_ reason: ShutdownReason) {
+        let isEnding = state.withLock { state in
+            if reason == .timeout { state.hasTimedOut = true }
+            return state.ending.hasBegun
+        }
+        guard !isEnding else { return }
+        let server = server.withLock { $0 }
+        guard let server, let loop = loop.withLock({ $0 }), server.extensionsWantShutdown else { return kill() }
+        let isFirst = state.withLock { state in
+            defer { state.ending.hasBegun = true }
+            return !state.ending.hasBegun
+        }
+        guard isFirst else { return }
+        output.drain()
+        let report = exitReport(.signaled(9))
+        onEnding(endCause(report))
+        finish(.exited(report))
+        // A frozen one has to run for it, within the limits that it has: nothing is promised anew for an end.
+        guard (try? limits.resume()) != nil,
+            server.shutDownExtensions(reason, deadlineMs: WallClock.nowMs() + Self.shutdownBudget.milliseconds)
+        else { return kill() }
+        loop.scheduleTask(in: .milliseconds(Self.shutdownBudget.milliseconds)) { [self] in kill() }
+    }
+
+    /// The runtime's process has ended, and process 1 waits for the extensions.
+    func runtimeEnded(_ status: Int32) {
+        let isReady = state.withLock { state in
+            if state.ending.runtimeStatus == nil {
+                state.ending.runtimeStatus = ExitStatus.exited(status).asSeenThroughInit
+            }
+            return state.isReady
+        }
+        // A start that failed is told at once.
+        if isReady { end(.failure) } else { kill() }
+    }
+
+    func extensionFailed(_ fault: ExtensionFault) {
+        let isReady = state.withLock { state in
+            if state.ending.fault == nil { state.ending.fault = fault }
+            return state.isReady
+        }
+        if isReady { end(.failure) } else { kill() }
+    }
+
+    /// Whether an invocation was answered, and its runtime or an extension goes on with it beyond its deadline.
+    func isOverdue(_ now: Instant) -> Bool {
+        state.withLock { !$0.ending.hasBegun && ($0.ending.overdueAt.map { $0 < now } ?? false) }
+    }
+}
