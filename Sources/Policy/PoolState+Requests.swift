@@ -103,7 +103,8 @@ extension PoolState {
         guard plan.perSandbox > 1, request.isPlain, !request.fresh else { return nil }
         var best: Entry?
         for entry in entries.values where entry.function == request.function && isCurrent(entry) {
-            guard entry.phase == .busy, entry.takesMore, entry.running < plan.perSandbox, entry.limit >= plan.memory else {
+            guard entry.phase == .busy, entry.takesMore, entry.running < plan.perSandbox, entry.limit >= plan.memory
+            else {
                 continue
             }
             if let other = best, other.running >= entry.running { continue }
