@@ -4,6 +4,7 @@ import contextlib
 import http.server
 import json
 import os
+import pathlib
 import socket
 import subprocess
 import threading
@@ -228,7 +229,7 @@ def test_a_daemon_that_hangs_is_given_up_and_one_that_takes_its_time_is_not(daem
 
 
 def test_new_functions_of_every_runtime_run_as_they_are(daemon):
-    runtimes = [r for r in os.listdir(os.environ["EBB_RUNTIMES"]) if r != "images"]
+    runtimes = [place.parent.name for place in pathlib.Path(os.environ["EBB_RUNTIMES"]).glob("*/runtime.yaml")]
     assert {"python", "node", "provided", "command"} <= set(runtimes)
     for runtime in runtimes:
         assert daemon.fn("init", f"new-{runtime}", "--runtime", runtime).returncode == 0
