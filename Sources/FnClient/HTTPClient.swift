@@ -48,11 +48,20 @@ package struct HTTPClient: Sendable {
     ) throws(ClientError) -> HTTPAnswer {
         let fd = try connect()
         defer { close(fd) }
-        var head = "\(method) \(path) HTTP/1.1\r\nHost: fn\r\nConnection: close\r\nContent-Length: \(body.count)\r\n"
+        var head =
+            "\(method) \(path) HTTP/1.1\r\nHost: \(host)\r\nConnection: close\r\nContent-Length: \(body.count)\r\n"
         if let token { head += "Authorization: Bearer \(token)\r\n" }
         for (name, value) in headers { head += "\(name): \(value)\r\n" }
         try send(Array((head + "\r\n").utf8) + body, to: fd)
         return try AnswerReader(fd: fd).read(onBody: onBody)
+    }
+
+    /// As the daemon's guard against foreign web pages wants it: the address that is connected to.
+    private var host: String {
+        switch address {
+        case .unix: "localhost"
+        case .tcp(let host, let port): "\(host):\(port)"
+        }
     }
 
     private func send(_ bytes: [UInt8], to fd: CInt) throws(ClientError) {

@@ -54,7 +54,7 @@ struct ControlPlane {
         case .retryEvent(let id): try retry(id)
         case .purgeQueue: try purge(request)
         case .ready: HTTPResponse(.ok, text: "ready\n", type: "text/plain")
-        case .invoke, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream, .page, .health, .events:
+        case .invoke, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream, .page, .specification, .health, .events:
             .problem(.internalServerError, "Misrouted", "answered elsewhere")
         }
     }
@@ -92,11 +92,7 @@ struct ControlPlane {
 
     private func logs(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
         guard context.catalog[name] != nil else { throw FunctionsError.notFound(name) }
-        let lines = context.log.read(
-            name,
-            since: try LogStream.since(request),
-            tail: request.query("tail").flatMap { Int($0) }
-        )
+        let lines = context.log.read(name, since: try LogStream.since(request), tail: try LogStream.tail(request))
         let text = lines.map { JSONText.encode($0) + "\n" }.joined()
         return HTTPResponse(.ok, text: text, type: "application/x-ndjson")
     }

@@ -15,10 +15,16 @@ struct LogStream {
         guard context.catalog[name] != nil else {
             return responder.respond(.problem(.notFound, "FunctionNotFound", "no such function: \(name)"))
         }
+        let since: String?
+        let tail: Int?
+        do throws(FunctionsError) {
+            (since, tail) = (try Self.since(request), try Self.tail(request))
+        } catch {
+            return responder.respond(.problem(error.status, error.code, error.description))
+        }
         let log = context.log
         context.workers.submit { _ in
-            let since = try? Self.since(request)
-            let old = log.read(name, since: since, tail: request.query("tail").flatMap { Int($0) } ?? 10)
+            let old = log.read(name, since: since, tail: tail ?? 10)
             responder.begin(.ok, headers: ["Content-Type": "application/x-ndjson", "Transfer-Encoding": "chunked"])
             for line in old { _ = responder.write(ByteBuffer(string: JSONText.encode(line) + "\n")) }
             let token = log.follow(name) { line in
@@ -26,6 +32,15 @@ struct LogStream {
             }
             responder.onDisconnect { log.unfollow(token) }
         }
+    }
+
+    /// How many lines from the end; `nil` is all.
+    static func tail(_ request: HTTPRequest) throws(FunctionsError) -> Int? {
+        guard let text = request.query("tail"), !text.isEmpty else { return nil }
+        guard let count = Int(text), count >= 0 else {
+            throw .invalid("tail: expected a whole number from 0, got '\(text)'")
+        }
+        return count
     }
 
     /// `since=10m` as the moment it means.

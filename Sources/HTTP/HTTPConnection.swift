@@ -29,6 +29,8 @@ final class HTTPConnection: ChannelInboundHandler {
     private var context: ChannelHandlerContext?
     private var sequence: UInt64 = 0
     private var deadline: NIODeadline?
+    /// Whether the answer may have no body: it would be read as the beginning of the next answer.
+    private var isHeadOnly = false
     private var disconnected: (@Sendable () -> Void)?
     /// Whether what was written waits for the end of the read that it answers, to leave in one piece.
     private var isReading = false
@@ -121,6 +123,7 @@ final class HTTPConnection: ChannelInboundHandler {
     private func complete(_ head: HTTPRequestHead, _ body: ByteBuffer, _ context: ChannelHandlerContext) {
         deadline = nil
         sequence &+= 1
+        isHeadOnly = head.method == .HEAD
         state = .answering(keepAlive: head.isKeepAlive)
         let request = HTTPRequest(method: head.method, uri: head.uri, headers: head.headers, body: body)
         let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
@@ -129,6 +132,7 @@ final class HTTPConnection: ChannelInboundHandler {
 
     private func refuse(_ head: HTTPRequestHead, _ limit: Int) {
         sequence &+= 1
+        isHeadOnly = head.method == .HEAD
         state = .answering(keepAlive: false)
         respond(configuration.tooLarge(head, limit), to: sequence)
     }
@@ -145,7 +149,7 @@ final class HTTPConnection: ChannelInboundHandler {
         if !persists { headers.replaceOrAdd(name: "Connection", value: "close") }
         let head = HTTPResponseHead(version: .http1_1, status: response.status, headers: headers)
         context.write(wrapOutboundOut(.head(head)), promise: nil)
-        if response.body.readableBytes > 0 {
+        if response.body.readableBytes > 0, !isHeadOnly {
             context.write(wrapOutboundOut(.body(.byteBuffer(response.body))), promise: nil)
         }
         onlyAcknowledged = response.isAcknowledgement
@@ -185,6 +189,8 @@ final class HTTPConnection: ChannelInboundHandler {
         disconnected = nil
         state = keepAlive ? .idle : .closed
         hasUnsent = true
+        // Also without keep-alive: a peer that does not read its answer must not hold the connection for ever.
+        expect(within: configuration.idleTimeout)
         guard keepAlive else {
             let channel = context.channel
             context.write(wrapOutboundOut(.end(nil))).whenComplete { _ in channel.close(promise: nil) }
@@ -192,7 +198,6 @@ final class HTTPConnection: ChannelInboundHandler {
         }
         context.write(wrapOutboundOut(.end(nil)), promise: nil)
         if !isReading { sendNow(context) }
-        expect(within: configuration.idleTimeout)
     }
 
     /// Closes a connection that waits for its next request; one that is being answered closes after the answer.

@@ -15,8 +15,17 @@ struct DaemonAddress: ParsableArguments {
 
     func client() throws -> HTTPClient {
         let token = Console.environment("FN_TOKEN")
+        if let token, token.contains(where: { $0.isWhitespace || !$0.isASCII }) {
+            throw Failure(.usage, "fn: FN_TOKEN: a token has no spaces, line ends or letters outside ASCII")
+        }
         guard let url = url ?? Console.environment("FN_URL") else {
             return HTTPClient(.unix(Console.environment("FN_SOCKET") ?? "/run/fn/fn.sock"), token: token)
+        }
+        guard !url.hasPrefix("https://") else {
+            throw Failure(
+                .usage,
+                "--url: fn speaks plain HTTP only: use the Unix socket, a tunnel (ssh -L), or curl or an AWS SDK for \(url)"
+            )
         }
         guard url.hasPrefix("http://") else { throw Failure(.usage, "--url: expected http://HOST:PORT, got '\(url)'") }
         let parts = url.dropFirst("http://".count).split(separator: "/").first?.split(separator: ":") ?? []
