@@ -51,7 +51,7 @@ final class RunningInvocation: Sendable {
             state.hasTimedOut = state.completion != nil
             return state.hasTimedOut ? state.lease : nil
         }
-        lease?.sandbox.timeOut()
+        lease?.sandbox.timeOut(requestID)
     }
 
     func ended(_ end: InvocationEnd) {

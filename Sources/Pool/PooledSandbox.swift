@@ -36,6 +36,7 @@ package final class PooledSandbox: Sendable {
         var initError: (document: ByteBuffer, type: String?)?
         var initTimeout: Duration?
         var hasExited = false
+        /// It is being killed for the request that runs: whatever it says meanwhile does not count.
         var hasTimedOut = false
         var lastRequestID: String?
         var isReady = false
@@ -117,7 +118,8 @@ package final class PooledSandbox: Sendable {
         guard isOnItsWay else {
             // It ended, or broke the protocol, between the lease and now.
             sandbox.kill()
-            return finish(.exited(exitReport(.signaled(9))))
+            let end = InvocationEnd.exited(exitReport(.signaled(9)))
+            return accepted ? finish(end) : onEnd(end)
         }
     }
 
@@ -229,10 +231,15 @@ package final class PooledSandbox: Sendable {
     /// Ends the process; whatever runs in it is told so.
     package func kill() { sandbox.kill() }
 
-    /// Ends the process because a request in it has had its time.
-    package func timeOut() {
-        state.withLock { $0.hasTimedOut = true }
-        sandbox.kill()
+    /// Ends the process because this request has had its time; does nothing once it is answered, since what runs then
+    /// is another's.
+    package func timeOut(_ requestID: String) {
+        let isRunning = state.withLock { state in
+            guard state.current?.requestID == requestID else { return false }
+            state.hasTimedOut = true
+            return true
+        }
+        if isRunning { sandbox.kill() }
     }
 
     var hasTimedOut: Bool { state.withLock { $0.hasTimedOut } }
@@ -258,6 +265,8 @@ package final class PooledSandbox: Sendable {
     }
 
     private func handle(_ event: RuntimeEvent) {
+        // A dying sandbox that asks for work must not be given any, and its end is what completes its request.
+        guard !hasTimedOut else { return }
         switch event {
         case .waiting(isRepeated: true): deliverLate()
         case .waiting(isRepeated: false):
