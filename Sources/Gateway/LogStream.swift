@@ -36,7 +36,7 @@ struct LogStream {
 
     /// How many lines from the end; `nil` is all.
     static func tail(_ request: HTTPRequest) throws(FunctionsError) -> Int? {
-        guard let text = request.query("tail"), !text.isEmpty else { return nil }
+        guard let text = request.query("tail") else { return nil }
         guard let count = Int(text), count >= 0 else {
             throw .invalid("tail: expected a whole number from 0, got '\(text)'")
         }
@@ -45,7 +45,7 @@ struct LogStream {
 
     /// `since=10m` as the moment it means.
     static func since(_ request: HTTPRequest) throws(FunctionsError) -> String? {
-        guard let text = request.query("since"), !text.isEmpty else { return nil }
+        guard let text = request.query("since") else { return nil }
         guard let duration = Duration(text: text) else {
             throw .invalid("since: expected a duration such as '10m', got '\(text)'")
         }
