@@ -20,6 +20,7 @@ let nio: [Target.Dependency] = [
     .product(name: "NIOPosix", package: "swift-nio"),
     .product(name: "NIOHTTP1", package: "swift-nio"),
 ]
+let tls = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let collections = Target.Dependency.product(name: "Collections", package: "swift-collections")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
@@ -49,6 +50,7 @@ let package = Package(
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
         .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
@@ -68,7 +70,8 @@ let package = Package(
         library("Sandbox", ["Cgroup", "Linux", "CLinux", "CSeccomp", "CCap", "Units"]),
 
         // What a request passes through.
-        library("HTTP", nio),
+        library("HTTP", nio + [tls]),
+        library("Access", ["HTTP", "Settings", "Linux", crypto, yams] + nio),
         library("RuntimeAPI", ["HTTP"] + nio),
         library("Policy", ["Units", collections]),
         library("Simulation", ["Policy", "Units"]),
@@ -85,10 +88,10 @@ let package = Package(
         library(
             "Gateway",
             [
-                "Dispatching", "Pool", "Policy", "HTTP", "Functions", "Settings", "FnProtocol", "Telemetry", "Units",
-                "Linux", logging,
+                "Dispatching", "Pool", "Policy", "HTTP", "Access", "Functions", "Settings", "FnProtocol", "Telemetry",
+                "Units", "Linux", logging,
             ] + nio,
-            embedding: ["Page/page.html", "Page/page.css", "Page/page.js"]
+            embedding: ["Page/page.html", "Page/page.css", "Page/page.js", "API/openapi.yaml"]
         ),
 
         // What is deployed, configured and told.
@@ -104,8 +107,8 @@ let package = Package(
                 "CLinux",
                 "Functions",
                 "Settings",
-                "Telemetry", "HTTP", "FnProtocol", "Units", logging,
-            ] + nio
+                "Telemetry", "HTTP", "Access", "FnProtocol", "Units", logging,
+            ] + nio + [tls]
         ),
         .executableTarget(
             name: "fnd",
@@ -127,6 +130,7 @@ let package = Package(
         tests("Policy", ["Units"]),
         tests("Simulation", ["Policy", "Units"]),
         tests("Settings", ["Units"]), tests("Functions", ["Linux", "Units"]),
+        tests("Access", ["HTTP", "Settings", crypto] + nio),
         tests("Telemetry", ["Linux", "Units"]), tests("Gateway", ["HTTP", "FnProtocol"] + nio),
         tests("FnClient", ["FnProtocol"]),
         tests("fn", ["FnProtocol"]), tests("Sandbox"),

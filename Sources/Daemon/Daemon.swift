@@ -35,6 +35,7 @@ package enum StartError: Error, CustomStringConvertible {
 /// The wiring: builds every part in order, serves, and takes everything down again in the opposite order.
 package final class Daemon: Sendable {
     private let settings: SettingsSource
+    private let portGuard: PortGuard
     private let group: MultiThreadedEventLoopGroup
     private let workers: NIOThreadPool
     private let reclaimers: NIOThreadPool
@@ -54,6 +55,7 @@ package final class Daemon: Sendable {
         let machine = Machine.current
         settings = try Self.settings(file, isRequired, environment, options.flags, machine)
         let current = settings.current.settings
+        portGuard = try Self.portGuard(current)
         LoggingSystem.bootstrap { _ in LineLogHandler(level: Logger.Level(rawValue: current.log.level) ?? .info) }
         log = Logger(label: "fnd")
         let places = Places(current, environment: environment)
@@ -133,7 +135,7 @@ package final class Daemon: Sendable {
         )
         for name in try deployments.loadAll() { log.warning("function \(name) cannot run: its runtime is not there") }
 
-        let (source, doctorTree) = (settings, tree)
+        let (source, doctorTree, portGuard) = (settings, tree, portGuard)
         let dispatcher = Dispatcher(
             catalog: catalog,
             pool: pool,
@@ -173,8 +175,9 @@ package final class Daemon: Sendable {
             metrics: metrics,
             settings: settings,
             doctor: {
-                var problem: String?
-                if case .refused(let errors) = source.lastResult { problem = errors.description }
+                var problems = portGuard.problems
+                if case .refused(let errors) = source.lastResult { problems.insert(errors.description, at: 0) }
+                let problem = problems.isEmpty ? nil : problems.joined(separator: "\n")
                 let settings = source.current.settings
                 return Doctor(settings: settings, places: places, configProblem: problem, tree: doctorTree).report()
             },
@@ -206,6 +209,14 @@ package final class Daemon: Sendable {
                 flags: flags,
                 machine: machine
             )
+        } catch {
+            throw .settings(error)
+        }
+    }
+
+    private static func portGuard(_ settings: Settings) throws(StartError) -> PortGuard {
+        do throws(SettingsErrors) {
+            return try PortGuard(settings)
         } catch {
             throw .settings(error)
         }
@@ -283,7 +294,11 @@ package final class Daemon: Sendable {
         context.runner.start(on: group.next())
         scheduler.start(on: group.next())
         let address = servers.withLock { $0.first?.localAddress?.port } ?? port
-        log.notice("serving on \(host):\(address) and \(current.socket.path)")
+        let scheme = portGuard.identity == nil ? "http" : "https"
+        log.notice(
+            "serving on \(scheme)://\(host):\(address) (auth: \(current.auth.mode.rawValue)) and \(current.socket.path)"
+        )
+        warnOfOpenDoors(current)
         scheduleConfigCheck()
         scheduleSaving()
         scheduleLogFlush()
@@ -297,6 +312,17 @@ package final class Daemon: Sendable {
                 guard log.hasPending else { return }
                 workers.submit { _ in log.flush() }
             }
+    }
+
+    private func warnOfOpenDoors(_ current: Settings) {
+        if let keys = portGuard.keys?.current, keys.tokens.isEmpty, keys.keys.isEmpty {
+            log.warning("\(current.auth.keys) names nobody: the port lets nobody in until it does")
+        }
+        if portGuard.identity == nil, current.auth.mode != .none, !SettingsLoader.isLoopback(current.http.listen) {
+            log.warning(
+                "tokens, code and answers cross the network in the clear: set http.tls.cert and http.tls.key, or serve behind a proxy that does"
+            )
+        }
     }
 
     /// Once a minute, and at the end.
@@ -314,13 +340,17 @@ package final class Daemon: Sendable {
     private func open(_ address: ListenAddress) throws {
         let current = settings.current.settings
         let isPort = if case .tcp = address { true } else { false }
-        let gateway = Gateway(context, isForBrowsers: isPort)
-        let source = settings
+        // The Unix socket is guarded by its permissions, and what goes over it leaves the machine in no way.
+        let gateway = Gateway(context, isForBrowsers: isPort, access: isPort ? portGuard.access : nil)
         var configuration = HTTPServerConfiguration()
         configuration.maxConnections = current.http.maxConnections
         configuration.readTimeout = .milliseconds(current.http.readTimeout.milliseconds)
-        configuration.bodyLimit = { Gateway.bodyLimit($0, source.current.settings) }
-        configuration.tooLarge = { Gateway.tooLarge($0, $1) }
+        configuration.idleTimeout = .milliseconds(current.http.idleTimeout.milliseconds)
+        configuration.maxHeaderField = Int(current.http.maxHeader.count)
+        configuration.maxHeaderList = Int(current.http.maxHeader.count)
+        configuration.bodyLimit = { gateway.bodyLimit($0) }
+        configuration.tooLarge = { gateway.tooLarge($0, $1) }
+        if isPort, let identity = portGuard.identity { configuration.tls = { identity.current } }
         do {
             let server =
                 try HTTPServer.start(on: address, group: group, configuration: configuration) { gateway.handle($0, $1) }
@@ -331,12 +361,16 @@ package final class Daemon: Sendable {
         }
     }
 
-    /// Looks once a second whether the file is another one.
+    /// Looks once a second whether the file, the keys or the certificate are others.
     private func scheduleConfigCheck() {
-        let (settings, log, workers) = (settings, log, workers)
+        let (settings, portGuard, log, workers) = (settings, portGuard, log, workers)
         group.next()
             .scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in
                 workers.submit { _ in
+                    portGuard.reloadIfChanged { what, problem in
+                        guard let problem else { return log.info("the \(what) were read again") }
+                        log.error("\(what) refused, those in force stay:\n\(problem)")
+                    }
                     if case .refused(let errors) = settings.reloadIfChanged() {
                         log.error("config refused, the settings in force stay:\n\(errors)")
                     }

@@ -177,10 +177,7 @@ package final class Deployments: Sendable {
                 "timeout: \(Duration.milliseconds(ms).text) is not between 1ms and the operator's limit of \(limits.timeout.text)"
             )
         }
-        for (name, count) in [("concurrency", spec.concurrency), ("min_warm", spec.minWarm)] {
-            guard let count, count < 0 else { continue }
-            throw .invalid("\(name): \(count) is below 0")
-        }
+        try checkCounts(spec)
         let size = spec.env.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count + 2 }
         guard Int64(size) <= limits.env.count else {
             throw .invalid(
@@ -192,6 +189,17 @@ package final class Deployments: Sendable {
             throw .invalid(
                 "env: '\(key)' cannot be set: names are letters, digits and '_', and do not begin with '_' or 'AWS_LAMBDA_'"
             )
+        }
+    }
+
+    private func checkCounts(_ spec: FunctionSpec) throws(FunctionsError) {
+        if let burst = spec.memoryBurst, burst < .zero { throw .invalid("memory_burst: \(burst.count) is below 0") }
+        if let tmp = spec.tmp, tmp < .mib(1) { throw .invalid("tmp: \(tmp.count) bytes are less than 1MiB") }
+        if let count = spec.concurrency, !(0...100_000).contains(count) {
+            throw .invalid("concurrency: \(count) is not between 0 and 100000")
+        }
+        if let count = spec.minWarm, !(0...10_000).contains(count) {
+            throw .invalid("min_warm: \(count) is not between 0 and 10000")
         }
     }
 

@@ -61,7 +61,7 @@ final class RunningInvocation: Sendable {
             state.cut = state.cut ?? .timedOut
             return state.lease
         }
-        lease?.sandbox.end(.timeout)
+        lease?.sandbox.timeOut(requestID)
     }
 
     // MARK: An answer in pieces

@@ -38,7 +38,7 @@ package final class CodeStore: Sendable {
     /// Checks, unpacks and keeps an archive (zip, tar, or compressed tar).
     package func store(archive: [UInt8]) throws(FunctionsError) -> CodeBundle {
         guard Int64(archive.count) <= limits.archive.count else { throw .archiveTooLarge(limit: limits.archive) }
-        let digest = SHA256.hash(data: archive).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+        let digest = Hex.encode(SHA256.hash(data: archive))
         let place = "\(root)/\(digest)"
         let bundle = CodeBundle(sha256: digest, directory: "\(place)/tree", archiveSize: Int64(archive.count))
         guard !Directory.isDirectory(place) else { return bundle }

@@ -58,7 +58,8 @@ struct ControlPlane {
         case .schedules: .json(.ok, ScheduleList(schedules: try context.schedules()))
         case .purgeQueue: try purge(request)
         case .ready: HTTPResponse(.ok, text: "ready\n", type: "text/plain")
-        case .invoke, .url, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream, .page, .health, .events:
+        case .invoke, .url, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream, .page, .specification, .health,
+            .events:
             .problem(.internalServerError, "Misrouted", "answered elsewhere")
         }
     }
@@ -109,7 +110,7 @@ struct ControlPlane {
             name,
             since: try LogStream.since(request),
             request: LogStream.wanted(request),
-            tail: request.query("tail").flatMap { Int($0) }
+            tail: try LogStream.tail(request)
         )
         let text = lines.map { JSONText.encode($0) + "\n" }.joined()
         return HTTPResponse(.ok, text: text, type: "application/x-ndjson")
@@ -120,7 +121,7 @@ struct ControlPlane {
         _ name: String,
         _ fallback: Value
     ) throws(FunctionsError) -> Value {
-        guard let text = request.query(name), !text.isEmpty else { return fallback }
+        guard let text = request.query(name) else { return fallback }
         guard let value = Value(text) else { throw .invalid("\(name): expected a whole number, got '\(text)'") }
         return value
     }
@@ -128,7 +129,7 @@ struct ControlPlane {
     private func decisions(_ request: HTTPRequest) throws(FunctionsError) -> HTTPResponse {
         let (after, limit) = (try number(request, "after", UInt64(0)), try number(request, "limit", 1000))
         guard limit > 0 else { throw .invalid("limit: expected a whole number from 1, got '\(limit)'") }
-        let subject = request.query("subject").flatMap { $0.isEmpty ? nil : $0 }
+        let subject = try word(request, "subject")
         let found = context.decisions.read(subject: subject, after: after, limit: limit)
         return .json(.ok, DecisionList(decisions: found.map { DecisionView($0) }))
     }
@@ -136,7 +137,7 @@ struct ControlPlane {
     // MARK: The queue
 
     private func state(_ request: HTTPRequest) throws(FunctionsError) -> QueuedEvent.State? {
-        guard let text = request.query("state"), !text.isEmpty else { return nil }
+        guard let text = request.query("state") else { return nil }
         guard let state = QueuedEvent.State(rawValue: text) else {
             let words = QueuedEvent.State.allCases.map(\.rawValue).joined(separator: ", ")
             throw .invalid("state: expected one of \(words), got '\(text)'")
@@ -144,14 +145,21 @@ struct ControlPlane {
         return state
     }
 
-    private func function(_ request: HTTPRequest) -> String? {
-        request.query("function").flatMap { $0.isEmpty ? nil : $0 }
+    /// A word that a list is narrowed to. An empty one is an error: what it narrows may be a purge.
+    private func word(_ request: HTTPRequest, _ name: String) throws(FunctionsError) -> String? {
+        guard let text = request.query(name) else { return nil }
+        guard !text.isEmpty else { throw .invalid("\(name): expected a name, got ''") }
+        return text
     }
 
     private func events(_ request: HTTPRequest) throws(FunctionsError) -> HTTPResponse {
         let limit = try number(request, "limit", 1000)
         guard limit > 0 else { throw .invalid("limit: expected a whole number from 1, got '\(limit)'") }
-        let found = try context.queue.list(function: function(request), state: try state(request), limit: limit)
+        let found = try context.queue.list(
+            function: try word(request, "function"),
+            state: try state(request),
+            limit: limit
+        )
         return .json(.ok, EventList(events: found.map { EventView($0, withContents: false) }))
     }
 
@@ -176,7 +184,8 @@ struct ControlPlane {
     }
 
     private func purge(_ request: HTTPRequest) throws(FunctionsError) -> HTTPResponse {
-        let count = try context.queue.purge(function: function(request), state: try state(request))
+        let (function, state) = (try word(request, "function"), try state(request))
+        let count = try context.queue.purge(function: function, state: state)
         return .json(.ok, PurgeResult(removed: count))
     }
 

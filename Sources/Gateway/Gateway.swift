@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Access
 import Dispatching
 import FnProtocol
 import Functions
@@ -67,11 +68,15 @@ package struct GatewayContext: Sendable {
 package struct Gateway: Sendable {
     let context: GatewayContext
     private let isForBrowsers: Bool
+    private let access: Authenticator?
 
-    /// - Parameter isForBrowsers: whether browsers can reach this door, as they can any port and no Unix socket.
-    package init(_ context: GatewayContext, isForBrowsers: Bool) {
+    /// - Parameters:
+    ///   - isForBrowsers: whether browsers can reach this door, as they can any port and no Unix socket.
+    ///   - access: who is let in; `nil` is everybody.
+    package init(_ context: GatewayContext, isForBrowsers: Bool, access: Authenticator? = nil) {
         self.context = context
         self.isForBrowsers = isForBrowsers
+        self.access = access
     }
 
     /// What the HTTP servers call for each request.
@@ -81,8 +86,28 @@ package struct Gateway: Sendable {
         {
             return responder.respond(.problem(.forbidden, "ForeignOrigin", problem))
         }
+        guard let access, !Route.isOpen(request.path) else { return route(request, responder) }
+        admit(request, responder, access)
+    }
+
+    private func admit(_ request: HTTPRequest, _ responder: HTTPResponder, _ access: Authenticator) {
+        @Sendable func go(_ refusal: AccessRefusal?) {
+            guard let refusal else { return route(request, responder) }
+            responder.respond(refusal.response(path: request.path, mode: access.mode))
+        }
+        // Hashing megabytes would hold up the other connections of this loop.
+        guard request.body.readableBytes > Self.hashedOnLoop else { return go(access.refusal(request)) }
+        context.workers.submit { _ in
+            let refusal = access.refusal(request)
+            responder.eventLoop.execute { go(refusal) }
+        }
+    }
+
+    private static let hashedOnLoop = 128 << 10
+
+    private func route(_ request: HTTPRequest, _ responder: HTTPResponder) {
         guard let route = Route(request.method, request.path) else {
-            return responder.respond(.problem(.notFound, "NotFound", "no such path: \(request.method) \(request.path)"))
+            return responder.respond(Self.unrouted(request))
         }
         switch route {
         case .invoke(let name): PlainDoor(context: context).invoke(name, request, responder)
@@ -96,6 +121,7 @@ package struct Gateway: Sendable {
             responder.respond(
                 page ?? .problem(.notFound, "NotFound", "the page is switched off (web.enabled in fn.yaml)")
             )
+        case .specification: responder.respond(WebPage.specification)
         case .health: responder.respond(HTTPResponse(.ok, text: "ok\n", type: "text/plain"))
         case .followLogs(let name) where request.query("follow") == "true":
             LogStream(context: context).follow(name, request, responder)
@@ -105,30 +131,57 @@ package struct Gateway: Sendable {
         }
     }
 
-    /// The largest body of a request with this head, in bytes.
-    package static func bodyLimit(_ head: HTTPRequestHead, _ settings: Settings) -> Int {
+    private static func unrouted(_ request: HTTPRequest) -> HTTPResponse {
+        let allowed = Route.methods(request.path)
+        guard !allowed.isEmpty else {
+            return .problem(.notFound, "NotFound", "no such path: \(request.method) \(request.path)")
+        }
+        let list = allowed.map(\.rawValue).joined(separator: ", ")
+        return .problem(
+            .methodNotAllowed,
+            "MethodNotAllowed",
+            "\(request.path) takes \(list), not \(request.method)",
+            headers: ["Allow": list]
+        )
+    }
+
+    /// The largest body of a request with this head, in bytes: none from somebody who is not let in anyway.
+    package func bodyLimit(_ head: HTTPRequestHead) -> Int {
+        let limits = context.settings.current.settings.limits
+        guard refusal(head) == nil else { return 0 }
         switch Route(head.method, HTTPRequest(method: head.method, uri: head.uri).path) {
-        case .invoke, .url, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream: Int(settings.limits.payload.count)
+        case .invoke, .url, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream: return Int(limits.payload.count)
         // Base64 makes code a third larger, and it travels inside JSON.
         case .deploy, .lambda(.createFunction, _), .lambda(.updateCode, _):
-            Int(settings.limits.code.count) / 3 * 4 + (1 << 20)
-        default: 1 << 20
+            return Int(limits.code.count) / 3 * 4 + (1 << 20)
+        default: return 1 << 20
         }
     }
 
     /// The answer to a body over its limit: in the words of the door that was knocked at.
-    package static func tooLarge(_ head: HTTPRequestHead, _ limit: Int) -> HTTPResponse {
-        switch Route(head.method, HTTPRequest(method: head.method, uri: head.uri).path) {
+    package func tooLarge(_ head: HTTPRequestHead, _ limit: Int) -> HTTPResponse {
+        let path = HTTPRequest(method: head.method, uri: head.uri).path
+        if let access, let refusal = refusal(head) { return refusal.response(path: path, mode: access.mode) }
+        switch Route(head.method, path) {
         case .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream, .lambda:
-            LambdaError(
+            return LambdaError(
                 .payloadTooLarge,
                 "RequestTooLargeException",
                 "Request must be smaller than \(limit) bytes for the InvokeFunction operation"
             )
             .response
         default:
-            .problem(.payloadTooLarge, "PayloadTooLarge", "the request's body is larger than \(Bytes(Int64(limit)))")
+            return .problem(
+                .payloadTooLarge,
+                "PayloadTooLarge",
+                "the request's body is larger than \(Bytes(Int64(limit)))"
+            )
         }
+    }
+
+    private func refusal(_ head: HTTPRequestHead) -> AccessRefusal? {
+        guard let access, !Route.isOpen(HTTPRequest(method: head.method, uri: head.uri).path) else { return nil }
+        return access.refusal(head.headers)
     }
 }
 

@@ -23,7 +23,7 @@ extension InvocationRequest {
         memory = try Self.number(request, "X-Fn-Memory-Mb", 4...1_048_576).map { .mib(Int64($0)) }
         cpu = try Self.number(request, "X-Fn-Cpu-Millis", 10...1_000_000).map { CPUQuota(millis: $0) }
         timeout = try Self.number(request, "X-Fn-Timeout-Ms", 1...86_400_000).map { .milliseconds($0) }
-        fresh = request.headers.first(name: "X-Fn-Cold") == "1"
+        fresh = try Self.word(request, "X-Fn-Cold", ["0", "1"]) == "1"
         traceID = request.headers.first(name: "X-Amzn-Trace-Id")
         if let context = request.headers.first(name: "X-Amz-Client-Context") {
             guard let bytes = Base64.decode(context) else {
@@ -31,6 +31,15 @@ extension InvocationRequest {
             }
             clientContext = String(decoding: bytes, as: UTF8.self).filter { !$0.isNewline }
         }
+    }
+
+    /// One of a header's few words, in any case; `nil` when it is not there.
+    static func word(_ request: HTTPRequest, _ name: String, _ words: [String]) throws(BadHeader) -> String? {
+        guard let text = request.headers.first(name: name) else { return nil }
+        guard let word = words.first(where: { $0.lowercased() == text.lowercased() }) else {
+            throw BadHeader(name: name, value: text, expected: words.joined(separator: " or "))
+        }
+        return word
     }
 
     private static func number(

@@ -15,15 +15,16 @@ struct LogStream {
         guard context.catalog[name] != nil else {
             return responder.respond(.problem(.notFound, "FunctionNotFound", "no such function: \(name)"))
         }
-        let log = context.log
+        let since: String?
+        let tail: Int?
+        do throws(FunctionsError) {
+            (since, tail) = (try Self.since(request), try Self.tail(request))
+        } catch {
+            return responder.respond(.problem(error.status, error.code, error.description))
+        }
+        let (log, wanted) = (context.log, Self.wanted(request))
         context.workers.submit { _ in
-            let (since, wanted) = (try? Self.since(request), Self.wanted(request))
-            let old = log.read(
-                name,
-                since: since,
-                request: wanted,
-                tail: request.query("tail").flatMap { Int($0) } ?? 10
-            )
+            let old = log.read(name, since: since, request: wanted, tail: tail ?? 10)
             responder.begin(.ok, headers: ["Content-Type": "application/x-ndjson", "Transfer-Encoding": "chunked"])
             for line in old { _ = responder.write(ByteBuffer(string: JSONText.encode(line) + "\n")) }
             let token = log.follow(name) { line in
@@ -38,9 +39,18 @@ struct LogStream {
         request.query("request").flatMap { $0.isEmpty ? nil : $0 }
     }
 
+    /// How many lines from the end; `nil` is all.
+    static func tail(_ request: HTTPRequest) throws(FunctionsError) -> Int? {
+        guard let text = request.query("tail") else { return nil }
+        guard let count = Int(text), count >= 0 else {
+            throw .invalid("tail: expected a whole number from 0, got '\(text)'")
+        }
+        return count
+    }
+
     /// `since=10m` as the moment it means.
     static func since(_ request: HTTPRequest) throws(FunctionsError) -> String? {
-        guard let text = request.query("since"), !text.isEmpty else { return nil }
+        guard let text = request.query("since") else { return nil }
         guard let duration = Duration(text: text) else {
             throw .invalid("since: expected a duration such as '10m', got '\(text)'")
         }

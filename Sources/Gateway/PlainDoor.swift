@@ -14,13 +14,16 @@ struct PlainDoor {
 
     func invoke(_ name: String, _ request: HTTPRequest, _ responder: HTTPResponder) {
         let invocation: InvocationRequest
+        let (isForLater, wantsTail): (Bool, Bool)
         do throws(BadHeader) {
+            let kinds = ["RequestResponse", "Event"]
+            isForLater = try InvocationRequest.word(request, "X-Amz-Invocation-Type", kinds) == "Event"
+            wantsTail = try InvocationRequest.word(request, "X-Amz-Log-Type", ["None", "Tail"]) == "Tail"
             invocation = try InvocationRequest(name, request, arn: FunctionReference.arn(name))
         } catch {
             return responder.respond(.problem(.badRequest, "InvalidHeader", error.description))
         }
-        if request.headers.first(name: "X-Amz-Invocation-Type") == "Event" { return accept(invocation, responder) }
-        let wantsTail = request.headers.first(name: "X-Amz-Log-Type")?.lowercased() == "tail"
+        if isForLater { return accept(invocation, responder) }
         let withdraw = context.dispatcher.invoke(
             invocation,
             requestID: RequestID.make(),

@@ -37,6 +37,8 @@ enum Route: Equatable {
     case lambda(LambdaOperation, String)
     /// A file of the web page, by its name; the page itself has none.
     case page(String)
+    /// What all of this is, for machines.
+    case specification
     case health
     case ready
     case deploy
@@ -96,9 +98,10 @@ enum Route: Equatable {
             case nil where method == .GET, "page.css" where parts.count == 1 && method == .GET,
                 "page.js" where parts.count == 1 && method == .GET:
                 .page(parts.first ?? "")
-            case "healthz" where parts.count == 1: .health
+            case "openapi.yaml" where parts.count == 1 && method == .GET: .specification
+            case "healthz" where parts.count == 1 && (method == .GET || method == .HEAD): .health
             case "metrics" where parts.count == 1 && method == .GET: .metrics
-            case "readyz" where parts.count == 1: .ready
+            case "readyz" where parts.count == 1 && (method == .GET || method == .HEAD): .ready
             default: nil
             }
         guard let route else { return nil }
@@ -200,4 +203,21 @@ enum Route: Equatable {
         default: return nil
         }
     }
+}
+
+extension Route {
+    /// The methods that a path takes.
+    static func methods(_ path: String) -> [HTTPMethod] {
+        [.GET, .HEAD, .POST, .PUT, .PATCH, .DELETE].filter { Route($0, path) != nil }
+    }
+
+    /// Whether a path is Lambda's: those begin with the date of an API.
+    static func isLambda(_ path: String) -> Bool {
+        let first = path.split(separator: "/").first ?? ""
+        let digits = first.utf8.map { (0x30...0x39).contains($0) ? "0" : Character(Unicode.Scalar($0)) }
+        return digits == Array("0000-00-00")
+    }
+
+    /// What tells nothing and is asked by those who have no keys: load balancers, supervisors.
+    static func isOpen(_ path: String) -> Bool { path == "/healthz" || path == "/readyz" }
 }

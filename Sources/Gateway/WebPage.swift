@@ -16,6 +16,15 @@ enum WebPage {
         }
     }
 
+    /// `GET /openapi.yaml`.
+    static var specification: HTTPResponse {
+        HTTPResponse(
+            .ok,
+            headers: ["Content-Type": "application/yaml", "X-Content-Type-Options": "nosniff"],
+            body: ByteBuffer(bytes: PackageResources.openapi_yaml)
+        )
+    }
+
     private static func answer(_ bytes: [UInt8], _ type: String) -> HTTPResponse {
         let policy =
             "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "

@@ -78,6 +78,8 @@ extension HTTPConnection {
         flow = nil
         state = !keepAlive ? .closed : isWhole ? .idle : .draining(dropped: 0)
         hasUnsent = true
+        // Also without keep-alive: a peer that does not read its answer must not hold the connection for ever.
+        expect(within: isWhole ? configuration.idleTimeout : configuration.readTimeout)
         guard keepAlive else {
             let channel = context.channel
             context.write(wrapOutboundOut(.end(trailers))).whenComplete { _ in channel.close(promise: nil) }
@@ -86,6 +88,5 @@ extension HTTPConnection {
         context.write(wrapOutboundOut(.end(trailers)), promise: nil)
         if !isReading { sendNow(context) }
         readOn()
-        expect(within: isWhole ? configuration.idleTimeout : configuration.readTimeout)
     }
 }

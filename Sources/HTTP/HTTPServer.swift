@@ -2,6 +2,7 @@
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+import NIOSSL
 import Synchronization
 
 /// Answers requests; called on the connection's event loop and must not block it.
@@ -58,10 +59,10 @@ package final class HTTPServer: Sendable {
                 channel.eventLoop.makeCompletedFuture {
                     let connection = HTTPConnection(configuration: configuration, shutdown: shutdown, handler: handler)
                     guard connections.add(channel, connection) else { throw ChannelError.ioOnClosedChannel }
-                    try channel.pipeline.syncOperations.addHTTP(
-                        connection,
-                        maxHeaderField: configuration.maxHeaderField
-                    )
+                    if let tls = configuration.tls {
+                        try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: tls()))
+                    }
+                    try channel.pipeline.syncOperations.addHTTP(connection, configuration)
                 }
             }
         return bind(bootstrap, address).map { HTTPServer(listener: $0, connections: connections, shutdown: shutdown) }
@@ -95,10 +96,12 @@ package final class HTTPServer: Sendable {
 }
 
 extension ChannelPipeline.SynchronousOperations {
-    /// The usual HTTP/1.1 server pipeline, with a limit on header fields of our own.
-    fileprivate func addHTTP(_ connection: HTTPConnection, maxHeaderField: Int) throws {
+    /// The usual HTTP/1.1 server pipeline, with limits on header fields of our own.
+    fileprivate func addHTTP(_ connection: HTTPConnection, _ configuration: HTTPServerConfiguration) throws {
         var limits = NIOHTTPDecoderLimitConfiguration()
-        limits.maxHeaderFieldSize = maxHeaderField
+        limits.maxHeaderFieldSize = configuration.maxHeaderField
+        limits.maxHeaderListSize = configuration.maxHeaderList
+        limits.maxHeaderFieldCount = configuration.maxHeaderCount
         try addHandler(HTTPResponseEncoder())
         try addHandler(ByteToMessageHandler(HTTPRequestDecoder(limitConfiguration: limits)))
         try addHandler(HTTPServerPipelineHandler())

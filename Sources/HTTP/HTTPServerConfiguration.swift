@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import NIOCore
 import NIOHTTP1
+import NIOSSL
 
 /// Everything that bounds what a peer can make the server hold or wait for.
 package struct HTTPServerConfiguration: Sendable {
@@ -8,7 +9,13 @@ package struct HTTPServerConfiguration: Sendable {
     package var maxConnections = 4096
     /// The longest single header field, name and value together, in bytes.
     package var maxHeaderField = 80 * 1024
-    /// How long a connection may stay open without a complete request head.
+    /// All header fields of one request together, in bytes, and how many there may be.
+    package var maxHeaderList = 2 << 20
+    package var maxHeaderCount = 256
+    /// What connections are secured with from now on; `nil` is plain HTTP.
+    package var tls: (@Sendable () -> NIOSSLContext)?
+    /// How long a connection may stay open without a complete request head, or with an answer that the peer does not
+    /// take.
     package var idleTimeout: TimeAmount = .seconds(75)
     /// How long the body may take once its head has arrived.
     package var readTimeout: TimeAmount = .seconds(30)

@@ -38,6 +38,7 @@ package final class PooledSandbox: Sendable {
         var initError: (document: ByteBuffer, type: String?)?
         var initTimeout: Duration?
         var hasExited = false
+        /// It is being killed for the request that runs: whatever it says meanwhile does not count.
         var hasTimedOut = false
         /// It is being killed: what it still says is void, or it would be given work while it dies.
         var isCondemned = false
@@ -244,6 +245,12 @@ package final class PooledSandbox: Sendable {
             return watch
         }
         if let token { events.cancel(token) }
+    }
+
+    /// Ends it because this request has had its time; does nothing once that is answered, since what runs then is
+    /// another's.
+    package func timeOut(_ requestID: String) {
+        if state.withLock({ $0.current?.requestID == requestID }) { end(.timeout) }
     }
 
     /// Ends every process at once; whatever runs in it is told so.

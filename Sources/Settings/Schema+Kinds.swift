@@ -106,11 +106,12 @@ extension Schema {
         _ path: String,
         _ member: Path<Value>,
         _ fallback: String,
+        live: Bool = true,
         _ doc: String
     ) -> Setting {
         let words = Value.allCases.map(\.rawValue)
         let form = "one of " + words.joined(separator: ", ")
-        return Setting(path: path, form: form, fallback: fallback, isLive: true, doc: doc, shape: .words(words)) {
+        return Setting(path: path, form: form, fallback: fallback, isLive: live, doc: doc, shape: .words(words)) {
             text,
             settings,
             _ in
@@ -123,6 +124,14 @@ extension Schema {
     static func string(_ path: String, _ member: Path<String>, _ fallback: String, _ doc: String) -> Setting {
         Setting(path: path, form: "a path", fallback: fallback, isLive: false, doc: doc) { text, settings, _ in
             settings[keyPath: member] = text
+            return !text.isEmpty
+        }
+    }
+
+    /// A file that need not be.
+    static func file(_ path: String, _ member: Path<String?>, _ doc: String) -> Setting {
+        Setting(path: path, form: "a path, or none", fallback: "none", isLive: false, doc: doc) { text, settings, _ in
+            settings[keyPath: member] = text == "none" ? nil : text
             return !text.isEmpty
         }
     }

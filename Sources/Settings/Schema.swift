@@ -34,7 +34,7 @@ package struct Machine: Sendable {
 
 /// The one table of settings: parsing, validation, defaults, environment names and documentation all come from here.
 package enum Schema {
-    package static let settings: [Setting] = host + defaults + limits + reclaim + pools + doors + rest
+    package static let settings: [Setting] = host + defaults + limits + reclaim + pools + doors + auth + rest
 
     /// Keys of one entry of the `functions` section.
     package static let overrideKeys = [
@@ -230,7 +230,7 @@ package enum Schema {
             form: "an address such as '127.0.0.1:9000'",
             fallback: "127.0.0.1:9000",
             isLive: false,
-            doc: "where HTTP is served; only loopback, as there is no authentication yet",
+            doc: "where HTTP is served; any other address than loopback needs auth.mode",
             read: { text, settings, _ in
                 settings.http.listen = text
                 guard let colon = text.lastIndex(of: ":") else { return false }
@@ -249,7 +249,28 @@ package enum Schema {
             }
         ),
         duration("http.read_timeout", \.http.readTimeout, "30s", live: false, "how long a request's body may take"),
+        duration(
+            "http.idle_timeout",
+            \.http.idleTimeout,
+            "75s",
+            live: false,
+            "how long a connection may be without a complete request head, or take to accept an answer"
+        ),
         int("http.max_connections", \.http.maxConnections, "4096", 1...1_000_000, live: false, "connections at once"),
+        bytes(
+            "http.max_header",
+            \.http.maxHeader,
+            "80KiB",
+            least: .kib(4),
+            live: false,
+            "all header fields of a request together; there may be 256 of them"
+        ),
+        file("http.tls.cert", \.http.tlsCertificate, "the certificate chain, PEM; read again when it changes"),
+        file(
+            "http.tls.key",
+            \.http.tlsKey,
+            "its private key, PEM, not readable by others; with both, the port speaks TLS 1.2 and 1.3 only"
+        ),
         string("socket.path", \.socket.path, "/run/fn/fn.sock", "the Unix socket that fn talks to"),
         Setting(
             path: "socket.mode",
@@ -261,6 +282,22 @@ package enum Schema {
                 settings.socket.mode = text
                 return text.count == 4 && UInt32(text, radix: 8) != nil
             }
+        ),
+    ]
+
+    private static let auth: [Setting] = [
+        choice(
+            "auth.mode",
+            \.auth.mode,
+            "none",
+            live: false,
+            "what clients of the port show: nothing, a bearer token, an AWS signature (sigv4), or any of the two; the Unix socket is guarded by socket.mode"
+        ),
+        string(
+            "auth.keys",
+            \.auth.keys,
+            "/etc/fn/keys.yaml",
+            "the file with tokens and keys, root's own and not readable by others; read again when it changes"
         ),
     ]
 

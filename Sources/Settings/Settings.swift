@@ -84,7 +84,28 @@ package struct Settings: Sendable, Equatable {
         package var listen = ""
         package var hosts = ""
         package var readTimeout = Duration.zero
+        package var idleTimeout = Duration.zero
         package var maxConnections = 0
+        package var maxHeader = Bytes.zero
+        /// `nil` is plain HTTP.
+        package var tlsCertificate: String?
+        package var tlsKey: String?
+    }
+
+    package struct Auth: Sendable, Equatable {
+        /// How clients on a port prove who they are.
+        package enum Mode: String, Sendable, CaseIterable {
+            case none
+            /// `Authorization: Bearer`.
+            case token
+            /// AWS Signature Version 4.
+            case sigv4
+            /// Either.
+            case any
+        }
+
+        package var mode = Mode.none
+        package var keys = ""
     }
 
     package struct Socket: Sendable, Equatable {
@@ -116,6 +137,7 @@ package struct Settings: Sendable, Equatable {
     package var reclaim = Reclaim()
     package var pools = Pools()
     package var http = HTTP()
+    package var auth = Auth()
     package var socket = Socket()
     package var log = Log()
     package var storage = Storage()

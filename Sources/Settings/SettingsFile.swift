@@ -25,7 +25,7 @@ struct SettingsFile {
         }
     }
 
-    private static func problem(_ error: YamlError, _ file: String) -> SettingsProblem {
+    static func problem(_ error: YamlError, _ file: String) -> SettingsProblem {
         switch error {
         case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
             .composer(_, let problem, let mark, _):

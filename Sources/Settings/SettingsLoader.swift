@@ -91,7 +91,11 @@ package enum SettingsLoader {
         func check(_ isRight: Bool, _ path: String, _ message: String) {
             guard !isRight else { return }
             var problem = SettingsProblem(source: file, message: "\(path): \(message)")
-            if case .file(_, let line) = values.first(where: { $0.path == path })?.origin { problem.line = line }
+            switch values.first(where: { $0.path == path })?.origin {
+            case .file(_, let line): problem.line = line
+            case .environment, .flag: problem.source = values.first { $0.path == path }?.origin.description ?? file
+            case .builtIn, nil: break
+            }
             problems.append(problem)
         }
         let (defaults, limits) = (settings.defaults, settings.limits)
@@ -112,9 +116,20 @@ package enum SettingsLoader {
             "\(defaults.memoryLow) is above defaults.memory, \(defaults.memory)"
         )
         check(
-            isLoopback(settings.http.listen),
+            isLoopback(settings.http.listen) || settings.auth.mode != .none,
             "http.listen",
-            "\(settings.http.listen) is not a loopback address, and there is no authentication: use 127.0.0.1"
+            "\(settings.http.listen) is not a loopback address, and anyone who reaches it could run code as they like: "
+                + "set auth.mode to token, sigv4 or any, or listen on 127.0.0.1"
+        )
+        check(
+            settings.http.tlsKey != nil || settings.http.tlsCertificate == nil,
+            "http.tls.cert",
+            "a certificate needs its key: set http.tls.key"
+        )
+        check(
+            settings.http.tlsCertificate != nil || settings.http.tlsKey == nil,
+            "http.tls.key",
+            "a key needs its certificate: set http.tls.cert"
         )
         return problems
     }

@@ -8,6 +8,10 @@ package struct SettingsProblem: Sendable, Equatable, CustomStringConvertible {
     package var column: Int?
     package var message: String
 
+    package init(source: String, line: Int? = nil, column: Int? = nil, message: String) {
+        (self.source, self.line, self.column, self.message) = (source, line, column, message)
+    }
+
     package var description: String {
         let place = [line, column].compactMap { $0.map { ":\($0)" } }.joined()
         return "\(source)\(place): error: \(message)"
@@ -17,5 +21,6 @@ package struct SettingsProblem: Sendable, Equatable, CustomStringConvertible {
 /// Everything that is wrong with the configuration: all problems at once, in the order of the file.
 package struct SettingsErrors: Error, Sendable, Equatable, CustomStringConvertible {
     package var problems: [SettingsProblem]
+    package init(problems: [SettingsProblem]) { self.problems = problems }
     package var description: String { problems.map(\.description).joined(separator: "\n") }
 }

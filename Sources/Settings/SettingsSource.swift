@@ -198,18 +198,3 @@ package final class SettingsSource: Sendable {
         }
     }
 }
-
-/// What tells one version of a file from another.
-private struct FileStamp: Equatable {
-    let inode: UInt64
-    let seconds: Int
-    let nanoseconds: Int
-    let size: Int
-
-    init?(_ path: String) {
-        var info = stat()
-        guard unsafe stat(path, &info) == 0 else { return nil }
-        (inode, size) = (UInt64(info.st_ino), Int(info.st_size))
-        (seconds, nanoseconds) = (info.st_mtim.tv_sec, info.st_mtim.tv_nsec)
-    }
-}

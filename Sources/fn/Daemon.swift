@@ -14,7 +14,11 @@ struct DaemonAddress: ParsableArguments {
     var url: String?
 
     func client() throws -> HTTPClient {
-        HTTPClient(try address(), token: Console.environment("FN_TOKEN"), patience: try patience())
+        let token = Console.environment("FN_TOKEN")
+        if let token, token.contains(where: { $0.isWhitespace || !$0.isASCII }) {
+            throw Failure(.usage, "fn: FN_TOKEN: a token has no spaces, line ends or letters outside ASCII")
+        }
+        return HTTPClient(try address(), token: token, patience: try patience())
     }
 
     private func address() throws -> HTTPClient.Address {

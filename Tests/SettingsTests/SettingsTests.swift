@@ -90,13 +90,34 @@ struct SettingsTests {
             ("limits: {memory: 64MiB}", "fn.yaml: error: defaults.memory: 128MiB is above limits.memory, 64MiB"),
             (
                 "http: {listen: '0.0.0.0:9000'}",
-                "fn.yaml:1: error: http.listen: 0.0.0.0:9000 is not a loopback address, and there is no authentication: use 127.0.0.1"
+                "fn.yaml:1: error: http.listen: 0.0.0.0:9000 is not a loopback address, and anyone who reaches it could run code as they like: set auth.mode to token, sigv4 or any, or listen on 127.0.0.1"
+            ),
+            (
+                "http:\n  tls: {cert: a.pem}",
+                "fn.yaml:2: error: http.tls.cert: a certificate needs its key: set http.tls.key"
+            ),
+            ("http: {tls: {cret: a}}", "fn.yaml:1:14: error: unknown setting 'http.tls.cret'; did you mean 'cert'?"),
+            (
+                "auth: {mode: basic}",
+                "fn.yaml:1:14: error: auth.mode: expected one of none, token, sigv4, any, got 'basic'"
             ),
         ]
     )
     func problems(text: String, message: String) {
         let errors = #expect(throws: SettingsErrors.self) { try load(text) }
         #expect(errors?.problems.map(\.description) == [message])
+    }
+
+    @Test("a public address needs authentication, wherever it is named")
+    func publicAddress() throws {
+        let (mode, listen) = (["auth.mode": "token"], ["http.listen": "0.0.0.0:9000"])
+        #expect(try load("", flags: mode.merging(listen) { $1 }).settings.auth.mode == .token)
+        let errors = #expect(throws: SettingsErrors.self) { try load("", flags: listen) }
+        #expect(errors?.problems.first?.source == "--http.listen")
+        let other = #expect(throws: SettingsErrors.self) {
+            try load("", environment: ["FN_HTTP_LISTEN": "[::]:9000", "FN_AUTH_MODE": "none"])
+        }
+        #expect(other?.problems.first?.source == "FN_HTTP_LISTEN")
     }
 
     @Test("all problems are listed at once, in the order of the file")

@@ -12,6 +12,7 @@ import pathlib
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -66,11 +67,16 @@ def make_group():
 class Daemon:
     """One running fnd with directories and a cgroup of its own."""
 
-    def __init__(self, config="", arguments=(), finds_group=False, wrapper=()):
-        """With `finds_group` it is started inside its group and not told where that is; `wrapper` starts it."""
+    def __init__(self, config="", arguments=(), finds_group=False, wrapper=(), ca=None, public=False):
+        """With `finds_group` it is started inside its group and not told where that is; `wrapper` starts it.
+
+        `ca` is the file of the authority whose certificate it shows; `public` listens on every address.
+        """
         self.group = make_group()
         self.finds_group = finds_group
         self.wrapper = list(wrapper)
+        self.ca = ca
+        self.address = "0.0.0.0" if public else "127.0.0.1"
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="ebb-"))
         self.config = self.directory / "fn.yaml"
         self.config.write_text(config)
@@ -85,7 +91,7 @@ class Daemon:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         command = [
-            str(BIN / "fnd"), "--listen", f"127.0.0.1:{self.port}", "--socket", str(self.socket),
+            str(BIN / "fnd"), "--listen", f"{self.address}:{self.port}", "--socket", str(self.socket),
             "--state", str(self.directory / "state"), "--images", IMAGES, "--runtimes", RUNTIMES,
             "--config", str(self.config), "--log-level", "debug",
         ]
@@ -122,8 +128,14 @@ class Daemon:
             self.process.send_signal(how)
             self.process.wait(60 * SCALE)
 
+    def connect(self, timeout=60):
+        if not self.ca:
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout * SCALE)
+        context = ssl.create_default_context(cafile=self.ca)
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout * SCALE, context=context)
+
     def request(self, method, path, body=b"", headers=None, timeout=60):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout * SCALE)
+        connection = self.connect(timeout)
         try:
             connection.request(method, path, body=body, headers=headers or {})
             response = connection.getresponse()

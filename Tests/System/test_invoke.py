@@ -84,3 +84,12 @@ def test_logs_are_kept_and_shown(daemon):
     request = daemon.invoke("hello-python").headers["x-fn-request-id"]
     result = daemon.fn("logs", "hello-python")
     assert f"greeting for {request}".encode() in result.stdout
+
+
+def test_a_deadline_at_the_moment_of_the_answer_harms_nobody_else(daemon):
+    """Deadlines that are about as long as the call: some come just before its end, and some just after."""
+    daemon.deploy("hello-python")
+    for number in range(24):
+        short = daemon.invoke("hello-python", {}, {"X-Fn-Timeout-Ms": str(1 + number % 4)})
+        assert short.status in (200, 504)
+        assert daemon.invoke("hello-python", {}, {"X-Fn-Timeout-Ms": "60000"}).status == 200

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+import Crypto
+import HTTP
+import NIOHTTP1
+import Settings
+import Synchronization
+
+/// Decides who is let in by what they show, under the keys that are in force now.
+package final class Authenticator: Sendable {
+    package let mode: Settings.Auth.Mode
+    private let keys: @Sendable () -> AccessKeys
+    /// Milliseconds since 1970.
+    private let clock: @Sendable () -> Int64
+    private let window = Mutex(ReplayWindow())
+
+    package init(
+        mode: Settings.Auth.Mode,
+        keys: @escaping @Sendable () -> AccessKeys,
+        clock: @escaping @Sendable () -> Int64
+    ) {
+        (self.mode, self.keys, self.clock) = (mode, keys, clock)
+    }
+
+    private enum Proof {
+        case token(name: String)
+        case signature(SignatureHeader, AccessKeys.Key, signed: Int64)
+    }
+
+    /// What is wrong already with a request's head, so that no body need be taken from a stranger.
+    package func refusal(_ headers: HTTPHeaders) -> AccessRefusal? {
+        do throws(AccessRefusal) {
+            _ = try proof(headers)
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    /// What is wrong with a whole request; `nil` lets it in, and uses up its signature. Hashes the body.
+    package func refusal(_ request: HTTPRequest) -> AccessRefusal? {
+        do throws(AccessRefusal) {
+            guard case .signature(let header, let key, let signed) = try proof(request.headers) else { return nil }
+            try check(header, key, signed, request)
+            return nil
+        } catch {
+            return error
+        }
+    }
+
+    private func proof(_ headers: HTTPHeaders) throws(AccessRefusal) -> Proof {
+        let values = headers["Authorization"]
+        guard let value = values.first else { throw .missing }
+        guard values.count == 1 else { throw .incomplete("There must be one Authorization header.") }
+        if value.hasPrefix(SignatureHeader.algorithm) {
+            guard mode == .sigv4 || mode == .any else {
+                throw .unwanted("this daemon takes bearer tokens, not signatures (auth.mode in fn.yaml)")
+            }
+            return try signature(value, headers)
+        }
+        guard value.lowercased().hasPrefix("bearer ") else {
+            throw .incomplete("Authorization must begin with 'Bearer' or '\(SignatureHeader.algorithm)'.")
+        }
+        guard mode == .token || mode == .any else {
+            throw .unwanted("this daemon takes AWS signatures, not bearer tokens (auth.mode in fn.yaml)")
+        }
+        return try token(value.dropFirst("bearer ".count).filter { $0 != " " })
+    }
+
+    /// Every token is looked at, and each in constant time: what takes how long tells nothing of them.
+    private func token(_ text: String) throws(AccessRefusal) -> Proof {
+        let digest = SHA256.hash(data: Array(text.utf8))
+        var found: String?
+        for token in keys().tokens where digest == token.digest { found = token.name }
+        guard let found else { throw .unknown }
+        return .token(name: found)
+    }
+
+    private func signature(_ value: String, _ headers: HTTPHeaders) throws(AccessRefusal) -> Proof {
+        let header = try SignatureHeader(value)
+        guard let key = keys().keys[header.keyID] else { throw .unknown }
+        let signed = try SignatureV4.checkHead(header, headers, now: clock() / 1000)
+        return .signature(header, key, signed: signed)
+    }
+
+    private func check(
+        _ header: SignatureHeader,
+        _ key: AccessKeys.Key,
+        _ signed: Int64,
+        _ request: HTTPRequest
+    ) throws(AccessRefusal) {
+        guard SignatureV4.isRight(header, request, secret: key.secret) else {
+            throw .invalidSignature(
+                "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
+                    + "Access Key and signing method. Consult the service documentation for details."
+            )
+        }
+        // A read may come again: a client that asks twice within a second signs the same. Whatever changes something
+        // counts once; SDKs sign the number of the attempt, so that a retry has a signature of its own.
+        guard request.method != .GET, request.method != .HEAD else { return }
+        switch window.withLock({ $0.use(header.signature, signed: signed, now: clock() / 1000) }) {
+        case .fresh: return
+        case .repeated:
+            throw .invalidSignature(
+                "Signature already used: sign again, a second later or with an amz-sdk-invocation-id of its own."
+            )
+        case .forgotten:
+            throw .invalidSignature("Signature expired: too many requests came since it was made. Sign again.")
+        }
+    }
+}
