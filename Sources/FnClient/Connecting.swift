@@ -56,6 +56,9 @@ extension HTTPClient {
 
     private func connect<Name>(_ family: CInt, _ name: Name, hint: String = "") throws(ClientError) -> CInt {
         let fd = socket(family, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
+        guard fd >= 0 else {
+            throw .unreachable("fnd is not reachable at \(address): \(unsafe String(cString: strerror(errno)))")
+        }
         var time = timeval(
             tv_sec: Int(patience.components.seconds),
             tv_usec: Int(patience.components.attoseconds / 1_000_000_000_000)

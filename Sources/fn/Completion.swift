@@ -27,9 +27,5 @@ struct Completion: ParsableCommand {
 extension CompletionKind {
     /// The names of deployed functions, asked for as the key is pressed.
     static var functions: CompletionKind { .shellCommand("fn ls -q 2>/dev/null") }
-    static var runtimes: CompletionKind {
-        .custom { _, _, _ in
-            ((try? Siblings.runtimes()).flatMap { try? Siblings.names($0) } ?? []).filter { $0 != "images" }
-        }
-    }
+    static var runtimes: CompletionKind { .custom { _, _, _ in Siblings.templates } }
 }

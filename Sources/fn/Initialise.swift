@@ -20,7 +20,10 @@ struct Initialise: ParsableCommand {
         }
         let template = "\(try Siblings.runtimes())/\(runtime)/template"
         guard Siblings.isDirectory(template) else {
-            throw Failure(.notFound, "fn: no template for runtime '\(runtime)'; there are: \(available())")
+            throw Failure(
+                .notFound,
+                "fn: no template for runtime '\(runtime)'; there are: \(Siblings.templates.joined(separator: ", "))"
+            )
         }
         guard unsafe mkdir(name, 0o755) == 0 else {
             throw Failure(.failed, "fn: \(name): \(unsafe String(cString: strerror(errno)))")
@@ -28,12 +31,6 @@ struct Initialise: ParsableCommand {
         for file in try Siblings.names(template) { try copy("\(template)/\(file)", to: "\(name)/\(file)") }
         Console.error("Made \(name)/. Try: fn deploy \(name) && fn invoke \(name)")
         Console.print(name)
-    }
-
-    private func available() -> String {
-        let root = (try? Siblings.runtimes()) ?? ""
-        return ((try? Siblings.names(root)) ?? []).filter { Siblings.isDirectory("\(root)/\($0)/template") }
-            .joined(separator: ", ")
     }
 
     private func copy(_ source: String, to target: String) throws {
@@ -69,6 +66,12 @@ enum Siblings {
             throw Failure(.notFound, "fn: no runtimes found; set FN_RUNTIMES")
         }
         return "/usr/share/fn/runtimes"
+    }
+
+    /// Runtimes that have a template.
+    static var templates: [String] {
+        let root = (try? runtimes()) ?? ""
+        return ((try? names(root)) ?? []).filter { isDirectory("\(root)/\($0)/template") }
     }
 
     /// The daemon's program.

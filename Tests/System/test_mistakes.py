@@ -229,7 +229,7 @@ def test_a_daemon_that_hangs_is_given_up_and_one_that_takes_its_time_is_not(daem
 
 
 def test_new_functions_of_every_runtime_run_as_they_are(daemon):
-    runtimes = [place.parent.name for place in pathlib.Path(os.environ["EBB_RUNTIMES"]).glob("*/runtime.yaml")]
+    runtimes = sorted(path.parent.name for path in pathlib.Path(os.environ["EBB_RUNTIMES"]).glob("*/template"))
     assert {"python", "node", "provided", "command"} <= set(runtimes)
     for runtime in runtimes:
         assert daemon.fn("init", f"new-{runtime}", "--runtime", runtime).returncode == 0
@@ -248,7 +248,8 @@ def test_bash_completes_verbs_flags_and_names_of_functions(daemon):
             'COMP_TYPE=9; complete -p fn >/dev/null && _fn "$1" "${@: -1}" "${@: -2:1}"; printf "%s\\n" "${COMPREPLY[@]}"'
         result = subprocess.run(
             ["bash", "--norc", "-c", body, "bash", *words], capture_output=True, cwd=daemon.directory,
-            env={"PATH": f"{BIN}:{os.environ['PATH']}", "FN_SOCKET": str(daemon.socket)}, timeout=60 * SCALE)
+            env={"PATH": f"{BIN}:{os.environ['PATH']}", "FN_SOCKET": str(daemon.socket),
+                 "FN_RUNTIMES": os.environ["EBB_RUNTIMES"]}, timeout=60 * SCALE)
         return result.stdout.decode().split()
 
     assert "invoke" in complete("fn", "inv")
