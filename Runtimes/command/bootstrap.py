@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import socket as _socket
+from _thread import start_new_thread
 
 HOST, _, PORT = os.environ["AWS_LAMBDA_RUNTIME_API"].partition(":")
 BASE = "/2018-06-01/runtime/"
@@ -74,14 +75,34 @@ def run(program, event, request_id, deadline_ms):
 
 def main():
     program = os.path.join("/var/task", os.environ.get("_HANDLER", ""))
-    connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
-    connection.connect((HOST, int(PORT)))
-    connection.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+    connection = connect()
     if not (os.path.isfile(program) and os.access(program, os.X_OK)):
         message = f"'{os.environ.get('_HANDLER', '')}' is not an executable file of the function"
         document = {"errorType": "Runtime.InvalidEntrypoint", "errorMessage": message}
         exchange(connection, "POST", "init/error", json.dumps(document).encode())
         os._exit(1)
+    # Requests at once: so many threads ask for work, each on a connection of its own.
+    for _ in range(int(os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY") or 1) - 1):
+        start_new_thread(serve_in_thread, (program,))
+    serve(connection, program)
+
+
+def connect():
+    connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    connection.connect((HOST, int(PORT)))
+    connection.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
+    return connection
+
+
+def serve_in_thread(program):
+    """What would end the process on its main thread ends it from any."""
+    try:
+        serve(connect(), program)
+    finally:
+        os._exit(1)
+
+
+def serve(connection, program):
     while True:
         headers, event = exchange(connection, "GET", "invocation/next")
         request_id = headers["lambda-runtime-aws-request-id"]

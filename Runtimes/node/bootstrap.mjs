@@ -239,16 +239,62 @@ async function stream(handler, event, headers, output) {
     return lastChunk(failure);
 }
 
-const connection = new Connection();
-await connection.open();
-let running = "";
-let output; // of the streaming handler that runs
+// Requests at once: so many connections ask for work, and one thread serves them all.
+const places = Number(process.env.AWS_LAMBDA_MAX_CONCURRENCY ?? 1);
+
+/** One connection and what runs on it: the request, and where its streaming handler writes. */
+class Place {
+    connection = new Connection();
+    running = "";
+    output;
+
+    async serve(handler) {
+        this.connection.send(next);
+        for (;;) {
+            const { headers, body } = await this.connection.receive();
+            if (headers["fn-event"] === "idle") {
+                giveBack();
+                this.connection.send(next);
+                continue;
+            }
+            this.running = headers["lambda-runtime-aws-request-id"];
+            if (!this.running) continue; // the answer to a response or an error: the event is behind it
+            if (places === 1 && headers["lambda-runtime-trace-id"]) {
+                process.env._X_AMZN_TRACE_ID = headers["lambda-runtime-trace-id"];
+            }
+            const answer = await this.#answer(handler, headers, body);
+            this.output = undefined;
+            this.connection.send("", answer, Buffer.from(next));
+        }
+    }
+
+    async #answer(handler, headers, body) {
+        try {
+            if (handler[isStreaming]) {
+                this.output = new ResponseStream(this.connection, this.running);
+                return await stream(handler, JSON.parse(body), headers, this.output);
+            }
+            const value = await call(handler, JSON.parse(body), headers);
+            return post(`invocation/${this.running}/response`, Buffer.from(JSON.stringify(value) ?? "null"));
+        } catch (error) {
+            console.error(error);
+            return post(`invocation/${this.running}/error`, Buffer.from(JSON.stringify(errorDocument(error))));
+        }
+    }
+
+    /** The process ends by an error that nobody caught: which request it belongs to cannot be known. */
+    fail(error, kind) {
+        const body = Buffer.from(JSON.stringify(errorDocument(error, kind)));
+        if (this.output?.began) this.connection.send("", lastChunk(error, kind));
+        else if (this.running) this.connection.send("", post(`invocation/${this.running}/error`, body));
+    }
+}
+
+const all = Array.from({ length: places }, () => new Place());
+await Promise.all(all.map((place) => place.connection.open()));
 process.on("uncaughtException", (error) => {
     console.error(error);
-    const kind = "Runtime.UnhandledException";
-    const body = Buffer.from(JSON.stringify(errorDocument(error, kind)));
-    if (output?.began) connection.send("", lastChunk(error, kind));
-    else if (running) connection.send("", post(`invocation/${running}/error`, body));
+    for (const place of all) place.fail(error, "Runtime.UnhandledException");
     setTimeout(() => process.exit(129), 50);
 });
 
@@ -258,35 +304,9 @@ try {
 } catch (error) {
     const document = errorDocument(error, error.type ?? "Runtime.ImportModuleError");
     console.error(document);
+    const { connection } = all[0];
     connection.send("", post("init/error", Buffer.from(JSON.stringify(document)), document.errorType));
     await connection.receive();
     process.exit(1);
 }
-
-connection.send(next);
-for (;;) {
-    const { headers, body } = await connection.receive();
-    if (headers["fn-event"] === "idle") {
-        giveBack();
-        connection.send(next);
-        continue;
-    }
-    running = headers["lambda-runtime-aws-request-id"];
-    if (!running) continue; // the answer to a response or an error: the event is behind it
-    let answer;
-    try {
-        if (headers["lambda-runtime-trace-id"]) process.env._X_AMZN_TRACE_ID = headers["lambda-runtime-trace-id"];
-        if (handler[isStreaming]) {
-            output = new ResponseStream(connection, running);
-            answer = await stream(handler, JSON.parse(body), headers, output);
-        } else {
-            const value = await call(handler, JSON.parse(body), headers);
-            answer = post(`invocation/${running}/response`, Buffer.from(JSON.stringify(value) ?? "null"));
-        }
-    } catch (error) {
-        console.error(error);
-        answer = post(`invocation/${running}/error`, Buffer.from(JSON.stringify(errorDocument(error))));
-    }
-    output = undefined;
-    connection.send("", answer, Buffer.from(next));
-}
+await Promise.all(all.map((place) => place.serve(handler)));

@@ -21,6 +21,8 @@ import json  # noqa: E402
 
 HOST, _, PORT = os.environ["AWS_LAMBDA_RUNTIME_API"].partition(":")
 BASE = "/2018-06-01/runtime/"
+# Requests at once: so many threads ask for work, each on a connection of its own.
+PLACES = int(os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY") or 1)
 
 
 class Connection:
@@ -209,7 +211,7 @@ def run(connection, handler, headers, body):
     """Runs one event; returns the request that answers it, or the end of it."""
     request_id = headers["lambda-runtime-aws-request-id"]
     trace = headers.get("lambda-runtime-trace-id")
-    if trace:
+    if trace and PLACES == 1:
         os.environ["_X_AMZN_TRACE_ID"] = trace
     try:
         result = handler(json.loads(body), Context(headers))
@@ -243,6 +245,25 @@ def main():
         connection.send(post("init/error", json.dumps(document).encode(), kind))
         connection.receive()
         os._exit(1)
+    if PLACES > 1:
+        from _thread import start_new_thread
+        for _ in range(PLACES - 1):
+            start_new_thread(serve_in_thread, (handler,))
+    serve(connection, handler)
+
+
+def serve_in_thread(handler):
+    """What would end the process on its main thread ends it from any."""
+    try:
+        serve(Connection(), handler)
+    except SystemExit as end:
+        os._exit(end.code if isinstance(end.code, int) else end.code is not None)
+    except BaseException as error:
+        log_error(error_document(error, ""))
+        os._exit(1)
+
+
+def serve(connection, handler):
     connection.send(get_next())
     while True:
         headers, body = connection.receive()

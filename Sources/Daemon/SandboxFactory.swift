@@ -67,7 +67,8 @@ final class FunctionSandboxes: Sendable {
                 name: name,
                 version: function.record.version,
                 handler: function.record.spec.handler
-            )
+            ),
+            places: function.perSandbox.value
         )
     }
 
@@ -90,6 +91,10 @@ final class FunctionSandboxes: Sendable {
             "MEMORY_PRESSURE_WATCH": "/run/fn/pressure", "LAMBDA_TASK_ROOT": "/var/task",
             "LAMBDA_RUNTIME_DIR": "/var/runtime",
         ]) { $1 }
+        // Runtimes that can do several at once start as many processes, or threads.
+        if function.perSandbox.value > 1 {
+            variables["AWS_LAMBDA_MAX_CONCURRENCY"] = String(function.perSandbox.value)
+        }
         return variables
     }
 }

@@ -23,6 +23,7 @@ package struct DeployedFunction: Sendable, Equatable {
     package var initTimeout: Duration
     package var concurrency: Effective<Int>
     package var minWarm: Effective<Int>
+    package var perSandbox: Effective<Int>
     package var reclaims: Bool
     package var environment: [String: String]
 
@@ -94,6 +95,12 @@ extension DeployedFunction {
             ceiling: limits.concurrency
         )
         minWarm = Effective(operator: word.minWarm, function: spec.minWarm, default: defaults.minWarm, ceiling: .max)
+        perSandbox = Effective(
+            operator: word.perSandbox,
+            function: spec.perSandbox,
+            default: defaults.perSandbox,
+            ceiling: .max
+        )
         reclaims = word.reclaim ?? true
         environment = defaults.env.merging(spec.env) { _, own in own }
     }

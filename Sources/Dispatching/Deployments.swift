@@ -156,6 +156,9 @@ package final class Deployments: Sendable {
 
     private func check(_ spec: FunctionSpec) throws(FunctionsError) {
         try FunctionSpec.checkName(spec.name)
+        if let count = spec.perSandbox, !(1...64).contains(count) {
+            throw .invalid("per_sandbox: expected a whole number from 1 to 64, got \(count)")
+        }
         guard let runtime = runtimes.find(spec.runtime) else {
             throw .invalid("no such runtime: '\(spec.runtime)'; there are: \(runtimeNames)")
         }
@@ -260,5 +263,6 @@ extension FunctionSpec {
         tmp = manifest.tmp
         concurrency = manifest.concurrency
         minWarm = manifest.minWarm
+        perSandbox = manifest.perSandbox
     }
 }

@@ -80,7 +80,8 @@ extension DeployedFunction {
             concurrency: concurrency.value,
             minWarm: minWarm.value,
             reclaims: reclaims,
-            burst: memoryBurst
+            burst: memoryBurst,
+            perSandbox: perSandbox.value
         )
     }
 

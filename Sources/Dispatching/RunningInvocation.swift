@@ -51,7 +51,7 @@ final class RunningInvocation: Sendable {
             state.began = MonotonicClock.now()
         }
         lease.sandbox.output.begin(requestID)
-        lease.sandbox.output.note("START RequestId: \(requestID) Version: \(function.record.version)")
+        lease.sandbox.output.note("START RequestId: \(requestID) Version: \(function.record.version)", for: requestID)
     }
 
     /// The deadline passed: the sandbox is ended, and its end completes the invocation.
@@ -88,7 +88,7 @@ final class RunningInvocation: Sendable {
             }
             return (true, nil)
         }
-        overrun?.sandbox.end(.failure)
+        overrun?.sandbox.end(.failure, because: "another request in the same sandbox answered too much (per_sandbox)")
         return isTaken
     }
 
@@ -190,17 +190,18 @@ final class RunningInvocation: Sendable {
         result.peak = peak
         result.contract = lease.contract
         let output = lease.sandbox.output
-        if let note = result.failureNote { output.note(note) }
-        output.note("END RequestId: \(requestID)")
-        output.note(result.report(status: status))
+        if let note = result.failureNote { output.note(note, for: requestID) }
+        output.note("END RequestId: \(requestID)", for: requestID)
+        output.note(result.report(status: status), for: requestID)
         if let usage = state.withLock({ $0.usage }), let grownTo = usage.grownTo {
             (result.grownTo, result.growthSteps) = (grownTo, usage.growthSteps)
             output.note(
-                "GROWN RequestId: \(requestID)\tMemory Size: \(lease.contract.mebibytes) MB\tGrown To: \(grownTo.mebibytes) MB\tSteps: \(usage.growthSteps)"
+                "GROWN RequestId: \(requestID)\tMemory Size: \(lease.contract.mebibytes) MB\tGrown To: \(grownTo.mebibytes) MB\tSteps: \(usage.growthSteps)",
+                for: requestID
             )
         }
         result.logTail = output.tail
-        output.end()
+        output.end(requestID)
         finish(result)
     }
 

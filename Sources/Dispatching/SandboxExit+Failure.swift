@@ -31,7 +31,7 @@ extension SandboxExit {
         if let extensionFault {
             return ErrorDocument(extensionFault.type, "RequestId: \(requestID) Error: \(extensionFault.reason)")
         }
-        return ErrorDocument("Runtime.ExitError", "RequestId: \(requestID) Error: \(reason)")
+        return ErrorDocument("Runtime.ExitError", "RequestId: \(requestID) Error: \(cause ?? reason)")
     }
 
     private func outOfMemoryDocument(_ requestID: String) -> ErrorDocument {

@@ -36,6 +36,7 @@ package struct UpdateRequest: Codable, Sendable {
     package var tmp: Int64?
     package var concurrency: Int?
     package var minWarm: Int?
+    package var perSandbox: Int?
     package var description: String?
     /// Replaces all variables.
     package var env: [String: String]?

@@ -16,6 +16,7 @@ package struct FunctionView: Codable, Sendable, Equatable {
     package var tmp: Int64
     package var concurrency: Int
     package var minWarm: Int
+    package var perSandbox: Int
     /// By key: `function`, `default`, `operator` or `limit`.
     package var origins: [String: String]
     package var env: [String: String]
@@ -43,6 +44,7 @@ package struct FunctionView: Codable, Sendable, Equatable {
         tmp: Int64,
         concurrency: Int,
         minWarm: Int,
+        perSandbox: Int,
         origins: [String: String],
         env: [String: String],
         codeSha256: String,
@@ -65,6 +67,7 @@ package struct FunctionView: Codable, Sendable, Equatable {
         self.tmp = tmp
         self.concurrency = concurrency
         self.minWarm = minWarm
+        self.perSandbox = perSandbox
         self.origins = origins
         self.env = env
         self.codeSha256 = codeSha256

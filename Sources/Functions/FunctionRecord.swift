@@ -15,6 +15,8 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
     package var tmp: Bytes?
     package var concurrency: Int?
     package var minWarm: Int?
+    /// Requests that may run at once in one of its sandboxes.
+    package var perSandbox: Int?
     /// What becomes of events that were accepted for later.
     package var events = EventHandling()
     package var schedules: [Schedule] = []
@@ -44,6 +46,7 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
         tmp = try values.decodeIfPresent(Bytes.self, forKey: .tmp)
         concurrency = try values.decodeIfPresent(Int.self, forKey: .concurrency)
         minWarm = try values.decodeIfPresent(Int.self, forKey: .minWarm)
+        perSandbox = try values.decodeIfPresent(Int.self, forKey: .perSandbox)
         events = try values.decodeIfPresent(EventHandling.self, forKey: .events) ?? EventHandling()
         schedules = try values.decodeIfPresent([Schedule].self, forKey: .schedules) ?? []
         tags = try values.decodeIfPresent([String: String].self, forKey: .tags) ?? [:]

@@ -15,6 +15,7 @@ package struct Manifest: Sendable, Equatable {
     package var tmp: Bytes?
     package var concurrency: Int?
     package var minWarm: Int?
+    package var perSandbox: Int?
     package var events: EventHandling?
     package var schedules: [Schedule]?
 
@@ -23,7 +24,7 @@ package struct Manifest: Sendable, Equatable {
     private static let keys = [
         "name", "runtime", "handler", "description", "memory", "memory_burst", "cpus", "timeout", "env", "tmp",
         "concurrency",
-        "min_warm", "events", "schedules",
+        "min_warm", "per_sandbox", "events", "schedules",
     ]
 
     /// Reads the file strictly: an unknown key or a wrong unit is an error with its place.
@@ -43,6 +44,7 @@ package struct Manifest: Sendable, Equatable {
         tmp = try yaml.value("tmp", "a size such as '64MiB'") { Bytes($0) }
         concurrency = try yaml.value("concurrency", "a whole number") { Int($0) }
         minWarm = try yaml.value("min_warm", "a whole number") { Int($0) }
+        perSandbox = try yaml.value("per_sandbox", "a whole number from 1 to 64") { Int($0) }
         events = try yaml.section("events", keys: EventHandling.keys)
             .map { section throws(FunctionsError) in
                 try EventHandling(section)

@@ -231,6 +231,7 @@ extension UpdateRequest {
         spec.tmp = tmp.map { Bytes($0) } ?? spec.tmp
         spec.concurrency = concurrency ?? spec.concurrency
         spec.minWarm = minWarm ?? spec.minWarm
+        spec.perSandbox = perSandbox ?? spec.perSandbox
         spec.description = description ?? spec.description
         spec.env = env ?? spec.env
     }

@@ -17,6 +17,7 @@ extension FunctionView {
             "memory": function.memory.origin.rawValue, "cpus": function.cpus.origin.rawValue,
             "timeout": function.timeout.origin.rawValue, "tmp": function.tmp.origin.rawValue,
             "concurrency": function.concurrency.origin.rawValue, "min_warm": function.minWarm.origin.rawValue,
+            "per_sandbox": function.perSandbox.origin.rawValue,
         ]
         let pending = context.pool.pending(function.name)
             .map {
@@ -40,6 +41,7 @@ extension FunctionView {
             tmp: function.tmp.value.count,
             concurrency: function.concurrency.value,
             minWarm: function.minWarm.value,
+            perSandbox: function.perSandbox.value,
             origins: origins,
             env: record.spec.env,
             codeSha256: record.codeSHA256,

@@ -103,10 +103,9 @@ extension PoolState {
         guard plan.perSandbox > 1, request.isPlain, !request.fresh else { return nil }
         var best: Entry?
         for entry in entries.values where entry.function == request.function && isCurrent(entry) {
-            guard entry.phase == .busy, entry.takesMore, entry.running < plan.perSandbox, entry.limit >= plan.memory
-            else {
-                continue
-            }
+            guard entry.phase == .busy, entry.takesMore, entry.running < min(entry.places, plan.perSandbox),
+                entry.limit >= plan.memory
+            else { continue }
             if let other = best, other.running >= entry.running { continue }
             best = entry
         }
@@ -276,6 +275,7 @@ extension PoolState {
             startedAt: now
         )
         entry.clock = evictionClock
+        entry.places = max(1, plan.perSandbox)
         entries[id] = entry
         guard setLimit(contract, of: id) else {
             preconditionFailure("a start was decided that the ledger has no room for")

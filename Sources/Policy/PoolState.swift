@@ -33,7 +33,9 @@ package struct PoolState: Sendable {
         package var idleSince: Instant = 0
         package var startedAt: Instant
         package var served = 0
-        /// Requests that run in it now: at least one while it is busy, at most its function's `perSandbox`.
+        /// Requests that may run in it at once: its function's `perSandbox` when it was started.
+        package internal(set) var places = 1
+        /// Requests that run in it now: at least one while it is busy.
         package internal(set) var running = 0
         /// Whether more may run beside them: not beside one with limits of its own, nor while it has to be lowered.
         var takesMore = false

@@ -60,6 +60,8 @@ package struct SandboxExit: Sendable {
     package var initTimeout: Duration?
     /// Set when it ended because an extension did.
     package var extensionFault: ExtensionFault?
+    /// Set when it was ended for the fault of one request: what the others in it are told.
+    package var cause: String?
 }
 
 /// Why an extension ended its sandbox.

@@ -21,6 +21,9 @@ package final class OutputCapture: Sendable {
 
     private struct State {
         var pipe: CInt
+        /// The requests that run.
+        var running: Set<String> = []
+        /// Whose lines these are: what is printed while several run is nobody's.
         var requestID: String?
         var partial: [UInt8] = []
         var tail: [UInt8] = []
@@ -65,32 +68,40 @@ package final class OutputCapture: Sendable {
         try body(state.withLock { $0.pipe })
     }
 
-    /// From now on lines belong to this request, and the tail is its own.
+    /// From now on lines belong to this request, and the tail is its own; unless others run beside it.
     package func begin(_ requestID: String) {
         drain()
         state.withLock { state in
             flush(&state)
-            state.requestID = requestID
-            state.tail = []
+            if state.running.isEmpty { state.tail = [] }
+            state.running.insert(requestID)
+            attribute(&state)
         }
     }
 
-    /// Adds a line of the platform's own, as if it had been printed.
-    package func note(_ text: String) {
+    private func attribute(_ state: inout State) {
+        state.requestID = state.running.count == 1 ? state.running.first : nil
+    }
+
+    /// Adds a line of the platform's own about a request, as if it had been printed.
+    package func note(_ text: String, for requestID: String) {
         state.withLock { state in
             flush(&state)
+            state.requestID = requestID
             take(Array((text + "\n").utf8)[...], &state)
+            attribute(&state)
         }
     }
 
     /// What was printed since `begin`, at most the last 4 KiB.
     package var tail: [UInt8] { state.withLock { $0.tail + $0.partial.suffix(Self.tailLimit) }.suffix(Self.tailLimit) }
 
-    /// The request is over: what is printed from now on belongs to none.
-    package func end() {
+    /// The request is over: what is printed from now on is not its own.
+    package func end(_ requestID: String) {
         state.withLock { state in
             flush(&state)
-            state.requestID = nil
+            state.running.remove(requestID)
+            attribute(&state)
         }
     }
 

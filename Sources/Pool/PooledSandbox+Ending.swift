@@ -19,15 +19,20 @@ extension PooledSandbox {
         var fault: ExtensionFault?
         /// How the runtime ended, where extensions outlived it.
         var runtimeStatus: ExitStatus?
-        /// When the invocation that was answered has to be over at the latest.
-        var overdueAt: Instant?
+        /// What a request is told that was ended for no fault of its own.
+        var cause: String?
+        /// Until when invocations that were answered have to be over, in the order of their answers.
+        var answered: [Instant] = []
     }
 
     /// Ends it: at once, or, where extensions registered for `SHUTDOWN`, when they have done what they wanted and at the
     /// latest after `shutdownBudget`. Never blocks. What runs in it is told now that it has ended.
-    package func end(_ reason: ShutdownReason) {
+    ///
+    /// - Parameter cause: for requests that run beside the one whose fault it is; one clause.
+    package func end(_ reason: ShutdownReason, because cause: String? = nil) {
         let isEnding = state.withLock { state in
             if reason == .timeout { state.hasTimedOut = true }
+            state.ending.cause = state.ending.cause ?? cause
             return state.ending.hasBegun
         }
         guard !isEnding else { return }
@@ -41,7 +46,7 @@ extension PooledSandbox {
         output.drain()
         let report = exitReport(.signaled(9))
         onEnding(endCause(report))
-        finish(.exited(report))
+        finishAll(.exited(report))
         // A frozen one has to run for it, within the limits that it has: nothing is promised anew for an end.
         guard (try? limits.resume()) != nil,
             server.shutDownExtensions(reason, deadlineMs: WallClock.nowMs() + Self.shutdownBudget.milliseconds)
@@ -71,6 +76,6 @@ extension PooledSandbox {
 
     /// Whether an invocation was answered, and its runtime or an extension goes on with it beyond its deadline.
     func isOverdue(_ now: Instant) -> Bool {
-        state.withLock { !$0.ending.hasBegun && ($0.ending.overdueAt.map { $0 < now } ?? false) }
+        state.withLock { !$0.ending.hasBegun && ($0.ending.answered.first.map { $0 < now } ?? false) }
     }
 }

@@ -17,6 +17,8 @@ package final class PooledSandbox: Sendable {
         let began: Int64
         /// When it times out.
         let deadline: Instant
+        /// Whether nothing else has run beside it: only then what the kernel counted meanwhile is its own.
+        var isAlone: Bool
         let onEnd: @Sendable (InvocationEnd) -> Void
     }
 
@@ -34,7 +36,8 @@ package final class PooledSandbox: Sendable {
     }
 
     struct State {
-        var current: Invocation?
+        /// What runs, by request id.
+        var current: [String: Invocation] = [:]
         var initError: (document: ByteBuffer, type: String?)?
         var initTimeout: Duration?
         var hasExited = false
@@ -67,7 +70,7 @@ package final class PooledSandbox: Sendable {
     private let outputWatch = Mutex<EventWatcher.Token?>(nil)
     /// An invocation that the runtime has not been given yet: it was busy answering a hint.
     private let told = Mutex(Told())
-    private let undelivered = Mutex<RuntimeInvocation?>(nil)
+    private let undelivered = Mutex<[RuntimeInvocation]>([])
     private let onWaiting: @Sendable (_ isFirst: Bool, CallObservation?) -> Void
     /// Told that it takes no more requests, though it lives on for a moment.
     let onEnding: @Sendable (EndCause) -> Void
@@ -99,52 +102,52 @@ package final class PooledSandbox: Sendable {
     /// Starts to serve the Runtime API to it.
     func serve(
         _ identity: FunctionIdentity,
+        places: Int,
         group: any EventLoopGroup,
         answerLimit: Int
     ) -> EventLoopFuture<Void> {
-        let server = RuntimeServer(identity) { [weak self] in self?.handle($0) }
+        let server = RuntimeServer(identity, places: places) { [weak self] in self?.handle($0) }
         self.server.withLock { $0 = server }
         loop.withLock { $0 = group.next() }
         return server.start(on: sandbox.takeRuntimeListener(), group: group, answerLimit: answerLimit)
     }
 
     func run(_ invocation: RuntimeInvocation, onEnd: @escaping @Sendable (InvocationEnd) -> Void) {
-        _ = sandbox.cgroup.resetMemoryPeak()
-        let accepted = state.withLock { state in
+        let id = invocation.requestID
+        let (accepted, isAlone) = state.withLock { state in
             let now = MonotonicClock.now()
-            state.current = Invocation(
-                requestID: invocation.requestID,
+            let isAlone = state.current.isEmpty
+            for other in state.current.keys { state.current[other]?.isAlone = false }
+            state.current[id] = Invocation(
+                requestID: id,
                 began: now,
                 deadline: now + (invocation.deadlineMs - WallClock.nowMs()) * 1_000_000,
+                isAlone: isAlone,
                 onEnd: onEnd
             )
-            guard !state.hasExited, !state.ending.hasBegun else { return false }
-            state.lastRequestID = invocation.requestID
-            state.growth = nil
-            return true
+            guard !state.hasExited, !state.ending.hasBegun else { return (false, isAlone) }
+            state.lastRequestID = id
+            if isAlone { state.growth = nil }
+            return (true, isAlone)
         }
-        let server = server.withLock { $0 }
-        let isOnItsWay = undelivered.withLock { undelivered in
-            guard accepted, let server else { return false }
-            if server.deliver(invocation) { return true }
-            if server.isHinted {
-                undelivered = invocation
-                return true
-            }
-            return server.deliver(invocation)  // it asked for work again between the two looks
+        guard accepted, let server = server.withLock({ $0 }) else {
+            // It ended between the lease and now.
+            return finish(id, .exited(exitReport(.signaled(9))))
         }
-        guard isOnItsWay else {
-            // It ended, or broke the protocol, between the lease and now.
-            end(.failure)
-            return finish(.exited(exitReport(.signaled(9))))
+        // Of several that run at once each is told the highest use since the first of them began: at least its own.
+        if isAlone { _ = sandbox.cgroup.resetMemoryPeak() }
+        // Under the lock: a `next` that comes in this moment finds what could not be delivered.
+        undelivered.withLock { undelivered in
+            if !server.deliver(invocation) { undelivered.append(invocation) }
         }
     }
 
-    /// Gives the runtime what came while it was answering a hint.
+    /// Gives the runtime what came while it was answering a hint, or while all of its processes were busy.
     private func deliverLate() {
         undelivered.withLock { undelivered in
-            guard let invocation = undelivered, server.withLock({ $0 })?.deliver(invocation) == true else { return }
-            undelivered = nil
+            while let invocation = undelivered.first, server.withLock({ $0 })?.deliver(invocation) == true {
+                undelivered.removeFirst()
+            }
         }
     }
 
@@ -250,7 +253,8 @@ package final class PooledSandbox: Sendable {
     /// Ends it because this request has had its time; does nothing once that is answered, since what runs then is
     /// another's.
     package func timeOut(_ requestID: String) {
-        if state.withLock({ $0.current?.requestID == requestID }) { end(.timeout) }
+        guard state.withLock({ $0.current[requestID] != nil }) else { return }
+        end(.timeout, because: "another request in the same sandbox timed out (per_sandbox)")
     }
 
     /// Ends every process at once; whatever runs in it is told so.
@@ -273,7 +277,7 @@ package final class PooledSandbox: Sendable {
         let report = exitReport(status)
         state.withLock { $0.hasExited = true }
         server.withLock { $0 }?.close()
-        finish(.exited(report))
+        finishAll(.exited(report))
         return report
     }
 
@@ -293,25 +297,26 @@ package final class PooledSandbox: Sendable {
             guard state.withLock({ !$0.ending.hasBegun }) else { return }
             let (isFirst, call) = state.withLock { state in
                 defer { state.call = nil }
-                state.ending.overdueAt = nil
+                if !state.ending.answered.isEmpty { state.ending.answered.removeFirst() }
                 guard !state.isReady else { return (false, state.call) }
                 state.isReady = true
                 state.initDuration = .nanoseconds(MonotonicClock.now() - createdAt)
                 return (true, nil)
             }
+            deliverLate()
             onWaiting(isFirst, call)
-        case .answered(_, let answer):
+        case .answered(let requestID, let answer):
             output.drain()
             let peak = sandbox.cgroup.memoryPeak()
-            observe(peak)
+            observe(requestID, peak)
             let growth = state.withLock { state in
-                state.ending.overdueAt = state.current?.deadline
+                if let deadline = state.current[requestID]?.deadline { state.ending.answered.append(deadline) }
                 return state.growth
             }
             var usage = InvocationUsage(peak: peak, logTail: output.tail)
             usage.grownTo = growth?.limit
             usage.growthSteps = growth?.steps ?? 0
-            finish(.answered(answer, usage))
+            finish(requestID, .answered(answer, usage))
         case .brokeOff(let requestID): brokeOff(requestID)
         case .initFailed(let document, let type):
             state.withLock { $0.initError = (document, type) }
@@ -323,22 +328,25 @@ package final class PooledSandbox: Sendable {
 
     /// The runtime lost its connection in the middle of an answer and still runs: it is ended, and so is the call.
     private func brokeOff(_ requestID: String) {
-        let isRunning = state.withLock { $0.current?.requestID == requestID && !$0.hasExited }
+        let isRunning = state.withLock { $0.current[requestID] != nil && !$0.hasExited }
         guard isRunning else { return }
-        output.note("RequestId: \(requestID) Error: the runtime closed its connection in the middle of its answer")
+        output.note(
+            "RequestId: \(requestID) Error: the runtime closed its connection in the middle of its answer",
+            for: requestID
+        )
         end(.failure)
     }
 
     /// What this call showed of its function; the pool learns it when the runtime asks for more work.
-    private func observe(_ peak: Bytes?) {
+    private func observe(_ requestID: String, _ peak: Bytes?) {
         let before = state.withLock { $0.before }
         // Only a call that began shrunk can have cost refaults that say something, and only then they are read.
         let refaulted = before.map { max(0, refaults() - $0.refaults) } ?? 0
         let current = before == nil ? nil : sandbox.cgroup.memoryCurrent()
         state.withLock { state in
-            guard let began = state.current?.began else { return }
+            guard let invocation = state.current[requestID], invocation.isAlone else { return }
             state.call = CallObservation(
-                duration: .nanoseconds(MonotonicClock.now() - began),
+                duration: .nanoseconds(MonotonicClock.now() - invocation.began),
                 peak: peak,
                 refaultedPages: refaulted,
                 current: current
@@ -347,12 +355,17 @@ package final class PooledSandbox: Sendable {
         }
     }
 
-    func finish(_ end: InvocationEnd) {
-        let current = state.withLock { state in
-            defer { state.current = nil }
-            return state.current
+    private func finish(_ requestID: String, _ end: InvocationEnd) {
+        state.withLock { $0.current.removeValue(forKey: requestID) }?.onEnd(end)
+    }
+
+    /// Ends everything that runs.
+    func finishAll(_ end: InvocationEnd) {
+        let all = state.withLock { state in
+            defer { state.current = [:] }
+            return state.current.values.map { $0 }
         }
-        current?.onEnd(end)
+        for invocation in all { invocation.onEnd(end) }
     }
 
     func exitReport(_ status: ExitStatus) -> SandboxExit {
@@ -366,7 +379,8 @@ package final class PooledSandbox: Sendable {
             logTail: output.tail,
             initError: initError,
             initTimeout: initTimeout,
-            extensionFault: ending.fault
+            extensionFault: ending.fault,
+            cause: ending.cause
         )
     }
 }

@@ -161,7 +161,7 @@ extension SandboxPool {
             timer.cancel()
             self?.ended(member, status)
         }
-        member.serve(made.identity, group: group, answerLimit: made.answerLimit)
+        member.serve(made.identity, places: made.places, group: group, answerLimit: made.answerLimit)
             .whenFailure { error in
                 self.log.error("the Runtime API of \(id) could not be served: \(error)")
                 member.kill()

@@ -25,6 +25,8 @@ package struct FactoryResult: Sendable {
     package var tmp: Bytes
     /// What its extensions are told of the function.
     package var identity: FunctionIdentity
+    /// Requests that it runs at once.
+    package var places: Int
 
     /// - Parameter cpu: `cpu.max` as it was started with.
     package init(
@@ -33,10 +35,12 @@ package struct FactoryResult: Sendable {
         initTimeout: Duration,
         answerLimit: Int,
         tmp: Bytes,
-        identity: FunctionIdentity
+        identity: FunctionIdentity,
+        places: Int
     ) {
         self.tmp = tmp
         self.identity = identity
+        self.places = places
         self.sandbox = sandbox
         self.cpu = cpu
         self.initTimeout = initTimeout

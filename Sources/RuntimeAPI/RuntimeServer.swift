@@ -12,25 +12,34 @@ package final class RuntimeServer: Sendable {
     /// What one sandbox may make the daemon hold.
     package enum Limits {
         /// Connections at once: a runtime with several processes, its extensions, and some to spare.
-        package static let connections = 48
+        package static func connections(_ places: Int) -> Int { 24 + 2 * places }
         /// The official Python client reports errors in a header of up to 1 MiB.
         package static let headerField = 1 << 20
     }
 
-    private let session = Mutex(RuntimeSession<HTTPResponder>())
-    let extensions = Mutex(ExtensionRegistry<HTTPResponder>())
+    private let session: Mutex<RuntimeSession<HTTPResponder>>
+    let extensions: Mutex<ExtensionRegistry<HTTPResponder>>
+    private let places: Int
     let identity: FunctionIdentity
     private let server = Mutex<HTTPServer?>(nil)
     /// Whether the runtime has said that it answers hints (`Fn-Hints: 1` with its `next`).
     private let knowsHints = Mutex(false)
-    /// Who takes the answer of the invocation that was delivered last, if it is streamed.
-    private let stream = Mutex<(@Sendable (AnswerHead) -> AnswerSink)?>(nil)
+    /// Who takes the answer of an invocation that was delivered, if it is streamed.
+    private let streams = Mutex<[String: @Sendable (AnswerHead) -> AnswerSink]>([:])
     let onEvent: @Sendable (RuntimeEvent) -> Void
 
     /// - Parameters:
     ///   - identity: what extensions are told of the function.
+    ///   - places: requests that may run at once.
     ///   - onEvent: told what the runtime does, in order, on an event loop; must not block.
-    package init(_ identity: FunctionIdentity, onEvent: @escaping @Sendable (RuntimeEvent) -> Void) {
+    package init(
+        _ identity: FunctionIdentity,
+        places: Int,
+        onEvent: @escaping @Sendable (RuntimeEvent) -> Void
+    ) {
+        session = Mutex(RuntimeSession(places: places))
+        extensions = Mutex(ExtensionRegistry(allowsInvoke: places == 1))
+        self.places = places
         self.identity = identity
         self.onEvent = onEvent
     }
@@ -40,7 +49,7 @@ package final class RuntimeServer: Sendable {
     /// - Parameter answerLimit: the largest answer of a function, in bytes.
     package func start(on listener: CInt, group: any EventLoopGroup, answerLimit: Int) -> EventLoopFuture<Void> {
         var configuration = HTTPServerConfiguration()
-        configuration.maxConnections = Limits.connections
+        configuration.maxConnections = Limits.connections(places)
         configuration.maxHeaderField = Limits.headerField
         configuration.idleTimeout = .hours(24 * 365)  // a runtime holds its connection for life, also while frozen
         configuration.readTimeout = .minutes(15)
@@ -58,7 +67,7 @@ package final class RuntimeServer: Sendable {
     /// Gives the waiting runtime an invocation; `false` when it is not waiting.
     package func deliver(_ invocation: RuntimeInvocation) -> Bool {
         guard let waiter = session.withLock({ $0.deliver(invocation.requestID) }) else { return false }
-        stream.withLock { $0 = invocation.stream }
+        streams.withLock { $0[invocation.requestID] = invocation.stream }
         // Before the runtime has it: it may be done, and ask again, before this returns.
         give(extensions.withLock { $0.invoke(invocation.asSeenByExtensions) })
         waiter.respond(HTTPResponse(.ok, headers: invocation.headers, body: invocation.payload))
@@ -68,9 +77,10 @@ package final class RuntimeServer: Sendable {
     /// Asks the waiting runtime to give back memory that it does not need, by answering its `next` with
     /// `Fn-Event: idle` and no invocation; it asks again when it has. `false` when it is not waiting or knows no hints.
     package func hintIdle() -> Bool {
-        guard knowsHints.withLock({ $0 }), let waiter = session.withLock({ $0.hint() }) else { return false }
-        waiter.respond(HTTPResponse(.ok, headers: ["Fn-Event": "idle"]))
-        return true
+        guard knowsHints.withLock({ $0 }) else { return false }
+        let waiters = session.withLock { $0.hint() }
+        for waiter in waiters { waiter.respond(HTTPResponse(.ok, headers: ["Fn-Event": "idle"])) }
+        return !waiters.isEmpty
     }
 
     /// Whether the runtime has asked for work and has none.
@@ -82,7 +92,7 @@ package final class RuntimeServer: Sendable {
     /// Closes the listener and every connection.
     package func close() {
         server.withLock { $0 }?.close()
-        _ = takeReceiver()
+        streams.withLock { $0 = [:] }
     }
 
     private func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
@@ -128,7 +138,7 @@ package final class RuntimeServer: Sendable {
             try session.withLock { session throws(RuntimeSession<HTTPResponder>.Refusal) in
                 try session.answer(requestID)
             }
-            _ = takeReceiver()
+            _ = takeReceiver(requestID)
             // The runtime may go on before the caller has its answer: its next call must find the session ready.
             responder.respond(.accepted)
             onEvent(.answered(requestID: requestID, answer))
@@ -146,16 +156,13 @@ package final class RuntimeServer: Sendable {
         try session.withLock { session throws(RuntimeSession<HTTPResponder>.Refusal) in
             try session.beginStream(requestID)
         }
-        guard let receiver = takeReceiver() else { throw .invalidRequestID }
+        guard let receiver = takeReceiver(requestID) else { throw .invalidRequestID }
         return receiver(head)
     }
 
     /// It refers to the invocation, and through it to this sandbox: it is kept no longer than until the answer begins.
-    private func takeReceiver() -> (@Sendable (AnswerHead) -> AnswerSink)? {
-        stream.withLock { stream in
-            defer { stream = nil }
-            return stream
-        }
+    private func takeReceiver(_ requestID: String) -> (@Sendable (AnswerHead) -> AnswerSink)? {
+        streams.withLock { $0.removeValue(forKey: requestID) }
     }
 
     func endStream(_ requestID: String) -> Bool { session.withLock { $0.endStream(requestID) } }
@@ -204,7 +211,7 @@ package final class RuntimeServer: Sendable {
         } catch {
             return .refusal(error)
         }
-        _ = takeReceiver()
+        _ = takeReceiver(id)
         onEvent(.answered(requestID: id, .tooLarge(limit: limit)))
         return .runtimeError(
             .payloadTooLarge,

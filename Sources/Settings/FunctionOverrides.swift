@@ -15,6 +15,7 @@ package struct FunctionOverride: Sendable, Equatable {
     package var timeout: Duration?
     package var concurrency: Int?
     package var minWarm: Int?
+    package var perSandbox: Int?
     /// `false` keeps idle sandboxes as they are.
     package var reclaim: Bool?
 

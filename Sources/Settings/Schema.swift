@@ -39,7 +39,7 @@ package enum Schema {
     /// Keys of one entry of the `functions` section.
     package static let overrideKeys = [
         "memory", "memory_low", "memory_burst", "cpus", "cpu_weight", "pids", "tmp", "timeout", "concurrency",
-        "min_warm", "reclaim",
+        "min_warm", "per_sandbox", "reclaim",
         "io_read", "io_write",
     ]
 
@@ -112,6 +112,13 @@ package enum Schema {
         ),
         int("defaults.concurrency", \.defaults.concurrency, "100", 1...100_000, "sandboxes of one function at once"),
         int("defaults.min_warm", \.defaults.minWarm, "0", 0...10_000, "sandboxes of one function that are always kept"),
+        int(
+            "defaults.per_sandbox",
+            \.defaults.perSandbox,
+            "1",
+            1...64,
+            "requests at once in one sandbox; for sandboxes that are started from then on"
+        ),
         int(
             "defaults.retries",
             \.defaults.retries,

@@ -37,6 +37,7 @@ package struct Settings: Sendable, Equatable {
         package var initTimeout = Duration.zero
         package var concurrency = 0
         package var minWarm = 0
+        package var perSandbox = 1
         package var retries = 0
         package var retryWait = Duration.zero
         package var maxEventAge = Duration.zero

@@ -144,6 +144,8 @@ struct SettingsFile {
             case "pids": Self.set(&override.pids, Int(text).flatMap { (4...65_536).contains($0) ? $0 : nil })
             case "concurrency": Self.set(&override.concurrency, Int(text).flatMap { $0 >= 1 ? $0 : nil })
             case "min_warm": Self.set(&override.minWarm, Int(text).flatMap { $0 >= 0 ? $0 : nil })
+            case "per_sandbox":
+                Self.set(&override.perSandbox, Int(text).flatMap { (1...64).contains($0) ? $0 : nil })
             default: Self.set(&override.reclaim, ["auto": true, "off": false][text])
             }
         let form = name == "reclaim" ? "one of auto, off" : Schema.find("defaults.\(name)")?.form ?? "a value"

@@ -12,6 +12,7 @@ struct LimitOptions: ParsableArguments {
     @Option(help: "Size of /tmp, such as 64MiB.") var tmp: String?
     @Option(help: "Sandboxes at once.") var concurrency: Int?
     @Option(help: "Sandboxes that are always kept.") var minWarm: Int?
+    @Option(help: "Requests at once in one sandbox.") var perSandbox: Int?
     @Option(help: "A variable for the function, NAME=VALUE; may be repeated.") var env: [String] = []
 
     func request() throws -> UpdateRequest {
@@ -25,6 +26,7 @@ struct LimitOptions: ParsableArguments {
         request.tmp = try read("--tmp", tmp, "a size such as 64MiB") { Bytes($0)?.count }
         request.concurrency = concurrency
         request.minWarm = minWarm
+        request.perSandbox = perSandbox
         for pair in env {
             guard let sign = pair.firstIndex(of: "="), sign != pair.startIndex else {
                 throw Failure(.usage, "fn: --env: expected NAME=VALUE, got '\(pair)'")

@@ -54,7 +54,8 @@ struct Describe: ParsableCommand {
             "timeout:      \(Duration.milliseconds(function.timeoutMs).text)\(from("timeout"))",
             "tmp:          \(Bytes(function.tmp))\(from("tmp"))",
             "concurrency:  \(function.concurrency)\(from("concurrency"))",
-            "min warm:     \(function.minWarm)\(from("min_warm"))", "sandboxes:    \(function.sandboxes)",
+            "min warm:     \(function.minWarm)\(from("min_warm"))",
+            "per sandbox:  \(function.perSandbox)\(from("per_sandbox"))", "sandboxes:    \(function.sandboxes)",
             "code:         \(Bytes(function.codeSize).rounded), sha256 \(function.codeSha256)",
             "revision:     \(function.revision), \(function.lastModified)",
         ]

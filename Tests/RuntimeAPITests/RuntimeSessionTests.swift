@@ -14,7 +14,7 @@ struct RuntimeSessionTests {
         _ = try session.next(7)
         #expect(session.isWaiting)
         #expect(session.deliver("a") == 7)
-        #expect(session.runningRequestID == "a")
+        #expect(session.runningRequestIDs == ["a"])
         try session.answer("a")
         #expect(throws: Session.Refusal.invalidStateTransition("the invocation has been answered already")) {
             try session.answer("a")
@@ -68,9 +68,9 @@ struct RuntimeSessionTests {
     @Test("hints only a runtime that waits, which then asks again")
     func hint() throws {
         var session = Session()
-        #expect(session.hint() == nil)
+        #expect(session.hint() == [])
         _ = try session.next(1)
-        #expect(session.hint() == 1)
+        #expect(session.hint() == [1])
         #expect(session.deliver("a") == nil)
         _ = try session.next(2)
         #expect(session.deliver("a") == 2)
@@ -84,7 +84,7 @@ struct RuntimeSessionTests {
         _ = session.deliver("a")
         #expect(throws: Session.Refusal.invalidRequestID) { try session.beginStream("b") }
         try session.beginStream("a")
-        #expect(session.runningRequestID == "a")
+        #expect(session.runningRequestIDs == ["a"])
         #expect(throws: Session.Refusal.invalidStateTransition("the invocation is being answered")) {
             try session.answer("a")
         }
@@ -122,5 +122,32 @@ struct RuntimeSessionTests {
         try failed.restoreNext()
         try failed.restoreError()
         #expect(throws: Session.Refusal.self) { try failed.next(1) }
+    }
+
+    @Test("holds as many questions and invocations at once as there are places")
+    func several() throws {
+        var session = Session(places: 2)
+        #expect(try session.next(1).isRepeated == false)
+        #expect(try session.next(2).isRepeated == true)  // a second process, after no answer
+        #expect(throws: Session.Refusal.self) { try session.next(3) }
+        #expect(session.deliver("a") == 1)
+        #expect(session.deliver("b") == 2)
+        #expect(session.deliver("c") == nil)
+        #expect(throws: Session.Refusal.self) { try session.next(3) }
+        try session.answer("b")
+        #expect(session.hint() == [])  // one still runs
+        #expect(try session.next(3).isRepeated == false)
+        #expect(session.deliver("c") == 3)
+        try session.beginStream("a")
+        try session.answer("c")
+        let ended = session.endStream("a")
+        #expect(ended)
+        #expect(try session.next(4).isRepeated == false)
+        #expect(try session.next(5).isRepeated == false)
+        #expect(session.hint() == [4, 5])
+        #expect(session.isHinted)
+        #expect(try session.next(6).isRepeated == true)
+        #expect(try session.next(7).isRepeated == true)
+        #expect(!session.isHinted)
     }
 }
