@@ -94,6 +94,13 @@ package struct RegisteredFunction: Sendable, Equatable {
         self.provisioned = provisioned
     }
 
+    /// What a qualifier means; of an alias the version that serves most of it. `nil` is what is deployed now.
+    package func record(_ qualifier: String?) -> FunctionRecord? {
+        guard let qualifier, qualifier != FunctionRecord.latest else { return latest }
+        let version = aliases[qualifier]?.version ?? qualifier
+        return version == FunctionRecord.latest ? latest : versions[version]
+    }
+
     /// How many sandboxes each version is to have ready. An alias's are shared out as its requests are.
     package var provisionedByVersion: [String: Int] {
         var counts: [String: Int] = [:]

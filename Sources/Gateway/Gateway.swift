@@ -109,7 +109,7 @@ package struct Gateway: Sendable {
         switch Route(head.method, HTTPRequest(method: head.method, uri: head.uri).path) {
         case .invoke, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream: Int(settings.limits.payload.count)
         // Base64 makes code a third larger, and it travels inside JSON.
-        case .deploy, .lambda(.createFunction, _), .lambda(.updateCode, _):
+        case .deploy, .lambda(.createFunction, _), .lambda(.updateCode, _), .lambda(.publishLayer, _):
             Int(settings.limits.code.count) / 3 * 4 + (1 << 20)
         default: 1 << 20
         }

@@ -65,4 +65,10 @@ package struct Provisioning: Sendable, Equatable {
     package var free = 0
     /// Starts in a row that failed.
     package var failures = 0
+
+    package init(started: Int = 0, free: Int = 0, failures: Int = 0) {
+        self.started = started
+        self.free = free
+        self.failures = failures
+    }
 }
