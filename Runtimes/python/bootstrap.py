@@ -13,7 +13,9 @@ import os
 import sys
 
 sys.path[:0] = ["/var/task"]
-sys.path += ["/usr/lib/python3/dist-packages", "/opt/python"]
+if os.path.isdir("/opt/python"):  # of a layer: after the function's own, before the standard library, as Lambda has it
+    sys.path[1:1] = ["/opt/python/lib/python%d.%d/site-packages" % sys.version_info[:2], "/opt/python"]
+sys.path += ["/usr/lib/python3/dist-packages"]
 
 import _json  # noqa: E402,F401  (the C accelerator: json itself follows with the first event)
 import _socket  # noqa: E402

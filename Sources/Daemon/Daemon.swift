@@ -116,7 +116,7 @@ package final class Daemon: Sendable {
             cpus: machine.cpus,
             devices: devices,
             log: log,
-            factory: { try factory.make($0, $1, $2) },
+            factory: { try factory.make($0, $1, $2, isProvisioned: $3) },
             sink: { functionLog.append(LogLine($2, sandbox: $1), function: $0) },
             onDecisions: { made in
                 decisions.append(made)

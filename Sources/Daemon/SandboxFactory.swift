@@ -28,9 +28,14 @@ final class FunctionSandboxes: Sendable {
         self.store = store
     }
 
-    func make(_ id: SandboxID, _ name: String, _ contract: Bytes) throws -> FactoryResult {
-        guard let catalog = catalog.withLock({ $0 }), let function = catalog[name] else {
-            throw FunctionsError.notFound(name)
+    func make(
+        _ id: SandboxID,
+        _ plan: String,
+        _ contract: Bytes,
+        isProvisioned: Bool
+    ) throws -> FactoryResult {
+        guard let catalog = catalog.withLock({ $0 }), let function = catalog.planned(plan) else {
+            throw FunctionsError.notFound(plan)
         }
         let runtime = function.runtime
         let image = "\(places.images)/\(runtime.image)"
@@ -51,11 +56,12 @@ final class FunctionSandboxes: Sendable {
             template: SandboxTemplate(name: runtime.name, imageRoot: image, runtimeDirectory: runtime.directory),
             codeDirectory: store.directory(function.record.codeSHA256),
             arguments: runtime.command,
-            environment: environment(function, id),
+            environment: environment(function, id, isProvisioned: isProvisioned),
             limits: limits,
             tmpSize: function.tmp.value
         )
         spec.announcedCPU = function.cpus.value
+        spec.layersDirectory = function.record.layersDigest.map { store.directory($0) }
         let settings = catalog.settings
         return FactoryResult(
             sandbox: try launcher.launch(spec),
@@ -64,7 +70,7 @@ final class FunctionSandboxes: Sendable {
             answerLimit: Int(settings.limits.response.count),
             tmp: function.tmp.value,
             identity: FunctionIdentity(
-                name: name,
+                name: function.name,
                 version: function.record.version,
                 handler: function.record.spec.handler
             ),
@@ -73,7 +79,11 @@ final class FunctionSandboxes: Sendable {
     }
 
     /// What Lambda's runtimes expect to find. Nothing of the daemon's own environment is passed on.
-    private func environment(_ function: DeployedFunction, _ id: SandboxID) -> [String: String] {
+    private func environment(
+        _ function: DeployedFunction,
+        _ id: SandboxID,
+        isProvisioned: Bool
+    ) -> [String: String] {
         let name = function.name
         var variables = [
             "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin", "LANG": "C.UTF-8", "TZ": ":UTC",
@@ -87,7 +97,8 @@ final class FunctionSandboxes: Sendable {
             "AWS_LAMBDA_FUNCTION_NAME": name, "AWS_LAMBDA_FUNCTION_VERSION": function.record.version,
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": String(function.memory.value.mebibytes),
             "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/\(name)", "AWS_LAMBDA_LOG_STREAM_NAME": id.description,
-            "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand", "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_LAMBDA_INITIALIZATION_TYPE": isProvisioned ? "provisioned-concurrency" : "on-demand",
+            "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
             "MEMORY_PRESSURE_WATCH": "/run/fn/pressure", "LAMBDA_TASK_ROOT": "/var/task",
             "LAMBDA_RUNTIME_DIR": "/var/runtime",
         ]) { $1 }

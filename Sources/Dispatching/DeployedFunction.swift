@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import Cgroup
 import Functions
+import Policy
 import Settings
 import Units
 
@@ -24,10 +25,17 @@ package struct DeployedFunction: Sendable, Equatable {
     package var concurrency: Effective<Int>
     package var minWarm: Effective<Int>
     package var perSandbox: Effective<Int>
+    /// Sandboxes that are started ahead and told so; of published versions only.
+    package var provisioned = 0
     package var reclaims: Bool
     package var environment: [String: String]
 
     package var name: String { record.spec.name }
+
+    /// What the pool calls it.
+    package var planName: String {
+        PlanName.make(name, version: record.version == FunctionRecord.latest ? nil : record.version)
+    }
 }
 
 /// A value and whose word it is.
@@ -103,5 +111,15 @@ extension DeployedFunction {
         )
         reclaims = word.reclaim ?? true
         environment = defaults.env.merging(spec.env) { _, own in own }
+    }
+
+    /// A published version of it. What is said of a function as a whole is said of its versions too; what is kept warm
+    /// of a version is what is provisioned for it.
+    func version(_ record: FunctionRecord, runtime: RuntimeDefinition, settings: Settings, provisioned: Int) -> Self {
+        var version = DeployedFunction(record, runtime: runtime, settings: settings)
+        version.concurrency = concurrency
+        version.minWarm = Effective(operator: nil, function: 0, default: 0, ceiling: .max)
+        version.provisioned = provisioned
+        return version
     }
 }

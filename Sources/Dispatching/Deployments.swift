@@ -2,6 +2,7 @@
 import Functions
 import Linux
 import Settings
+import Synchronization
 import Telemetry
 import Units
 
@@ -32,11 +33,14 @@ package struct Deployment: Sendable {
 /// Everything that changes what is deployed: code store, registry and catalog, always in that order, so that what is
 /// answered is durable and what can be invoked is complete. Blocking.
 package final class Deployments: Sendable {
-    private let registry: FunctionRegistry
-    private let store: CodeStore
+    let registry: FunctionRegistry
+    let store: CodeStore
+    let catalog: FunctionCatalog
     private let runtimes: RuntimeCatalog
-    private let catalog: FunctionCatalog
     private let log: FunctionLog
+    /// Held from reading the registry to telling the catalog: else the older of two changes might be told last.
+    private let telling = Mutex(())
+    private let changing = Mutex<Set<String>>([])
 
     package init(
         registry: FunctionRegistry,
@@ -55,12 +59,12 @@ package final class Deployments: Sendable {
     /// Reads the registry into the catalog; tells which functions cannot run because their runtime is gone.
     package func loadAll() throws(FunctionsError) -> [String] {
         var orphans: [String] = []
-        var digests: Set<String> = []
         for record in try registry.list() {
-            digests.insert(record.codeSHA256)
-            if catalog.put(record) == nil { orphans.append(record.spec.name) }
+            guard let registered = try registry.registered(record.spec.name) else { continue }
+            for record in [registered.latest] + registered.versions.values { try putLayersTogether(record) }
+            if catalog.put(registered) == nil { orphans.append(record.spec.name) }
         }
-        store.collectGarbage(keeping: digests)
+        try collectGarbage()
         return orphans
     }
 
@@ -68,7 +72,15 @@ package final class Deployments: Sendable {
     package func deploy(
         _ deployment: Deployment
     ) throws(FunctionsError) -> (record: FunctionRecord, created: Bool, codeChanged: Bool) {
-        let code = try store.store(archive: deployment.archive)
+        try store.store(archive: deployment.archive) { code throws(FunctionsError) in
+            try deploy(deployment, code)
+        }
+    }
+
+    private func deploy(
+        _ deployment: Deployment,
+        _ code: CodeBundle
+    ) throws(FunctionsError) -> (record: FunctionRecord, created: Bool, codeChanged: Bool) {
         let manifest = try readManifest(code)
         guard let name = deployment.name ?? manifest?.name else {
             throw .invalid("the function needs a name: --name NAME, or `name:` in function.yaml")
@@ -79,12 +91,9 @@ package final class Deployments: Sendable {
                 "the function needs a runtime: --runtime RUNTIME, or `runtime:` in function.yaml; there are: \(runtimeNames)"
             )
         }
-        var spec = FunctionSpec(name: name, runtime: runtime)
-        if let manifest {
-            spec.apply(manifest, over: old?.spec, now: WallClock.nowMs())
-        } else if let old {
-            spec = old.spec
-        }
+        // What function.yaml cannot say stays as it is: layers, tags.
+        var spec = old?.spec ?? FunctionSpec(name: name, runtime: runtime)
+        if let manifest { spec.apply(manifest, over: old?.spec, now: WallClock.nowMs()) }
         spec.name = name
         spec.runtime = runtime
         spec.handler = deployment.handler ?? manifest?.handler ?? spec.handler
@@ -102,7 +111,9 @@ package final class Deployments: Sendable {
         try check(spec)
         try checkEvents(spec, nil)
         guard try registry.get(spec.name) == nil else { throw .alreadyExists(spec.name) }
-        return try put(try registry.create(spec, code: try store.store(archive: archive)))
+        return try store.store(archive: archive) { code throws(FunctionsError) in
+            try withLayers(of: spec) { () throws(FunctionsError) in try put(try registry.create(spec, code: code)) }
+        }
     }
 
     /// Changes what is said about a function; sizes reach its living sandboxes at once.
@@ -112,10 +123,12 @@ package final class Deployments: Sendable {
         _ edit: @escaping @Sendable (inout FunctionSpec) throws -> Void
     ) throws(FunctionsError) -> FunctionRecord {
         guard let old = try registry.get(name) else { throw .notFound(name) }
-        let new = try edited(old.spec, edit)
-        try check(new)
-        try checkEvents(new, old.spec)
-        return try put(try registry.update(name, expectedRevisionID: expectedRevisionID, edit))
+        let wanted = try edited(old.spec, edit)
+        try check(wanted)
+        try checkEvents(wanted, old.spec)
+        return try withLayers(of: wanted) { () throws(FunctionsError) in
+            try put(try registry.update(name, expectedRevisionID: expectedRevisionID, edit))
+        }
     }
 
     /// Changes a function's code; sandboxes that run the old one finish their request and end.
@@ -125,15 +138,73 @@ package final class Deployments: Sendable {
         archive: [UInt8]
     ) throws(FunctionsError) -> FunctionRecord {
         guard try registry.get(name) != nil else { throw .notFound(name) }
-        let code = try store.store(archive: archive)
-        return try put(try registry.update(name, expectedRevisionID: expectedRevisionID, code: code))
+        return try store.store(archive: archive) { code throws(FunctionsError) in
+            try put(try registry.update(name, expectedRevisionID: expectedRevisionID, code: code))
+        }
+    }
+
+    /// What `updateCode` would come to; everything is checked and nothing is changed.
+    package func tryCode(
+        _ name: String,
+        expectedRevisionID: String?,
+        archive: [UInt8]
+    ) throws(FunctionsError) -> FunctionRecord {
+        guard var record = try registry.get(name) else { throw .notFound(name) }
+        if let expectedRevisionID, expectedRevisionID != record.revisionID { throw .revisionMismatch(name: name) }
+        (record.codeSHA256, record.codeSize) = try store.store(archive: archive) { ($0.sha256, $0.archiveSize) }
+        try collectGarbage()
+        return record
     }
 
     package func remove(_ name: String) throws(FunctionsError) {
         guard try registry.delete(name) else { throw .notFound(name) }
-        catalog.remove(name)
+        _ = try refresh(name)
         log.remove(name)
-        store.collectGarbage(keeping: Set(try registry.list().map(\.codeSHA256)))
+        try collectGarbage()
+    }
+
+    // MARK: What belongs to each change
+
+    /// Brings the catalog to what the registry says of a function; `nil` when it cannot be invoked.
+    @discardableResult
+    func refresh(_ name: String) throws(FunctionsError) -> DeployedFunction? {
+        let result = telling.withLock { _ -> Result<DeployedFunction?, FunctionsError> in
+            do throws(FunctionsError) {
+                guard let registered = try registry.registered(name) else {
+                    catalog.remove(name)
+                    return .success(nil)
+                }
+                return .success(catalog.put(registered))
+            } catch {
+                return .failure(error)
+            }
+        }
+        return try result.get()
+    }
+
+    func collectGarbage() throws(FunctionsError) {
+        try store.collectGarbage { () throws(FunctionsError) in try registry.digests() }
+    }
+
+    private func withLayers<Result>(
+        of spec: FunctionSpec,
+        _ body: () throws(FunctionsError) -> Result
+    ) throws(FunctionsError) -> Result {
+        try store.merge(layers: spec.layers.map(\.sha256), use: body)
+    }
+
+    private func putLayersTogether(_ record: FunctionRecord) throws(FunctionsError) {
+        try withLayers(of: record.spec) { () throws(FunctionsError) in }
+    }
+
+    /// Runs a change that nobody else may interrupt; a second one meanwhile is refused, as Lambda does.
+    package func alone<Result>(
+        with name: String,
+        _ body: () throws -> Result
+    ) throws -> Result {
+        guard changing.withLock({ $0.insert(name).inserted }) else { throw FunctionsError.busy(name) }
+        defer { changing.withLock { _ = $0.remove(name) } }
+        return try body()
     }
 
     // MARK: Checks
@@ -227,7 +298,7 @@ package final class Deployments: Sendable {
     }
 
     private func put(_ record: FunctionRecord) throws(FunctionsError) -> FunctionRecord {
-        guard catalog.put(record) != nil else { throw .invalid("no such runtime: '\(record.spec.runtime)'") }
+        guard try refresh(record.spec.name) != nil else { throw .invalid("no such runtime: '\(record.spec.runtime)'") }
         return record
     }
 

@@ -60,7 +60,7 @@ package final class Dispatcher: Sendable {
             completion(result)
         }
         let token = pool.lease(
-            function.name,
+            function.planName,
             memory: request.memory,
             cpu: request.cpu,
             fresh: request.fresh,
@@ -112,7 +112,9 @@ package final class Dispatcher: Sendable {
     /// - Parameter payload: how large its event may be, which depends on the kind of invocation.
     @discardableResult
     func check(_ request: InvocationRequest, payload: Bytes) throws(InvocationFailure) -> DeployedFunction {
-        guard let function = catalog[request.function] else { throw .unknownFunction(request.function) }
+        guard let function = catalog.resolve(request.function, request.qualifier) else {
+            throw .unknownFunction(PlanName.make(request.function, version: request.qualifier))
+        }
         let limits = catalog.settings.limits
         guard request.payload.readableBytes <= payload.count else { throw .payloadTooLarge(limit: payload) }
         try ceiling("X-Fn-Memory-Mb", request.memory, limits.memory)

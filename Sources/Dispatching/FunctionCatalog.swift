@@ -10,61 +10,125 @@ import Synchronization
 /// Looked at by every request, so it is a dictionary behind a lock and never touches the disk. Whoever changes the
 /// registry or the settings tells it, and it tells the pool.
 package final class FunctionCatalog: Sendable {
+    /// A function with its versions, as they run here.
+    private struct Entry {
+        var registered: RegisteredFunction
+        var latest: DeployedFunction
+        /// By number. One whose runtime is gone is unknown until that is back.
+        var versions: [String: DeployedFunction]
+
+        /// By the name of their plans.
+        var all: [String: DeployedFunction] {
+            Dictionary(uniqueKeysWithValues: ([latest] + versions.values).map { ($0.planName, $0) })
+        }
+    }
+
     private struct Contents {
-        var functions: [String: DeployedFunction] = [:]
+        var functions: [String: Entry] = [:]
         var settings: Settings
     }
 
     private let contents: Mutex<Contents>
     private let runtimes: RuntimeCatalog
     private let pool: SandboxPool
+    private let random: @Sendable () -> Double
 
-    package init(runtimes: RuntimeCatalog, settings: Settings, pool: SandboxPool) {
+    /// - Parameter random: where a request falls among the versions of an alias, from 0 up to 1.
+    package init(
+        runtimes: RuntimeCatalog,
+        settings: Settings,
+        pool: SandboxPool,
+        random: @escaping @Sendable () -> Double = { Double.random(in: 0..<1) }
+    ) {
         contents = Mutex(Contents(settings: settings))
         self.runtimes = runtimes
         self.pool = pool
+        self.random = random
     }
 
-    package subscript(name: String) -> DeployedFunction? { contents.withLock { $0.functions[name] } }
+    /// A function as it is deployed now.
+    package subscript(name: String) -> DeployedFunction? { contents.withLock { $0.functions[name]?.latest } }
+
+    /// What serves a request.
+    ///
+    /// - Parameter qualifier: a version's number or an alias; `nil` is what is deployed now.
+    package func resolve(_ name: String, _ qualifier: String?) -> DeployedFunction? {
+        let point = random()
+        return contents.withLock { contents in
+            guard let entry = contents.functions[name] else { return nil }
+            guard let qualifier else { return entry.latest }
+            let version = entry.registered.aliases[qualifier]?.choose(point) ?? qualifier
+            return version == FunctionRecord.latest ? entry.latest : entry.versions[version]
+        }
+    }
+
+    /// A function, or a version of one, by the name of its plan.
+    package func planned(_ plan: String) -> DeployedFunction? {
+        let (function, version) = (PlanName.function(plan), PlanName.version(plan))
+        return contents.withLock { contents in
+            version.map { contents.functions[function]?.versions[$0] } ?? contents.functions[function]?.latest
+        }
+    }
 
     package var settings: Settings { contents.withLock { $0.settings } }
 
     /// All functions, by name.
     package var all: [DeployedFunction] {
-        contents.withLock { $0.functions.values.sorted { $0.name < $1.name } }
+        contents.withLock { $0.functions.values.map(\.latest).sorted { $0.name < $1.name } }
     }
 
-    /// A record was written. A runtime that is gone makes the function unknown until it is back.
+    /// A function was written. A runtime that is gone makes it unknown until it is back.
     @discardableResult
-    package func put(_ record: FunctionRecord) -> DeployedFunction? {
-        guard let runtime = runtimes.find(record.spec.runtime) else { return nil }
-        let deployed = contents.withLock { contents in
-            let deployed = DeployedFunction(record, runtime: runtime, settings: contents.settings)
-            contents.functions[record.spec.name] = deployed
-            return deployed
+    package func put(_ registered: RegisteredFunction) -> DeployedFunction? {
+        let name = registered.latest.spec.name
+        let (old, new) = contents.withLock { contents in
+            let old = contents.functions[name]
+            guard let new = entry(registered, contents.settings) else { return (old, Entry?.none) }
+            contents.functions[name] = new
+            return (old, new)
         }
-        pool.setPlan(deployed.plan, live: deployed.live)
-        return deployed
+        guard let new else { return nil }
+        tellPool(from: old?.all ?? [:], to: new.all)
+        return new.latest
     }
 
     package func remove(_ name: String) {
-        contents.withLock { _ = $0.functions.removeValue(forKey: name) }
-        pool.removePlan(name)
+        let old = contents.withLock { $0.functions.removeValue(forKey: name) }
+        tellPool(from: old?.all ?? [:], to: [:])
     }
 
     /// New settings are in force: every function's limits are worked out anew, and the pool edits living sandboxes.
     package func apply(_ settings: Settings) {
-        let changed = contents.withLock { contents in
+        let changes = contents.withLock { contents in
             contents.settings = settings
-            var changed: [DeployedFunction] = []
-            for (name, old) in contents.functions {
-                let new = DeployedFunction(old.record, runtime: old.runtime, settings: settings)
-                contents.functions[name] = new
-                if new != old { changed.append(new) }
-            }
-            return changed
+            return contents.functions.keys.sorted()
+                .compactMap { name -> (Entry, Entry)? in
+                    guard let old = contents.functions[name], let new = entry(old.registered, settings) else {
+                        return nil
+                    }
+                    contents.functions[name] = new
+                    return (old, new)
+                }
         }
-        for function in changed { pool.setPlan(function.plan, live: function.live) }
+        for (old, new) in changes { tellPool(from: old.all, to: new.all) }
+    }
+
+    private func entry(_ registered: RegisteredFunction, _ settings: Settings) -> Entry? {
+        guard let runtime = runtimes.find(registered.latest.spec.runtime) else { return nil }
+        let latest = DeployedFunction(registered.latest, runtime: runtime, settings: settings)
+        let provisioned = registered.provisionedByVersion
+        var versions: [String: DeployedFunction] = [:]
+        for (number, record) in registered.versions {
+            guard let runtime = runtimes.find(record.spec.runtime) else { continue }
+            let count = provisioned[number] ?? 0
+            versions[number] = latest.version(record, runtime: runtime, settings: settings, provisioned: count)
+        }
+        return Entry(registered: registered, latest: latest, versions: versions)
+    }
+
+    private func tellPool(from old: [String: DeployedFunction], to new: [String: DeployedFunction]) {
+        for plan in old.keys where new[plan] == nil { pool.removePlan(plan) }
+        for (plan, function) in new where old[plan] != function { pool.setPlan(function.plan, live: function.live) }
     }
 }
 
@@ -72,13 +136,14 @@ extension DeployedFunction {
     /// What the pool has to know.
     package var plan: FunctionPlan {
         FunctionPlan(
-            name: name,
+            name: planName,
             generation: record.codeGeneration,
             memory: memory.value,
             memoryLow: memoryLow,
             cpu: cpus.value,
             concurrency: concurrency.value,
             minWarm: minWarm.value,
+            provisioned: provisioned,
             reclaims: reclaims,
             burst: memoryBurst,
             perSandbox: perSandbox.value

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Functions
 import NIOCore
 import Policy
 import Pool
@@ -20,6 +21,12 @@ package struct InvocationRequest: Sendable {
     /// The function's ARN as the caller spelled it; what the runtime is told.
     package var functionARN: String
     package var trigger = Trigger.http
+
+    /// The version or alias that the ARN ends in: `arn:aws:lambda:REGION:ACCOUNT:function:NAME:QUALIFIER`.
+    package var qualifier: String? {
+        let parts = functionARN.split(separator: ":", omittingEmptySubsequences: false)
+        return parts.count > 7 ? String(parts[7]) : nil
+    }
 
     package init(function: String, payload: ByteBuffer, functionARN: String) {
         self.function = function
@@ -58,6 +65,8 @@ package struct InvocationResult: Sendable {
     package var requestID: String
     package var outcome: InvocationOutcome
     package var trigger = Trigger.http
+    /// The version that served it.
+    package var version = FunctionRecord.latest
     package var start: StartKind?
     /// Whether the answer began to come in pieces and its receiver was given them: a success carries none of it.
     package var isStreamed = false
@@ -86,6 +95,7 @@ package enum InvocationFailure: Error, Sendable {
     case outOfMemory(ByteBuffer)
     case timedOut(ByteBuffer)
 
+    /// With its qualifier, where the caller gave one.
     case unknownFunction(String)
     /// The payload is not JSON, and the runtime wants JSON.
     case payloadNotJSON(String)

@@ -157,7 +157,7 @@ final class RunningInvocation: Sendable {
 
     func refuse(_ refusal: PoolRefusal) {
         switch refusal {
-        case .unknownFunction: fail(.unknownFunction(function.name))
+        case .unknownFunction: fail(.unknownFunction(function.planName))
         case .shuttingDown: fail(.shuttingDown)
         default: fail(.throttled(refusal))
         }
@@ -210,6 +210,8 @@ final class RunningInvocation: Sendable {
             defer { (state.completion, state.lease) = (nil, nil) }
             return state.completion
         }
+        var result = result
+        result.version = function.record.version
         completion?(result)
     }
 }

@@ -103,6 +103,8 @@ package struct PendingLimit: Codable, Sendable, Equatable {
 package struct SandboxView: Codable, Sendable, Equatable {
     package var id: String
     package var function: String
+    /// A published version's number; `nil` for what is deployed now.
+    package var version: String?
     package var state: String
     package var pid: Int32
     package var startTime: UInt64

@@ -3,6 +3,7 @@ import CLinux
 import Crypto
 import Foundation
 import Linux
+import Synchronization
 import Units
 
 /// Code as it is kept: the archive's digest names it, and unchanged code is not kept twice.
@@ -12,6 +13,14 @@ package struct CodeBundle: Sendable, Equatable {
     /// The unpacked tree, mounted read-only at `/var/task`.
     package var directory: String
     package var archiveSize: Int64
+
+    /// A digest as Lambda writes it.
+    static func base64(hex text: String) -> String {
+        let digits = Array(text.utf8)
+        let bytes = stride(from: 0, to: digits.count - 1, by: 2)
+            .compactMap { UInt8(String(decoding: digits[$0...($0 + 1)], as: UTF8.self), radix: 16) }
+        return Data(bytes).base64EncodedString()
+    }
 }
 
 /// The code of all functions, by content: `<state>/code/<sha256>/{archive,tree}`.
@@ -20,6 +29,8 @@ package struct CodeBundle: Sendable, Equatable {
 package final class CodeStore: Sendable {
     private let root: String
     private let limits: CodeLimits
+    /// Code that somebody is about to register, and how many are: it is no garbage yet.
+    private let pins = Mutex<[String: Int]>([:])
 
     package init(stateDirectory: String, limits: CodeLimits = CodeLimits()) throws(FunctionsError) {
         root = "\(stateDirectory)/code"
@@ -35,31 +46,87 @@ package final class CodeStore: Sendable {
         }
     }
 
-    /// Checks, unpacks and keeps an archive (zip, tar, or compressed tar).
-    package func store(archive: [UInt8]) throws(FunctionsError) -> CodeBundle {
-        guard Int64(archive.count) <= limits.archive.count else { throw .archiveTooLarge(limit: limits.archive) }
+    /// Checks, unpacks and keeps an archive (zip, tar, or compressed tar), at least until `use` has returned: by then it
+    /// is registered, or garbage.
+    package func store<Result>(
+        archive: [UInt8],
+        use: (CodeBundle) throws(FunctionsError) -> Result
+    ) throws(FunctionsError) -> Result {
         let digest = Hex.encode(SHA256.hash(data: archive))
+        return try pinning([digest]) { () throws(FunctionsError) in
+            try use(try store(archive: archive, digest))
+        }
+    }
+
+    /// Puts layers together, unless that has been done, and keeps them at least until `use` has returned.
+    package func merge<Result>(
+        layers: [String],
+        use: () throws(FunctionsError) -> Result
+    ) throws(FunctionsError) -> Result {
+        guard layers.count > 1, let digest = LayerTree.digest(of: layers) else {
+            return try pinning(layers) { () throws(FunctionsError) in try use() }
+        }
+        return try pinning(layers + [digest]) { () throws(FunctionsError) in
+            try merge(layers, as: digest)
+            return try use()
+        }
+    }
+
+    private func pinning<Result>(
+        _ digests: [String],
+        _ body: () throws(FunctionsError) -> Result
+    ) throws(FunctionsError) -> Result {
+        pins.withLock { pins in for digest in digests { pins[digest, default: 0] += 1 } }
+        defer {
+            pins.withLock { pins in
+                for digest in digests { pins[digest] = pins[digest].flatMap { $0 > 1 ? $0 - 1 : nil } }
+            }
+        }
+        return try body()
+    }
+
+    private func merge(_ layers: [String], as digest: String) throws(FunctionsError) {
+        let place = "\(root)/\(digest)"
+        guard !Directory.isDirectory(place) else { return }
+        let staging = "\(root)/.\(digest.prefix(16))-\(UUID().uuidString)"
+        defer { try? FileManager.default.removeItem(atPath: staging) }
+        try makeStaging(staging)
+        var tree = LayerTree(root: "\(staging)/tree", limit: limits.unpacked)
+        for layer in layers { try tree.add(directory(layer)) }
+        try move(staging, to: place)
+    }
+
+    private func store(archive: [UInt8], _ digest: String) throws(FunctionsError) -> CodeBundle {
+        guard Int64(archive.count) <= limits.archive.count else { throw .archiveTooLarge(limit: limits.archive) }
         let place = "\(root)/\(digest)"
         let bundle = CodeBundle(sha256: digest, directory: "\(place)/tree", archiveSize: Int64(archive.count))
         guard !Directory.isDirectory(place) else { return bundle }
 
         let staging = "\(root)/.\(digest.prefix(16))-\(UUID().uuidString)"
         defer { try? FileManager.default.removeItem(atPath: staging) }
-        do throws(SyscallError) {
-            try Directory.make(staging)
-            try Directory.make("\(staging)/tree")
-        } catch {
-            throw .storage("\(error)")
-        }
+        try makeStaging(staging)
         try Unpacker(limits: limits, root: "\(staging)/tree").unpack(archive)
         try keep(archive, in: staging, as: place)
         return bundle
+    }
+
+    private func makeStaging(_ path: String) throws(FunctionsError) {
+        do throws(SyscallError) {
+            try Directory.make(path)
+            try Directory.make("\(path)/tree")
+        } catch {
+            throw .storage("\(error)")
+        }
     }
 
     private func keep(_ archive: [UInt8], in staging: String, as place: String) throws(FunctionsError) {
         guard FileManager.default.createFile(atPath: "\(staging)/archive", contents: Data(archive)) else {
             throw .storage("\(staging)/archive could not be written")
         }
+        try move(staging, to: place)
+    }
+
+    private func move(_ staging: String, to place: String) throws(FunctionsError) {
         syncFileSystem(of: staging)
         if unsafe rename(staging, place) == 0 { return syncFileSystem(of: root) }
         // Two deployments of the same code may race: the other one's is as good.
@@ -81,11 +148,22 @@ package final class CodeStore: Sendable {
 
     package func directory(_ sha256: String) -> String { "\(root)/\(sha256)/tree" }
 
-    /// Removes code that no function uses. Sandboxes that run on it keep their mount.
-    package func collectGarbage(keeping digests: Set<String>) {
-        for name in (try? Directory.list(root)) ?? [] where !digests.contains(name) && !name.hasPrefix(".") {
-            try? FileManager.default.removeItem(atPath: "\(root)/\(name)")
+    /// Removes code that nobody uses. Sandboxes that run on it keep their mount.
+    ///
+    /// - Parameter used: asked under the lock of the pins: who registers code in the meantime still has it pinned.
+    package func collectGarbage(keeping used: () throws(FunctionsError) -> Set<String>) throws(FunctionsError) {
+        let result = pins.withLock { pins -> FunctionsError? in
+            do throws(FunctionsError) {
+                let kept = try used().union(pins.keys)
+                for name in (try? Directory.list(root)) ?? [] where !kept.contains(name) && !name.hasPrefix(".") {
+                    try? FileManager.default.removeItem(atPath: "\(root)/\(name)")
+                }
+                return nil
+            } catch {
+                return error
+            }
         }
+        if let result { throw result }
     }
 }
 

@@ -21,9 +21,13 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
     package var events = EventHandling()
     package var schedules: [Schedule] = []
     package var tags: [String: String] = [:]
+    /// What is at `/opt`: later ones over earlier ones.
+    package var layers: [FunctionLayer] = []
     /// Lambda's members that mean nothing here, kept so that clients read back what they wrote.
     package var role: String?
     package var lambdaRuntime: String?
+    package var tracingMode: String?
+    package var logging: LoggingWishes?
 
     package init(name: String, runtime: String, handler: String? = nil) {
         self.name = name
@@ -50,8 +54,11 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
         events = try values.decodeIfPresent(EventHandling.self, forKey: .events) ?? EventHandling()
         schedules = try values.decodeIfPresent([Schedule].self, forKey: .schedules) ?? []
         tags = try values.decodeIfPresent([String: String].self, forKey: .tags) ?? [:]
+        layers = try values.decodeIfPresent([FunctionLayer].self, forKey: .layers) ?? []
         role = try values.decodeIfPresent(String.self, forKey: .role)
         lambdaRuntime = try values.decodeIfPresent(String.self, forKey: .lambdaRuntime)
+        tracingMode = try values.decodeIfPresent(String.self, forKey: .tracingMode)
+        logging = try values.decodeIfPresent(LoggingWishes.self, forKey: .logging)
     }
 
     /// Lambda's rule for names.
@@ -84,10 +91,20 @@ package struct EventHandling: Codable, Sendable, Equatable {
     package init() {}
 }
 
-/// A function as it is registered.
+/// What a client wrote about the form of a function's log.
+package struct LoggingWishes: Codable, Sendable, Equatable {
+    package var format: String?
+    package var applicationLevel: String?
+    package var systemLevel: String?
+    package var group: String?
+
+    package init() {}
+}
+
+/// A function as it is registered, or one of its published versions.
 package struct FunctionRecord: Codable, Sendable, Equatable {
     package var spec: FunctionSpec
-    package var version = "$LATEST"
+    package var version = FunctionRecord.latest
     /// Counts changes, from 1.
     package var revision: Int
     /// A UUID that is another one after each change: for optimistic locking.
@@ -98,4 +115,29 @@ package struct FunctionRecord: Codable, Sendable, Equatable {
     /// Another number whenever running sandboxes have become outdated: new code, handler, runtime or environment.
     package var codeGeneration: Int
     package var lastModifiedMs: Int64
+
+    package static let latest = "$LATEST"
+
+    /// What it needs of the `CodeStore`.
+    package var digests: Set<String> {
+        Set([codeSHA256] + spec.layers.map(\.sha256) + [layersDigest].compactMap(\.self))
+    }
+
+    /// The directory of its layers, by digest; `nil` when it has none.
+    package var layersDigest: String? { LayerTree.digest(of: spec.layers.map(\.sha256)) }
+
+    /// The code's digest as Lambda writes it.
+    package var codeSHA256Base64: String { CodeBundle.base64(hex: codeSHA256) }
+
+    /// What a published version keeps: all but what is said of the function as a whole.
+    package var substance: Substance {
+        var spec = spec
+        (spec.concurrency, spec.minWarm, spec.tags, spec.events) = (nil, nil, [:], EventHandling())
+        return Substance(spec: spec, codeSHA256: codeSHA256)
+    }
+
+    package struct Substance: Codable, Sendable, Equatable {
+        package var spec: FunctionSpec
+        package var codeSHA256: String
+    }
 }

@@ -4,7 +4,7 @@ import GRDB
 
 /// What is deployed, on disk: a change is durable before its answer is sent (SQLite, WAL, `synchronous=FULL`).
 package final class FunctionRegistry: Sendable {
-    private let database: StateDatabase
+    let database: StateDatabase
 
     /// Opens or creates `registry.sqlite` in the state directory.
     package init(stateDirectory: String) throws(FunctionsError) {
@@ -19,6 +19,7 @@ package final class FunctionRegistry: Sendable {
                 table.column("record", .blob).notNull()
             }
         }
+        migrator.registerMigration("versions") { db in try FunctionRegistry.addVersions(db) }
         return migrator
     }
 
@@ -30,7 +31,7 @@ package final class FunctionRegistry: Sendable {
             revisionID: UUID().uuidString.lowercased(),
             codeSHA256: code.sha256,
             codeSize: code.archiveSize,
-            codeGeneration: 1,
+            codeGeneration: Self.newGeneration(),
             lastModifiedMs: Self.now()
         )
         return try database.write { db in
@@ -72,7 +73,7 @@ package final class FunctionRegistry: Sendable {
     /// Whether sandboxes started for `old` may not serve `new`.
     private static func outdates(_ old: FunctionRecord, _ new: FunctionRecord) -> Bool {
         old.codeSHA256 != new.codeSHA256 || old.spec.handler != new.spec.handler || old.spec.runtime != new.spec.runtime
-            || old.spec.env != new.spec.env || old.spec.tmp != new.spec.tmp
+            || old.spec.env != new.spec.env || old.spec.tmp != new.spec.tmp || old.spec.layers != new.spec.layers
             || old.spec.perSandbox != new.spec.perSandbox
     }
 
@@ -89,9 +90,12 @@ package final class FunctionRegistry: Sendable {
         }
     }
 
-    /// Removes a function; `false` when there was none.
+    /// Removes a function with all its versions and aliases; `false` when there was none.
     package func delete(_ name: String) throws(FunctionsError) -> Bool {
         try database.write { db in
+            for table in ["versions", "aliases", "provisioned"] {
+                try db.execute(sql: "DELETE FROM \(table) WHERE function = ?", arguments: [name])
+            }
             try db.execute(sql: "DELETE FROM functions WHERE name = ?", arguments: [name])
             return db.changesCount > 0
         }
@@ -99,9 +103,12 @@ package final class FunctionRegistry: Sendable {
 
     package func close() { database.close() }
 
-    private static func now() -> Int64 { Int64(Date().timeIntervalSince1970 * 1000) }
+    /// Never one that a function of the same name had before it was deleted: its last sandboxes may still live.
+    static func newGeneration() -> Int { Int(now()) }
 
-    private static func fetch(_ db: Database, _ name: String) throws -> FunctionRecord? {
+    static func now() -> Int64 { Int64(Date().timeIntervalSince1970 * 1000) }
+
+    static func fetch(_ db: Database, _ name: String) throws -> FunctionRecord? {
         try Data.fetchOne(db, sql: "SELECT record FROM functions WHERE name = ?", arguments: [name])
             .map { try JSONDecoder().decode(FunctionRecord.self, from: $0) }
     }

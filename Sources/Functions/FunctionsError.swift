@@ -5,6 +5,12 @@ import Units
 package enum FunctionsError: Error, Sendable, Equatable, CustomStringConvertible {
     case alreadyExists(String)
     case notFound(String)
+    case aliasExists(function: String, name: String)
+    case aliasNotFound(function: String, name: String)
+    /// What is asked for does not go with what is there.
+    case conflict(String)
+    /// Somebody else changes the function at this moment.
+    case busy(String)
     /// Somebody else changed the function since the caller looked at it.
     case revisionMismatch(name: String)
     /// A value that the caller sent, and what would be right.
@@ -26,6 +32,10 @@ package enum FunctionsError: Error, Sendable, Equatable, CustomStringConvertible
         switch self {
         case .alreadyExists(let name): "Function already exist: \(name)"
         case .notFound(let name): "no such function: \(name)"
+        case .aliasExists(let function, let name): "function \(function) has an alias \(name) already"
+        case .aliasNotFound(let function, let name): "function \(function) has no alias \(name)"
+        case .conflict(let what): what
+        case .busy(let name): "function \(name) is being changed by another request"
         case .revisionMismatch(let name): "function \(name) was changed meanwhile: its RevisionId is another one now"
         case .invalid(let what): what
         case .archiveTooLarge(let limit): "the archive is larger than \(limit) (limits.code in fn.yaml)"

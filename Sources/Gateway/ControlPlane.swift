@@ -6,6 +6,7 @@ import HTTP
 import Linux
 import NIOCore
 import NIOHTTP1
+import Policy
 import Pool
 import Settings
 import Units
@@ -36,6 +37,7 @@ struct ControlPlane {
         case .code(let name): try code(name)
         case .size(let name): .json(.ok, SizeView(try function(name), context.pool.profiles[name]))
         case .sizes: sizes
+        case .layerCode(let name, let version): try layerCode(name, version)
         case .sandboxes:
             .json(
                 .ok,
@@ -189,17 +191,28 @@ struct ControlPlane {
         return .json(.ok, PurgeResult(removed: count))
     }
 
-    /// The archive that the function was deployed from, byte for byte.
+    /// The archive that a function, or a version or alias of it, was deployed from, byte for byte.
     private func code(_ name: String) throws -> HTTPResponse {
-        guard let record = try context.deployments.record(name), let archive = context.deployments.archive(of: record)
+        let (function, qualifier) = (PlanName.function(name), PlanName.version(name))
+        guard let record = try context.deployments.registered(function)?.record(qualifier),
+            let archive = context.deployments.archive(of: record)
         else {
             throw FunctionsError.notFound(name)
         }
-        return HTTPResponse(
-            .ok,
-            headers: ["Content-Type": "application/octet-stream"],
-            body: ByteBuffer(bytes: archive)
-        )
+        return download(archive)
+    }
+
+    private func layerCode(_ name: String, _ version: String) throws -> HTTPResponse {
+        guard let number = Int(version), let layer = try context.deployments.layer(name, number),
+            let archive = context.deployments.archive(of: layer)
+        else {
+            return .problem(.notFound, "LayerNotFound", "no such layer: \(name):\(version)")
+        }
+        return download(archive)
+    }
+
+    private func download(_ archive: [UInt8]) -> HTTPResponse {
+        HTTPResponse(.ok, headers: ["Content-Type": "application/octet-stream"], body: ByteBuffer(bytes: archive))
     }
 
     private func reload() -> HTTPResponse {
@@ -240,8 +253,8 @@ extension UpdateRequest {
 extension FunctionsError {
     var status: HTTPResponseStatus {
         switch self {
-        case .notFound: .notFound
-        case .alreadyExists: .conflict
+        case .notFound, .aliasNotFound: .notFound
+        case .alreadyExists, .aliasExists, .conflict, .busy: .conflict
         case .revisionMismatch: .preconditionFailed
         case .archiveTooLarge: .payloadTooLarge
         case .queueFull: .tooManyRequests
@@ -255,6 +268,10 @@ extension FunctionsError {
         switch self {
         case .notFound: "FunctionNotFound"
         case .alreadyExists: "FunctionExists"
+        case .aliasNotFound: "AliasNotFound"
+        case .aliasExists: "AliasExists"
+        case .conflict: "Conflict"
+        case .busy: "UpdateInProgress"
         case .revisionMismatch: "RevisionMismatch"
         case .archiveTooLarge, .unpackedTooLarge, .archiveUnreadable, .archiveHostile: "InvalidArchive"
         case .queueFull: "QueueFull"

@@ -6,19 +6,33 @@ import Dispatching
 import FnProtocol
 import Functions
 import Linux
+import Policy
 import Units
 
 /// Lambda's `FunctionConfiguration`, with the members that its clients look at.
 struct FunctionConfiguration: Encodable {
-    struct Mode: Encodable { var Mode = "PassThrough" }
+    struct Mode: Encodable { var Mode: String }
+    struct Layer: Encodable {
+        var Arn: String
+        var CodeSize: Int64
+    }
     struct Storage: Encodable { var Size: Int }
     struct SnapStart: Encodable {
         var ApplyOn = "None"
         var OptimizationStatus = "Off"
     }
     struct Logging: Encodable {
-        var LogFormat = "Text"
+        var LogFormat: String
+        var ApplicationLogLevel: String?
+        var SystemLogLevel: String?
         var LogGroup: String
+
+        init(_ wishes: LoggingWishes?, function: String) {
+            LogFormat = wishes?.format ?? "Text"
+            ApplicationLogLevel = wishes?.applicationLevel
+            SystemLogLevel = wishes?.systemLevel
+            LogGroup = wishes?.group ?? "/aws/lambda/\(function)"
+        }
     }
     struct EnvironmentVariables: Encodable { var Variables: [String: String] }
 
@@ -33,8 +47,8 @@ struct FunctionConfiguration: Encodable {
     var MemorySize: Int
     var LastModified: String
     var CodeSha256: String
-    var Version = "$LATEST"
-    var TracingConfig = Mode()
+    var Version: String
+    var TracingConfig: Mode
     var RevisionId: String
     var State = "Active"
     /// `InProgress` while a living sandbox still has another size.
@@ -47,13 +61,18 @@ struct FunctionConfiguration: Encodable {
     var LoggingConfig: Logging
     var Environment: EnvironmentVariables?
     var DeadLetterConfig: DeadLetterTarget?
+    var Layers: [Layer]?
 
-    init(_ record: FunctionRecord, _ context: GatewayContext) {
+    /// - Parameter qualifier: what the function's ARN ends in.
+    init(_ record: FunctionRecord, _ context: GatewayContext, qualifier: String? = nil) {
         let spec = record.spec
-        let deployed = context.catalog[spec.name]
+        let plan = PlanName.make(spec.name, version: record.version == FunctionRecord.latest ? nil : record.version)
+        let deployed = context.catalog.planned(plan)
         let settings = context.catalog.settings
         FunctionName = spec.name
-        FunctionArn = FunctionReference.arn(spec.name)
+        FunctionArn = FunctionReference.arn(spec.name, qualifier: qualifier)
+        Version = record.version
+        TracingConfig = Mode(Mode: spec.tracingMode ?? "PassThrough")
         Runtime = spec.lambdaRuntime ?? spec.runtime
         Role = spec.role ?? "arn:aws:iam::\(FunctionReference.account):role/fn"
         Handler = spec.handler
@@ -63,27 +82,18 @@ struct FunctionConfiguration: Encodable {
         Timeout = Int((timeout.milliseconds + 999) / 1000)
         MemorySize = (deployed?.memory.value ?? settings.defaults.memory).mebibytes
         LastModified = String(WallClock.iso8601(record.lastModifiedMs).dropLast()) + "+0000"
-        CodeSha256 = Base64.encode(Self.bytes(hex: record.codeSHA256))
+        CodeSha256 = record.codeSHA256Base64
         RevisionId = record.revisionID
-        let pending = context.pool.pending(spec.name)
+        let pending = context.pool.pending(plan)
         LastUpdateStatus = pending.isEmpty ? "Successful" : "InProgress"
         LastUpdateStatusReason =
             pending.isEmpty
             ? nil : "\(pending.count) sandboxes hold more than the new MemorySize; they follow at their next idle"
-        #if arch(arm64)
-        Architectures = ["arm64"]
-        #else
-        Architectures = ["x86_64"]
-        #endif
+        Architectures = [RefusedMembers.architecture]
         EphemeralStorage = Storage(Size: (deployed?.tmp.value ?? settings.defaults.tmp).mebibytes)
-        LoggingConfig = Logging(LogGroup: "/aws/lambda/\(spec.name)")
+        LoggingConfig = Logging(spec.logging, function: spec.name)
+        Layers = spec.layers.isEmpty ? nil : spec.layers.map { Layer(Arn: $0.arn, CodeSize: $0.codeSize) }
         Environment = spec.env.isEmpty ? nil : EnvironmentVariables(Variables: spec.env)
         DeadLetterConfig = DeadLetterTarget(spec.events)
-    }
-
-    private static func bytes(hex text: String) -> [UInt8] {
-        let digits = Array(text.utf8)
-        return stride(from: 0, to: digits.count - 1, by: 2)
-            .compactMap { UInt8(String(decoding: digits[$0...($0 + 1)], as: UTF8.self), radix: 16) }
     }
 }

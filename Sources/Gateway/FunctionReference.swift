@@ -57,7 +57,7 @@ struct FunctionReference: Equatable {
         }
     }
 
-    /// Checks the qualifier: one version is kept, `$LATEST`.
+    /// With the qualifier that the query adds; in both places it must be the same one.
     func checked(_ query: String?) throws(LambdaError) -> FunctionReference {
         if let query, let qualifier, query != qualifier {
             throw LambdaError(
@@ -66,7 +66,29 @@ struct FunctionReference: Equatable {
                 "The derived qualifier from the function name does not match the specified qualifier."
             )
         }
-        guard let wanted = qualifier ?? query, wanted != "$LATEST" else { return self }
-        throw LambdaError.notFound(Self.arn(name, qualifier: wanted))
+        var reference = self
+        reference.qualifier = qualifier ?? query
+        if let qualifier = reference.qualifier, !Self.isQualifier(qualifier) {
+            throw .validation(qualifier, "qualifier", "satisfy regular expression pattern: (|[a-zA-Z0-9$_-]+)")
+        }
+        return reference
+    }
+
+    /// For what is said of a function as a whole.
+    func unqualified(_ query: String?) throws(LambdaError) -> String {
+        guard try checked(query).qualifier ?? FunctionRecord.latest == FunctionRecord.latest else {
+            throw .invalid(
+                "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. "
+                    + "Please specify either a function name or an unqualified function ARN."
+            )
+        }
+        return name
+    }
+
+    var arn: String { Self.arn(name, qualifier: qualifier) }
+
+    private static func isQualifier(_ text: String) -> Bool {
+        (1...128).contains(text.utf8.count)
+            && text.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || "$_-".contains($0)) }
     }
 }

@@ -152,7 +152,7 @@ package struct Gateway: Sendable {
         switch Route(head.method, HTTPRequest(method: head.method, uri: head.uri).path) {
         case .invoke, .url, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream: return Int(limits.payload.count)
         // Base64 makes code a third larger, and it travels inside JSON.
-        case .deploy, .lambda(.createFunction, _), .lambda(.updateCode, _):
+        case .deploy, .lambda(.createFunction, _), .lambda(.updateCode, _), .lambda(.publishLayer, _):
             return Int(limits.code.count) / 3 * 4 + (1 << 20)
         default: return 1 << 20
         }

@@ -4,6 +4,7 @@ import FnProtocol
 import HTTP
 import NIOCore
 import NIOHTTP1
+import Policy
 import Units
 
 /// A header that cannot be understood.
@@ -16,10 +17,14 @@ struct BadHeader: Error, CustomStringConvertible {
 
 extension InvocationRequest {
     /// Reads what both doors share: the event and the headers that size this one request.
+    ///
+    /// - Parameters:
+    ///   - name: the function's, with or without a qualifier.
+    ///   - arn: with the qualifier, as the caller spelled it.
     init(_ name: String, _ request: HTTPRequest, arn: String) throws(BadHeader) {
         // A caller that sends nothing means an empty event.
         let payload = request.body.readableBytes > 0 ? request.body : ByteBuffer(string: "{}")
-        self.init(function: name, payload: payload, functionARN: arn)
+        self.init(function: PlanName.function(name), payload: payload, functionARN: arn)
         memory = try Self.number(request, "X-Fn-Memory-Mb", 4...1_048_576).map { .mib(Int64($0)) }
         cpu = try Self.number(request, "X-Fn-Cpu-Millis", 10...1_000_000).map { CPUQuota(millis: $0) }
         timeout = try Self.number(request, "X-Fn-Timeout-Ms", 1...86_400_000).map { .milliseconds($0) }

@@ -9,6 +9,7 @@ import Functions
 import HTTP
 import NIOCore
 import NIOHTTP1
+import Policy
 import Units
 
 /// Lambda's control plane, as far as it is offered. Blocking.
@@ -21,23 +22,29 @@ struct LambdaControl {
             case .createFunction: return try create(request)
             case .listFunctions: return try list(request)
             case .getFunction: return try get(name, request)
-            case .getConfiguration: return answer(.ok, FunctionConfiguration(try record(name, request), context))
+            case .getConfiguration: return try getConfiguration(name, request)
             case .updateConfiguration: return try updateConfiguration(name, request)
             case .updateCode: return try updateCode(name, request)
             case .deleteFunction: return try delete(name, request)
             case .putConcurrency: return try putConcurrency(name, request)
-            case .getConcurrency: return answer(.ok, Concurrency(try record(name, request)))
-            case .deleteConcurrency:
-                _ = try context.deployments.update(try reference(name, request).name) { $0.concurrency = nil }
-                return HTTPResponse(.noContent)
+            case .getConcurrency: return answer(.ok, Concurrency(try unqualified(name, request).latest))
+            case .deleteConcurrency: return try edit(name, request) { $0.concurrency = nil }
             case .accountSettings: return try accountSettings()
-            case .listVersions: return try listVersions(name, request)
-            case .listTags: return answer(.ok, Tags(Tags: try record(name, request).spec.tags))
+            case .publishVersion, .listVersions:
+                return try LambdaVersions(control: self).answer(operation, name, request)
+            case .createAlias, .getAlias, .updateAlias, .deleteAlias, .listAliases:
+                return try LambdaAliases(control: self).answer(operation, name, request)
+            case .putProvisioned, .getProvisioned, .deleteProvisioned:
+                return try LambdaProvisioned(control: self).answer(operation, name, request)
+            case .publishLayer, .getLayer, .deleteLayer, .listLayers, .listLayerVersions:
+                return try LambdaLayers(control: self).answer(operation, name, request)
+            case .listTags: return answer(.ok, Tags(Tags: try unqualified(name, request).latest.spec.tags))
             case .tag: return try tag(name, request)
             case .untag: return try untag(name, request)
             case .getEventConfig, .putEventConfig, .updateEventConfig, .deleteEventConfig, .listEventConfigs:
-                let record = try record(name, request)
+                let record = try unqualified(name, request).latest
                 return try LambdaEventConfig(context: context).answer(operation, record, request)
+            case .notOffered: throw LambdaError.invalid("\(name) is not offered here")
             }
         } catch let error as LambdaError {
             return error.response
@@ -53,113 +60,110 @@ struct LambdaControl {
         }
     }
 
-    private func answer(_ status: HTTPResponseStatus, _ value: some Encodable) -> HTTPResponse {
+    /// A success with a body.
+    func answer(_ status: HTTPResponseStatus, _ value: some Encodable) -> HTTPResponse {
         var response = HTTPResponse.json(status, value)
         response.headers.add(name: "x-amzn-RequestId", value: RequestID.make())
         return response
     }
 
-    private func reference(_ name: String, _ request: HTTPRequest) throws(LambdaError) -> FunctionReference {
-        try FunctionReference(name).checked(request.query("Qualifier"))
-    }
+    /// A success without one.
+    var done: HTTPResponse { HTTPResponse(.noContent, headers: ["x-amzn-RequestId": RequestID.make()]) }
 
-    private func record(_ name: String, _ request: HTTPRequest) throws -> FunctionRecord {
-        let name = try reference(name, request).name
-        guard let record = try context.deployments.record(name) else {
+    /// The function of a request that is about it as a whole.
+    func unqualified(_ name: String, _ request: HTTPRequest) throws -> RegisteredFunction {
+        let name = try FunctionReference(name).unqualified(request.query("Qualifier"))
+        guard let registered = try context.deployments.registered(name) else {
             throw LambdaError.notFound(FunctionReference.arn(name))
         }
-        return record
+        return registered
+    }
+
+    /// What a request with a qualifier, or without one, means.
+    private func find(
+        _ name: String,
+        _ request: HTTPRequest
+    ) throws -> (record: FunctionRecord, latest: FunctionRecord, reference: FunctionReference) {
+        let reference = try FunctionReference(name).checked(request.query("Qualifier"))
+        guard let registered = try context.deployments.registered(reference.name),
+            let record = registered.record(reference.qualifier)
+        else { throw LambdaError.notFound(reference.arn) }
+        return (record, registered.latest, reference)
+    }
+
+    /// `MaxItems` and where to go on.
+    static func page(_ request: HTTPRequest) throws(LambdaError) -> (marker: String, limit: Int) {
+        let text = request.query("MaxItems")
+        guard let limit = text.map({ Int($0) }) ?? 50, (1...10_000).contains(limit) else {
+            throw .invalid("MaxItems must be between 1 and 10000")
+        }
+        return (request.query("Marker") ?? "", limit)
     }
 
     // MARK: Operations
 
-    private struct CodeMembers: Decodable {
-        var ZipFile: String?
-        var ImageUri: String?
-        var S3Bucket: String?
-    }
-
-    private struct ConfigurationMembers: Decodable {
-        struct Variables: Decodable { var Variables: [String: String]? }
-        struct Storage: Decodable { var Size: Int }
-        var FunctionName: String?
-        var Runtime: String?
-        var Role: String?
-        var Handler: String?
-        var Description: String?
-        var Timeout: Int?
-        var MemorySize: Int?
-        var Environment: Variables?
-        var EphemeralStorage: Storage?
-        var RevisionId: String?
-        var Code: CodeMembers?
-        var Tags: [String: String]?
-        var DeadLetterConfig: DeadLetterTarget?
-
-        func apply(to spec: inout FunctionSpec, runtime: String?) throws(LambdaError) {
-            if let DeadLetterConfig { spec.events.deadLetter = try DeadLetterConfig.function() }
-            if let runtime { (spec.runtime, spec.lambdaRuntime) = (runtime, Runtime) }
-            spec.role = Role ?? spec.role
-            spec.handler = Handler ?? spec.handler
-            spec.description = Description ?? spec.description
-            spec.timeoutMs = Timeout.map { $0 * 1000 } ?? spec.timeoutMs
-            spec.memory = MemorySize.map { .mib(Int64($0)) } ?? spec.memory
-            spec.env = Environment?.Variables ?? spec.env
-            spec.tags = Tags ?? spec.tags
-            spec.tmp = EphemeralStorage.map { .mib(Int64($0.Size)) } ?? spec.tmp
-        }
-    }
-
     private func create(_ request: HTTPRequest) throws -> HTTPResponse {
-        let members = try JSONText.decode(ConfigurationMembers.self, from: request.body.readableBytesView)
-        guard let name = members.FunctionName else { throw LambdaError.invalid("FunctionName is missing") }
-        let reference = try FunctionReference(name)
+        let members = try JSONText.decode(FunctionMembers.self, from: request.body.readableBytesView)
+        try JSONText.decode(RefusedMembers.self, from: request.body.readableBytesView).check()
+        try members.checkRanges(context.catalog.settings.limits)
+        guard let text = members.FunctionName else { throw LambdaError.invalid("FunctionName is missing") }
+        let name = try FunctionReference(text).unqualified(nil)
         let archive = try code(members.Code)
         guard let lambdaRuntime = members.Runtime else {
             throw LambdaError.invalid("Runtime is mandatory for functions created with deployment packages.")
         }
         let runtime = try context.deployments.runtimeName(lambdaRuntime)
-        var spec = FunctionSpec(name: reference.name, runtime: runtime)
-        try members.apply(to: &spec, runtime: runtime)
-        return answer(.created, FunctionConfiguration(try context.deployments.create(spec, archive: archive), context))
+        let layers = try LambdaLayers(control: self).find(members.Layers ?? [])
+        var spec = FunctionSpec(name: name, runtime: runtime)
+        try members.apply(to: &spec, runtime: runtime, layers: layers)
+        var record = try context.deployments.create(spec, archive: archive)
+        if members.Publish == true { record = try context.deployments.publish(name) }
+        return answer(.created, FunctionConfiguration(record, context))
     }
 
     private func code(_ members: CodeMembers?) throws(LambdaError) -> [UInt8] {
-        guard let members else { throw .invalid("Code is missing") }
-        guard let text = members.ZipFile else {
-            throw .invalid("Code must be given as ZipFile: images and S3 objects are not offered")
-        }
-        guard let archive = Base64.decode(text) else { throw .invalid("Code.ZipFile is not base64") }
+        guard let text = members?.ZipFile else { throw .invalid("Code must be given as ZipFile") }
+        guard let archive = Base64.decode(text) else { throw .invalid("ZipFile is not base64") }
         return archive
     }
 
     private func updateConfiguration(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
-        let name = try reference(name, request).name
-        let members = try JSONText.decode(ConfigurationMembers.self, from: request.body.readableBytesView)
+        let name = try unqualified(name, request).latest.spec.name
+        let members = try JSONText.decode(FunctionMembers.self, from: request.body.readableBytesView)
+        try JSONText.decode(RefusedMembers.self, from: request.body.readableBytesView).check()
+        try members.checkRanges(context.catalog.settings.limits)
         let runtime = try members.Runtime.map { try context.deployments.runtimeName($0) }
         _ = try members.DeadLetterConfig?.function()  // in Lambda's words, before anything is changed
-        let record = try context.deployments.update(name, expectedRevisionID: members.RevisionId) { spec in
-            try members.apply(to: &spec, runtime: runtime)
+        let record = try context.deployments.alone(with: name) {
+            let layers = try members.Layers.map { try LambdaLayers(control: self).find($0) }
+            return try context.deployments.update(name, expectedRevisionID: members.RevisionId) { spec in
+                try members.apply(to: &spec, runtime: runtime, layers: layers)
+            }
         }
         return answer(.ok, FunctionConfiguration(record, context))
     }
 
     private func updateCode(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
         struct Members: Decodable {
-            var ZipFile: String?
-            var ImageUri: String?
-            var S3Bucket: String?
             var RevisionId: String?
             var DryRun: Bool?
+            var Publish: Bool?
         }
-        let name = try reference(name, request).name
+        let name = try unqualified(name, request).latest.spec.name
         let members = try JSONText.decode(Members.self, from: request.body.readableBytesView)
-        let archive = try code(
-            CodeMembers(ZipFile: members.ZipFile, ImageUri: members.ImageUri, S3Bucket: members.S3Bucket)
-        )
-        guard members.DryRun != true else { throw LambdaError.invalid("DryRun is not offered") }
-        let record = try context.deployments.updateCode(name, expectedRevisionID: members.RevisionId, archive: archive)
-        return answer(.ok, FunctionConfiguration(record, context))
+        try JSONText.decode(RefusedMembers.self, from: request.body.readableBytesView).check()
+        let archive = try code(try JSONText.decode(CodeMembers.self, from: request.body.readableBytesView))
+        let (deployments, revision) = (context.deployments, members.RevisionId)
+        if members.DryRun == true {
+            let record = try deployments.tryCode(name, expectedRevisionID: revision, archive: archive)
+            return answer(.ok, FunctionConfiguration(record, context))
+        }
+        let record = try deployments.alone(with: name) {
+            let latest = try deployments.updateCode(name, expectedRevisionID: revision, archive: archive)
+            return members.Publish == true ? try deployments.publish(name) : latest
+        }
+        let qualifier = members.Publish == true ? record.version : nil
+        return answer(.ok, FunctionConfiguration(record, context, qualifier: qualifier))
     }
 
     private func get(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
@@ -173,18 +177,28 @@ struct LambdaControl {
             var Tags: [String: String]?
             var Concurrency: Concurrency?
         }
-        let record = try record(name, request)
-        let location =
-            "http://\(request.headers.first(name: "Host") ?? "127.0.0.1:9000")/v1/functions/\(record.spec.name)/code"
+        let (record, latest, reference) = try find(name, request)
+        let version = record.version == FunctionRecord.latest ? nil : record.version
+        let place = "/v1/functions/\(PlanName.make(record.spec.name, version: version))/code"
         return answer(
             .ok,
             Answer(
-                Configuration: FunctionConfiguration(record, context),
-                Code: Code(Location: location),
-                Tags: record.spec.tags.isEmpty ? nil : record.spec.tags,
-                Concurrency: record.spec.concurrency == nil ? nil : Concurrency(record)
+                Configuration: FunctionConfiguration(record, context, qualifier: reference.qualifier),
+                Code: Code(Location: Self.location(request, place)),
+                Tags: latest.spec.tags.isEmpty ? nil : latest.spec.tags,
+                Concurrency: latest.spec.concurrency == nil ? nil : Concurrency(latest)
             )
         )
+    }
+
+    /// Where something can be fetched, from the caller's point of view.
+    static func location(_ request: HTTPRequest, _ path: String) -> String {
+        "http://\(request.headers.first(name: "Host") ?? "127.0.0.1:9000")\(path)"
+    }
+
+    private func getConfiguration(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
+        let (record, _, reference) = try find(name, request)
+        return answer(.ok, FunctionConfiguration(record, context, qualifier: reference.qualifier))
     }
 
     private func list(_ request: HTTPRequest) throws -> HTTPResponse {
@@ -192,11 +206,26 @@ struct LambdaControl {
             var Functions: [FunctionConfiguration]
             var NextMarker: String?
         }
-        let limit = request.query("MaxItems").flatMap { Int($0) } ?? 50
-        guard (1...10_000).contains(limit) else { throw LambdaError.invalid("MaxItems must be between 1 and 10000") }
-        let records = try context.deployments.records(after: request.query("Marker") ?? "", limit: limit + 1)
+        let (marker, limit) = try Self.page(request)
+        if let word = request.query("FunctionVersion") {
+            guard word == "ALL" else {
+                throw LambdaError.validation(word, "functionVersion", "satisfy enum value set: [ALL]")
+            }
+            let (page, next) = try LambdaVersions(control: self).all(after: marker, limit)
+            return answer(.ok, Answer(Functions: page, NextMarker: next))
+        }
+        let records = try context.deployments.records(after: marker, limit: limit + 1)
         let page = records.prefix(limit).map { FunctionConfiguration($0, context) }
         return answer(.ok, Answer(Functions: page, NextMarker: records.count > limit ? page.last?.FunctionName : nil))
+    }
+
+    private func delete(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
+        let reference = try FunctionReference(name).checked(request.query("Qualifier"))
+        guard let qualifier = reference.qualifier else {
+            try context.deployments.remove(reference.name)
+            return done
+        }
+        return try LambdaVersions(control: self).delete(reference.name, qualifier)
     }
 
     // MARK: Concurrency and the account
@@ -214,8 +243,24 @@ struct LambdaControl {
         guard (0...limit).contains(count) else {
             throw LambdaError.invalid("ReservedConcurrentExecutions must be between 0 and \(limit), not \(count)")
         }
-        let record = try context.deployments.update(try reference(name, request).name) { $0.concurrency = count }
+        let function = try unqualified(name, request)
+        let provisioned = function.provisioned.reduce(0) { $0 + $1.requested }
+        guard count >= provisioned else {
+            throw LambdaError.invalid(
+                "ReservedConcurrentExecutions \(count) should not be lower than function's total provisioned concurrency [\(provisioned)]."
+            )
+        }
+        let record = try context.deployments.update(function.latest.spec.name) { $0.concurrency = count }
         return answer(.ok, Concurrency(record))
+    }
+
+    private func edit(
+        _ name: String,
+        _ request: HTTPRequest,
+        _ change: @escaping @Sendable (inout FunctionSpec) throws -> Void
+    ) throws -> HTTPResponse {
+        _ = try context.deployments.update(try unqualified(name, request).latest.spec.name, change)
+        return done
     }
 
     private func accountSettings() throws -> HTTPResponse {
@@ -248,39 +293,20 @@ struct LambdaControl {
         return answer(.ok, Answer(AccountLimit: limit, AccountUsage: usage))
     }
 
-    /// One version is kept.
-    private func listVersions(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
-        struct Answer: Encodable { var Versions: [FunctionConfiguration] }
-        var configuration = FunctionConfiguration(try record(name, request), context)
-        configuration.FunctionArn += ":$LATEST"
-        return answer(.ok, Answer(Versions: [configuration]))
-    }
-
     // MARK: Tags
 
     private struct Tags: Codable { var Tags: [String: String] }
 
     private func tag(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
         let added = try JSONText.decode(Tags.self, from: request.body.readableBytesView).Tags
-        _ = try context.deployments.update(try reference(name, request).name) { spec in
+        return try edit(name, request) { spec in
             spec.tags.merge(added) { _, new in new }
             guard spec.tags.count <= 50 else { throw FunctionsError.invalid("a function has at most 50 tags") }
         }
-        return HTTPResponse(.noContent)
     }
 
     private func untag(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
         let keys = Set(request.queries("tagKeys"))
-        _ = try context.deployments.update(try reference(name, request).name) { spec in
-            spec.tags = spec.tags.filter { !keys.contains($0.key) }
-        }
-        return HTTPResponse(.noContent)
-    }
-
-    private func delete(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
-        try context.deployments.remove(try reference(name, request).name)
-        var response = HTTPResponse(.noContent)
-        response.headers.add(name: "x-amzn-RequestId", value: RequestID.make())
-        return response
+        return try edit(name, request) { spec in spec.tags = spec.tags.filter { !keys.contains($0.key) } }
     }
 }

@@ -25,6 +25,18 @@ struct LambdaError: Error {
         LambdaError(.notFound, "ResourceNotFoundException", "Function not found: \(arn)")
     }
 
+    /// - Parameters:
+    ///   - member: as Lambda's validation spells it, beginning with a small letter.
+    ///   - constraint: what follows "Member must".
+    static func validation(_ value: String, _ member: String, _ constraint: String) -> LambdaError {
+        LambdaError(
+            .badRequest,
+            "ValidationException",
+            "1 validation error detected: Value '\(value)' at '\(member)' failed to satisfy constraint: "
+                + "Member must \(constraint)"
+        )
+    }
+
     static func invalid(_ message: String) -> LambdaError {
         LambdaError(.badRequest, "InvalidParameterValueException", message)
     }
@@ -51,6 +63,20 @@ struct LambdaError: Error {
                 "PreconditionFailedException",
                 "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id"
             )
+        case .aliasExists(let function, let name):
+            let arn = FunctionReference.arn(function, qualifier: name)
+            self.init(.conflict, "ResourceConflictException", "Alias already exists: \(arn)")
+        case .aliasNotFound(let function, let name):
+            let arn = FunctionReference.arn(function, qualifier: name)
+            self.init(.notFound, "ResourceNotFoundException", "Cannot find alias arn: \(arn)")
+        case .conflict(let message): self.init(.conflict, "ResourceConflictException", message)
+        case .busy(let name):
+            self.init(
+                .conflict,
+                "ResourceConflictException",
+                "The operation cannot be performed at this time. An update is in progress for resource: "
+                    + FunctionReference.arn(name)
+            )
         case .invalid(let message): self = .invalid(message)
         case .archiveTooLarge: self.init(.payloadTooLarge, "RequestEntityTooLargeException", error.description)
         case .unpackedTooLarge, .archiveUnreadable, .archiveHostile: self = .invalid(error.description)
@@ -64,7 +90,9 @@ struct LambdaError: Error {
     init?(_ failure: InvocationFailure, function: String) {
         switch failure {
         case .functionError, .outOfMemory, .timedOut: return nil
-        case .unknownFunction: self = .notFound(FunctionReference.arn(function, qualifier: "$LATEST"))
+        case .unknownFunction(let name):
+            let isQualified = name.contains(":")
+            self = .notFound(FunctionReference.arn(name, qualifier: isQualified ? nil : FunctionRecord.latest))
         case .payloadNotJSON(let why):
             self.init(.badRequest, "InvalidRequestContentException", "Could not parse request body into json: \(why)")
         case .payloadTooLarge(let limit):

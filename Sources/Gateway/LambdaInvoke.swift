@@ -59,8 +59,8 @@ struct LambdaInvoke {
     }
 
     private func dryRun(_ reference: FunctionReference) throws(LambdaError) -> HTTPResponse {
-        guard context.catalog[reference.name] != nil else {
-            throw .notFound(FunctionReference.arn(reference.name, qualifier: "$LATEST"))
+        guard context.catalog.resolve(reference.name, reference.qualifier) != nil else {
+            throw .notFound(FunctionReference.arn(reference.name, qualifier: reference.qualifier ?? "$LATEST"))
         }
         return HTTPResponse(.noContent)
     }
@@ -123,7 +123,7 @@ struct LambdaInvoke {
         var response = HTTPResponse(.ok)
         response.headers = [
             "Content-Type": "application/json", "x-amzn-RequestId": result.requestID,
-            "X-Amz-Executed-Version": "$LATEST",
+            "X-Amz-Executed-Version": result.version,
         ]
         switch result.outcome {
         case .success(let body): response.body = body

@@ -52,7 +52,7 @@ struct MetricsPage {
         var sums: [String: [String: Double]] = [:]
         var states: [String: [String: Double]] = [:]
         for (entry, held, member) in context.pool.snapshot() {
-            states[entry.function, default: [:]][entry.phase.word, default: 0] += 1
+            states[entry.owner, default: [:]][entry.phase.word, default: 0] += 1
             let group = member?.sandbox.cgroup
             let numbers = [
                 "fn_function_memory_bytes": group?.memoryCurrent()?.count,
@@ -61,7 +61,7 @@ struct MetricsPage {
                 "fn_function_memory_swap_bytes": group?.swapCurrent()?.count,
                 "fn_function_memory_held_bytes": held.count,
             ]
-            for (name, value) in numbers { sums[name, default: [:]][entry.function, default: 0] += Double(value ?? 0) }
+            for (name, value) in numbers { sums[name, default: [:]][entry.owner, default: 0] += Double(value ?? 0) }
         }
         var gauges: [Gauge] = []
         for (name, functions) in sums {
@@ -99,17 +99,18 @@ struct MetricsPage {
         }
     }
 
+    /// Versions of a function learn apart, and are one series.
     private var learnt: [Gauge] {
-        context.pool.profiles.flatMap { function, profile -> [Gauge] in
-            let labels = [("function", function)]
-            var gauges: [Gauge] = [
-                ("fn_wake_penalty_seconds_total", labels, profile.wakePenaltyTotal / 1e6)
-            ]
-            if let peak = profile.highestPeak {
-                gauges.append(("fn_function_memory_peak_bytes", labels, Double(peak.count)))
+        Dictionary(grouping: context.pool.profiles) { PlanName.function($0.key) }
+            .flatMap { function, plans -> [Gauge] in
+                let (labels, profiles) = ([("function", function)], plans.map(\.value))
+                let penalty = profiles.reduce(0.0) { $0 + $1.wakePenaltyTotal }
+                var gauges: [Gauge] = [("fn_wake_penalty_seconds_total", labels, penalty / 1e6)]
+                if let peak = profiles.compactMap(\.highestPeak).max() {
+                    gauges.append(("fn_function_memory_peak_bytes", labels, Double(peak.count)))
+                }
+                return gauges
             }
-            return gauges
-        }
     }
 
     private var host: [Gauge] {

@@ -20,10 +20,26 @@ enum LambdaOperation: Equatable {
     case getConcurrency
     case deleteConcurrency
     case accountSettings
+    case publishVersion
     case listVersions
+    case createAlias
+    case listAliases
+    case getAlias(String)
+    case updateAlias(String)
+    case deleteAlias(String)
+    case putProvisioned
+    case getProvisioned
+    case deleteProvisioned
+    case listLayers
+    case publishLayer
+    case listLayerVersions
+    case getLayer(String)
+    case deleteLayer(String)
     case listTags
     case tag
     case untag
+    /// Anything else below one of Lambda's dates.
+    case notOffered
 }
 
 /// Where a request goes.
@@ -50,6 +66,7 @@ enum Route: Equatable {
     case code(String)
     case size(String)
     case sizes
+    case layerCode(String, String)
     case sandboxes
     case ledger
     case decisions
@@ -90,6 +107,7 @@ enum Route: Equatable {
                 .lambdaInvokeStream(parts[2])
             case "2016-08-19" where method == .GET && parts.dropFirst() == ["account-settings"]:
                 .lambda(.accountSettings, "")
+            case "2018-10-31": Self.layers(method, Array(parts.dropFirst()))
             case "2017-10-31", "2019-09-30": Self.concurrency(method, Array(parts.dropFirst()))
             case "2017-03-31": Self.tags(method, Array(parts.dropFirst()))
             case "2019-09-25": Self.eventConfig(method, Array(parts.dropFirst()))
@@ -104,8 +122,17 @@ enum Route: Equatable {
             case "readyz" where parts.count == 1 && (method == .GET || method == .HEAD): .ready
             default: nil
             }
-        guard let route else { return nil }
+        // Lambda's clients are told in Lambda's words what there is not.
+        guard let route = route ?? (Self.isDate(parts.first) ? .lambda(.notOffered, "\(method) \(path)") : nil) else {
+            return nil
+        }
         self = route
+    }
+
+    /// Whether a path begins as those of Lambda's API do: `2015-03-31`.
+    private static func isDate(_ text: String?) -> Bool {
+        guard let parts = text?.split(separator: "-", omittingEmptySubsequences: false) else { return false }
+        return parts.map(\.count) == [4, 2, 2] && parts.joined().allSatisfy { $0.isASCII && $0.isNumber }
     }
 
     /// The function of a plain `Invoke`, without taking the path apart: most requests are one.
@@ -136,6 +163,12 @@ enum Route: Equatable {
         case (.DELETE, 2): return .lambda(.deleteFunction, parts[1])
         case (.POST, 3) where parts[2] == "invocations": return .lambdaInvoke(parts[1])
         case (.GET, 3) where parts[2] == "versions": return .lambda(.listVersions, parts[1])
+        case (.POST, 3) where parts[2] == "versions": return .lambda(.publishVersion, parts[1])
+        case (.POST, 3) where parts[2] == "aliases": return .lambda(.createAlias, parts[1])
+        case (.GET, 3) where parts[2] == "aliases": return .lambda(.listAliases, parts[1])
+        case (.GET, 4) where parts[2] == "aliases": return .lambda(.getAlias(parts[3]), parts[1])
+        case (.PUT, 4) where parts[2] == "aliases": return .lambda(.updateAlias(parts[3]), parts[1])
+        case (.DELETE, 4) where parts[2] == "aliases": return .lambda(.deleteAlias(parts[3]), parts[1])
         case (.GET, 3) where parts[2] == "configuration": return .lambda(.getConfiguration, parts[1])
         case (.PUT, 3) where parts[2] == "configuration": return .lambda(.updateConfiguration, parts[1])
         case (.PUT, 3) where parts[2] == "code": return .lambda(.updateCode, parts[1])
@@ -144,11 +177,26 @@ enum Route: Equatable {
     }
 
     private static func concurrency(_ method: HTTPMethod, _ parts: [String]) -> Route? {
-        guard parts.count == 3, parts[0] == "functions", parts[2] == "concurrency" else { return nil }
-        switch method {
-        case .PUT: return .lambda(.putConcurrency, parts[1])
-        case .GET: return .lambda(.getConcurrency, parts[1])
-        case .DELETE: return .lambda(.deleteConcurrency, parts[1])
+        guard parts.count == 3, parts[0] == "functions" else { return nil }
+        switch (method, parts[2]) {
+        case (.PUT, "concurrency"): return .lambda(.putConcurrency, parts[1])
+        case (.GET, "concurrency"): return .lambda(.getConcurrency, parts[1])
+        case (.DELETE, "concurrency"): return .lambda(.deleteConcurrency, parts[1])
+        case (.PUT, "provisioned-concurrency"): return .lambda(.putProvisioned, parts[1])
+        case (.GET, "provisioned-concurrency"): return .lambda(.getProvisioned, parts[1])
+        case (.DELETE, "provisioned-concurrency"): return .lambda(.deleteProvisioned, parts[1])
+        default: return nil
+        }
+    }
+
+    private static func layers(_ method: HTTPMethod, _ parts: [String]) -> Route? {
+        guard parts.first == "layers" else { return nil }
+        switch (method, parts.count) {
+        case (.GET, 1): return .lambda(.listLayers, "")
+        case (.POST, 3) where parts[2] == "versions": return .lambda(.publishLayer, parts[1])
+        case (.GET, 3) where parts[2] == "versions": return .lambda(.listLayerVersions, parts[1])
+        case (.GET, 4) where parts[2] == "versions": return .lambda(.getLayer(parts[3]), parts[1])
+        case (.DELETE, 4) where parts[2] == "versions": return .lambda(.deleteLayer(parts[3]), parts[1])
         default: return nil
         }
     }
@@ -186,6 +234,7 @@ enum Route: Equatable {
         case (.GET, 3) where parts[0] == "functions" && parts[2] == "code": return .code(parts[1])
         case (.GET, 3) where parts[0] == "functions" && parts[2] == "size": return .size(parts[1])
         case (.GET, 1) where parts[0] == "sizes": return .sizes
+        case (.GET, 4) where parts[0] == "layers" && parts[3] == "code": return .layerCode(parts[1], parts[2])
         case (.GET, 1) where parts[0] == "sandboxes": return .sandboxes
         case (.GET, 1) where parts[0] == "ledger": return .ledger
         case (.GET, 1) where parts[0] == "decisions": return .decisions

@@ -67,7 +67,7 @@ extension SandboxPool {
             .map { entry, held, member in
                 var view = SandboxView(
                     id: entry.id.description,
-                    function: entry.function,
+                    function: entry.owner,
                     state: entry.phase.word,
                     pid: member?.sandbox.pid ?? 0,
                     startTime: member?.sandbox.startTime ?? 0,
@@ -77,6 +77,7 @@ extension SandboxPool {
                     invocations: entry.served,
                     limitsEnforced: enforced
                 )
+                view.version = PlanName.version(entry.function)
                 view.pending = entry.pending?.count
                 if entry.phase == .idle || entry.phase == .shrunk { view.idleMs = (now - entry.idleSince) / 1_000_000 }
                 guard let group = member?.sandbox.cgroup else { return view }

@@ -8,6 +8,7 @@ extension PoolState {
     package mutating func setPlan(_ plan: FunctionPlan, now: Instant) -> [PoolEffect] {
         let old = plans.updateValue(plan, forKey: plan.name)
         if old != plan { lookAgain() }
+        if old?.generation != plan.generation { failedStarts[plan.name] = nil }
         hasBursts = plans.values.contains { $0.burst > $0.memory }
         var effects: [PoolEffect] = []
         for entry in entries.values where entry.function == plan.name {
@@ -25,6 +26,7 @@ extension PoolState {
         profiles.removeValue(forKey: name)
         lastArrivals.removeValue(forKey: name)
         startedAhead.removeValue(forKey: name)
+        failedStarts.removeValue(forKey: name)
         flows = flows.filter { $0.key.from != name && $0.key.to != name }
         var effects: [PoolEffect] = []
         for entry in entries.values where entry.function == name && entry.isWarm {
@@ -174,10 +176,6 @@ extension PoolState {
         return [.prepare(entry.id, contract: plan.memory)]
     }
 
-    private func isSpare(_ entry: Entry) -> Bool {
-        live(entry.function) > (plans[entry.function]?.minWarm ?? 0)
-    }
-
     /// Refuses who has waited too long for memory or for somebody else's sandbox. A request whose own sandbox is being
     /// started is not among them: a start ends by itself, at the latest at its init timeout.
     private mutating func expireWaiting(now: Instant) -> [PoolEffect] {
@@ -203,21 +201,6 @@ extension PoolState {
             guard request.giveUpAt <= now else { continue }
             let limit = plans[request.function]?.concurrency ?? 0
             effects.append(refuse(request, item.blockedBy ?? .concurrency(limit: limit)))
-        }
-        return effects
-    }
-
-    private mutating func keepWarm(now: Instant) -> [PoolEffect] {
-        guard !isShuttingDown, tier < .orange, waiting.isEmpty else { return [] }
-        var effects: [PoolEffect] = []
-        let lacking = plans.values.filter { $0.minWarm > 0 && $0.minWarm > live($0.name) }
-        for plan in lacking.sorted(by: { $0.name < $1.name }) {
-            guard fits(chargeWhileRunning(plan.name, at: plan.memory)), entries.count < limits.maxSandboxes else {
-                continue
-            }
-            effects.append(
-                startSandbox(plan, plan.memory, for: nil, reason: "min_warm is \(plan.minWarm)", now: now)
-            )
         }
         return effects
     }

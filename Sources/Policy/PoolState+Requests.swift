@@ -89,7 +89,7 @@ extension PoolState {
         for entry in entries.values where entry.function == request.function && isCurrent(entry) && entry.isWarm {
             let growth = growth(of: entry, to: contract)
             guard growth <= .zero || (mayGrow && fits(growth)) else { continue }
-            if let other = best, (other.rank, other.idleSince) >= (entry.rank, entry.idleSince) { continue }
+            if let other = best, other.preference >= entry.preference { continue }
             best = entry
         }
         return best?.id
@@ -225,8 +225,12 @@ extension PoolState {
         let shortfall = PoolRefusal.noMemory(wanted: charge, free: ledger.free, budget: ledger.budget)
         // A warm one that only lacks memory to grow is better than a new one, once there is room.
         let grower = request.fresh ? nil : growable(request.function)
-        guard grower != nil || live(request.function) < plan.concurrency else {
-            if let stale = staleIdle(request.function) { effects.append(stop(stale, .replaced)) }
+        guard grower != nil || taken(plan.function) < plan.concurrency else {
+            if let stale = staleIdle(plan) {
+                effects.append(stop(stale, .replaced))
+            } else if let spare = spareIdle(plan) {
+                effects.append(stop(spare, .outranked))
+            }
             return .concurrency(limit: plan.concurrency)
         }
         if tier == .red {
@@ -269,6 +273,8 @@ extension PoolState {
         var entry = Entry(
             id: id,
             function: plan.name,
+            owner: plan.function,
+            isProvisioned: provisioned(plan.name) < plan.provisioned,
             generation: plan.generation,
             phase: .starting(reservedFor: request?.fresh == true ? request?.token : nil),
             limit: contract,
@@ -300,8 +306,15 @@ extension PoolState {
         entries.values.last { $0.function == function && isCurrent($0) && $0.isWarm }
     }
 
-    private func staleIdle(_ function: String) -> SandboxID? {
-        entries.values.first { $0.function == function && !isCurrent($0) && $0.isWarm }?.id
+    private func staleIdle(_ plan: FunctionPlan) -> SandboxID? {
+        entries.values.first { $0.owner == plan.function && !isCurrent($0) && $0.isWarm }?.id
+    }
+
+    /// Of the other versions of a plan's function, whose concurrency it shares: what was idle longest.
+    private func spareIdle(_ plan: FunctionPlan) -> SandboxID? {
+        entries.values.filter { $0.owner == plan.function && $0.function != plan.name && $0.isWarm && isSpare($0) }
+            .min { $0.idleSince < $1.idleSince }?
+            .id
     }
 }
 

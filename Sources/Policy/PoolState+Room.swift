@@ -68,11 +68,12 @@ extension PoolState {
         )
     }
 
-    /// The sandbox that is missed least, for what it holds: of a former generation first, then by GreedyDual.
+    /// The sandbox that is missed least, for what it holds: of a former generation first, then by GreedyDual; what was
+    /// provisioned last.
     func evictable(sparing spared: SandboxID?) -> SandboxID? {
         var best: (current: Int, value: Double, id: SandboxID)?
         for entry in entries.values where (entry.phase == .idle || entry.phase == .shrunk) && entry.id != spared {
-            let candidate = (isCurrent(entry) ? 1 : 0, keepValue(entry), entry.id)
+            let candidate = (isCurrent(entry) ? entry.isProvisioned ? 2 : 1 : 0, keepValue(entry), entry.id)
             if let best, (best.current, best.value) <= (candidate.0, candidate.1) { continue }
             best = candidate
         }

@@ -6,6 +6,7 @@ extension PoolState {
     /// The runtime asked for its first work.
     package mutating func started(_ id: SandboxID, now: Instant) -> [PoolEffect] {
         guard let entry = entries[id], case .starting(let token) = entry.phase else { return [] }
+        failedStarts[entry.function] = nil
         profiles[entry.function, default: FunctionProfile()].started(in: .nanoseconds(now - entry.startedAt))
         guard isCurrent(entry) else { return [stop(id, .replaced)] + pump(now: now) }
         entries[id]?.phase = .idle
@@ -35,6 +36,7 @@ extension PoolState {
     package mutating func startFailed(_ id: SandboxID, now: Instant) -> [PoolEffect] {
         guard let entry = entries[id], case .starting(let token) = entry.phase else { return [] }
         entries[id]?.phase = .stopping
+        noteFailedStart(entry, now: now)
         let reason = "it ended before it asked for work"
         explain(Decision(.stop, sandbox: id, function: entry.function, reason, cause: EndCause.crash.rawValue))
         let told =

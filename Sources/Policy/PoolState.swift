@@ -23,7 +23,12 @@ package struct PoolState: Sendable {
     /// One sandbox as the pool sees it.
     package struct Entry: Sendable {
         package let id: SandboxID
+        /// The name of its plan.
         package let function: String
+        /// The function that the plan belongs to.
+        package let owner: String
+        /// One of the plan's `provisioned`, as it was told when it was started.
+        package let isProvisioned: Bool
         package let generation: Int
         package var phase: Phase
         /// `memory.max`, as last decided or reported.
@@ -90,6 +95,8 @@ package struct PoolState: Sendable {
     /// one was started ahead: once for each.
     var looksAheadAt: Instant = 0
     var startedAhead: [String: Instant] = [:]
+    /// Starts in a row that failed, by plan, and when one is next tried without a request.
+    var failedStarts: [String: (count: Int, retryAt: Instant)] = [:]
     var tiers = TierTracker()
     package internal(set) var host: HostSample?
     /// GreedyDual's clock: the value of what was evicted last.
@@ -113,7 +120,9 @@ package struct PoolState: Sendable {
     /// A fresh name: the function's, so that a list of cgroups can be read, and a number never used before.
     mutating func makeID(_ function: String) -> SandboxID {
         serial += 1
-        return SandboxID("\(function.lowercased())-\(epoch)\(String(serial, radix: 36))")
+        // A colon may be in no host name, and would be an escape in some of the kernel's lists.
+        let name = function.lowercased().split(separator: ":").joined(separator: "-v")
+        return SandboxID("\(name)-\(epoch)\(String(serial, radix: 36))")
     }
 
     /// Requests that have no sandbox yet.
@@ -125,6 +134,11 @@ package struct PoolState: Sendable {
     /// Sandboxes of a function that are not on their way out.
     package func live(_ function: String) -> Int {
         entries.values.count { $0.function == function && $0.phase != .stopping }
+    }
+
+    /// Sandboxes of all versions of a function that are not on their way out.
+    package func taken(_ function: String) -> Int {
+        entries.values.count { $0.owner == function && $0.phase != .stopping }
     }
 
     /// What is due may have changed for everybody.
@@ -216,6 +230,10 @@ package struct PoolState: Sendable {
 extension PoolState.Entry {
     /// Ready to take a request.
     var isWarm: Bool { phase == .idle || phase == .shrinking || phase == .shrunk }
+
+    /// The highest is taken first: what is ready before what is frozen, what was provisioned before what was not, the
+    /// most recently used before the rest, which can age.
+    var preference: (Int, Int, Instant) { (rank, isProvisioned ? 1 : 0, idleSince) }
 
     /// Higher is cheaper to wake.
     var rank: Int {

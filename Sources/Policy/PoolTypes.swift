@@ -13,8 +13,25 @@ package typealias LeaseToken = UInt64
 /// Nanoseconds of a monotonic clock; the pure code never asks for the time itself.
 package typealias Instant = Int64
 
-/// What the pool has to know of a deployed function.
+/// How plans are named: `f` for what is deployed now, `f:3` for the published version 3 of the same function.
+package enum PlanName {
+    package static func make(_ function: String, version: String?) -> String {
+        version.map { "\(function):\($0)" } ?? function
+    }
+
+    package static func function(_ plan: String) -> String {
+        plan.firstIndex(of: ":").map { String(plan[..<$0]) } ?? plan
+    }
+
+    /// `nil` for what is deployed now.
+    package static func version(_ plan: String) -> String? {
+        plan.firstIndex(of: ":").map { String(plan[plan.index(after: $0)...]) }
+    }
+}
+
+/// What the pool has to know of a deployed function, or of one of its published versions.
 package struct FunctionPlan: Sendable, Equatable {
+    /// See `PlanName`.
     package var name: String
     /// Changes when code, handler, runtime or environment change: older sandboxes take no new request.
     package var generation: Int
@@ -23,9 +40,11 @@ package struct FunctionPlan: Sendable, Equatable {
     /// `memory.low` while a request runs.
     package var memoryLow: Bytes
     package var cpu: CPUQuota?
-    /// Sandboxes of this function at once.
+    /// Sandboxes of this function at once, all its versions together.
     package var concurrency: Int
     package var minWarm: Int
+    /// Sandboxes that are started before any request, told so, and kept.
+    package var provisioned: Int
     /// Whether idle sandboxes of this function may be shrunk.
     package var reclaims: Bool
     /// Requests that may run at once in one sandbox; those that ask for limits of their own run alone.
@@ -41,6 +60,7 @@ package struct FunctionPlan: Sendable, Equatable {
         cpu: CPUQuota? = nil,
         concurrency: Int = 100,
         minWarm: Int = 0,
+        provisioned: Int = 0,
         reclaims: Bool = true,
         burst: Bytes = .zero,
         perSandbox: Int = 1
@@ -52,15 +72,20 @@ package struct FunctionPlan: Sendable, Equatable {
         self.cpu = cpu
         self.concurrency = concurrency
         self.minWarm = minWarm
+        self.provisioned = provisioned
         self.reclaims = reclaims
         self.burst = burst
         self.perSandbox = perSandbox
     }
+
+    /// The function that it belongs to.
+    package var function: String { PlanName.function(name) }
 }
 
 /// One request's wish for a sandbox.
 package struct LeaseRequest: Sendable {
     package var token: LeaseToken
+    /// The name of a plan.
     package var function: String
     /// The contract; `nil` is the function's own.
     package var memory: Bytes?
@@ -122,6 +147,7 @@ package enum PoolRefusal: Error, Sendable, Equatable {
 package enum StopReason: String, Sendable {
     case expired = "idle for longer than pools.evict_after"
     case evicted = "evicted for the memory of another request"
+    case outranked = "its function has no more sandboxes for another version"
     case pressed = "evicted because the host is short of memory"
     case replaced = "the function was changed"
     case removed = "the function was removed"
@@ -136,6 +162,7 @@ extension StopReason {
         case .expired: "idle"
         case .evicted, .pressed: "evicted"
         case .replaced: "updated"
+        case .outranked: "outranked"
         case .removed: "removed"
         case .failed: "failed"
         case .shutdown: "shutdown"

@@ -63,7 +63,7 @@ extension SandboxPool {
     package var kernelCounters: [String: KernelCounters] {
         let (members, retired) = shared.withLock { (Array($0.members.values), $0.retired) }
         return members.reduce(into: retired) { sums, member in
-            sums[member.function, default: KernelCounters()] += member.kernelCounters
+            sums[member.owner, default: KernelCounters()] += member.kernelCounters
         }
     }
 
@@ -74,8 +74,8 @@ extension SandboxPool {
         shared.withLock { shared in
             shared.members[member.id] = nil
             // Of a function that was removed nothing is kept.
-            guard shared.state.plan(member.function) != nil else { return }
-            shared.retired[member.function, default: KernelCounters()] += last
+            guard shared.state.plan(member.owner) != nil else { return }
+            shared.retired[member.owner, default: KernelCounters()] += last
         }
     }
 }

@@ -58,6 +58,7 @@ package final class PooledSandbox: Sendable {
     }
 
     package let id: SandboxID
+    /// The name of its plan.
     package let function: String
     package let sandbox: Sandbox
     package let limits: LimitControl
@@ -187,6 +188,9 @@ package final class PooledSandbox: Sendable {
         let set = WorkingSet.record(pids)
         state.withLock { $0.workingSet = set }
     }
+
+    /// The function that its plan belongs to.
+    var owner: String { PlanName.function(function) }
 
     package var hasExited: Bool { state.withLock { $0.hasExited } }
 

@@ -119,7 +119,8 @@ extension SandboxPool {
 
     private func launch(_ id: SandboxID, _ function: String, _ contract: Bytes) {
         do {
-            let made = try factory(id, function, contract)
+            let isProvisioned = shared.withLock { $0.state.entries[id]?.isProvisioned } ?? false
+            let made = try factory(id, function, contract, isProvisioned)
             adopt(made, id, function, contract)
         } catch {
             log.error("sandbox \(id) could not be started: \(error)")
@@ -129,8 +130,9 @@ extension SandboxPool {
     }
 
     private func adopt(_ made: FactoryResult, _ id: SandboxID, _ function: String, _ contract: Bytes) {
-        let sink = sink
-        let output = OutputCapture(pipe: made.sandbox.takeOutput()) { sink(function, id, $0) }
+        // What versions print is one log.
+        let (sink, owner) = (sink, PlanName.function(function))
+        let output = OutputCapture(pipe: made.sandbox.takeOutput()) { sink(owner, id, $0) }
         let limits = LimitControl(made.sandbox.cgroup, max: contract, cpu: made.cpu, cpus: cpus)
         let member = PooledSandbox(
             id: id,

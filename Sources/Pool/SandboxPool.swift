@@ -11,9 +11,9 @@ import Sandbox
 import Synchronization
 import Units
 
-/// Makes one sandbox for a function; blocking. Given to the pool by whoever knows what is deployed.
+/// Makes one sandbox for a plan, by its name; blocking. Given to the pool by whoever knows what is deployed.
 package typealias SandboxFactory =
-    @Sendable (_ id: SandboxID, _ function: String, _ contract: Bytes) throws -> FactoryResult
+    @Sendable (_ id: SandboxID, _ plan: String, _ contract: Bytes, _ isProvisioned: Bool) throws -> FactoryResult
 
 /// A sandbox that runs, and what the pool needs to know to keep it.
 package struct FactoryResult: Sendable {
@@ -269,7 +269,11 @@ extension SandboxPool {
         }
     }
 
-    package func count(of function: String) -> Int { shared.withLock { $0.state.live(function) } }
+    /// How many sandboxes a function has, all its versions together.
+    package func count(of function: String) -> Int { shared.withLock { $0.state.taken(function) } }
+
+    /// How far provisioning a plan has got.
+    package func provisioning(_ plan: String) -> Provisioning { shared.withLock { $0.state.provisioning(plan) } }
     package var ledger: Ledger<SandboxID> { shared.withLock { $0.state.ledger } }
 
     /// What was learnt of each function.

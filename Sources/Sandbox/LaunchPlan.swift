@@ -27,6 +27,8 @@ struct LaunchPlan: ~Copyable {
     var utsNamespace: CInt
     var userNamespace: CInt
     var codeMount: CInt
+    /// Negative when there are none.
+    var layersMount: CInt
     var tmpMount: CInt
     var controlMount: CInt
     var standardInput: CInt
@@ -58,6 +60,7 @@ struct LaunchPlan: ~Copyable {
                     unsafe plan.user_namespace = userNamespace
                     unsafe plan.code_mount = codeMount
                     unsafe plan.code_target = strings[1]
+                    unsafe plan.layers_mount = layersMount
                     unsafe plan.tmp_mount = tmpMount
                     unsafe plan.control_mount = controlMount
                     unsafe plan.working_directory = strings[1]

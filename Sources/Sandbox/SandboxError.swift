@@ -11,6 +11,7 @@ package enum LaunchStep: Int32, Sendable {
     case tmp
     case control
     case code
+    case layers
     case workingDirectory
     case networkNamespace
     case ipcNamespace

@@ -117,6 +117,7 @@ package final class SandboxLauncher: Sendable {
                     utsNamespace: parts.uts,
                     userNamespace: parts.slot.namespace,
                     codeMount: parts.code,
+                    layersMount: parts.layers ?? -1,
                     tmpMount: parts.tmp.mount,
                     controlMount: parts.control.mount,
                     standardInput: parts.null,
@@ -156,6 +157,7 @@ package final class SandboxLauncher: Sendable {
         var uts: CInt
         var slot: NamespacePool.Slot
         var code: CInt
+        var layers: CInt?
         var tmp: ScratchSpace
         var control: ControlDirectory
         var null: CInt
@@ -165,6 +167,7 @@ package final class SandboxLauncher: Sendable {
         /// What the child has its own copies of by now.
         func closeBorrowed() {
             for fd in [network, ipc, uts, code, null, outputWrite] { close(fd) }
+            if let layers { close(layers) }
         }
     }
 
@@ -172,12 +175,14 @@ package final class SandboxLauncher: Sendable {
         var taken: [CInt] = []
         do throws(SyscallError) {
             // In the daemon's own mount namespace: a copy of a mount can only be made from where one stands.
-            let code = try SyscallError.check(
-                "open_tree",
-                spec.codeDirectory,
-                unsafe clinux_detached_mount(spec.codeDirectory)
-            )
+            let code = try Self.detachedMount(spec.codeDirectory)
             taken.append(code)
+            var layers: CInt?
+            if let directory = spec.layersDirectory {
+                let mount = try Self.detachedMount(directory)
+                taken.append(mount)
+                layers = mount
+            }
             let tmp = try ScratchSpace(size: spec.tmpSize)
             let control = try ControlDirectory()
             control.announce(
@@ -203,6 +208,7 @@ package final class SandboxLauncher: Sendable {
                 uts: identity.uts,
                 slot: slot,
                 code: code,
+                layers: layers,
                 tmp: tmp,
                 control: control,
                 null: null,
@@ -213,5 +219,9 @@ package final class SandboxLauncher: Sendable {
             for fd in taken { close(fd) }
             throw .preparation(what: "sandbox \(spec.id)", error)
         }
+    }
+
+    private static func detachedMount(_ directory: String) throws(SyscallError) -> CInt {
+        try SyscallError.check("open_tree", directory, unsafe clinux_detached_mount(directory))
     }
 }

@@ -44,6 +44,8 @@ package struct SandboxSpec: Sendable {
     package var template: SandboxTemplate
     /// Mounted read-only at `/var/task`, which is also the working directory.
     package var codeDirectory: String
+    /// Mounted read-only at `/opt`; `nil` leaves the image's own there.
+    package var layersDirectory: String?
     /// The command inside the sandbox; the first is an absolute path.
     package var arguments: [String]
     package var environment: [String: String]

@@ -81,6 +81,7 @@ package final class DecisionLog: Sendable {
                 running = nil
             }
             return decision.sandbox?.description == subject || decision.function == subject
+                || decision.function.map(PlanName.function) == subject
         }
     }
 

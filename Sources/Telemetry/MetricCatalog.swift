@@ -73,7 +73,7 @@ extension Metrics {
     package func note(_ decisions: [Decision]) {
         for decision in decisions {
             count("fn_decisions_total", [("kind", decision.kind.rawValue)])
-            guard let function = decision.function else { continue }
+            guard let function = decision.function.map(PlanName.function) else { continue }
             switch decision.kind {
             case .shrunk:
                 count(

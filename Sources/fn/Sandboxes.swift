@@ -24,7 +24,8 @@ struct Sandboxes: ParsableCommand {
         func size(_ bytes: Int64?, _ none: String) -> String { bytes.map { Bytes($0).rounded } ?? none }
         let unlimited = sandbox.limitsEnforced ? "max" : "(not enforced)"
         return [
-            sandbox.id, sandbox.function, sandbox.state, size(sandbox.current, "-"), size(sandbox.high, unlimited),
+            sandbox.id, sandbox.function + (sandbox.version.map { ":\($0)" } ?? ""), sandbox.state,
+            size(sandbox.current, "-"), size(sandbox.high, unlimited),
             size(sandbox.max, unlimited), size(sandbox.swap, "-"), sandbox.pressureSome.map { "\($0)%" } ?? "-",
             "\(sandbox.ageMs / 1000)s", size(sandbox.pending, "-"),
         ]

@@ -76,10 +76,11 @@ struct GatewayTests {
         #expect(error?.type == "ValidationException")
     }
 
-    @Test("a qualifier in two places must be the same, and only $LATEST is kept")
+    @Test("a qualifier in two places must be the same")
     func qualifiers() throws {
         #expect(throws: LambdaError.self) { try FunctionReference("f:a").checked("b") }
-        #expect(throws: LambdaError.self) { try FunctionReference("f").checked("prod") }
+        #expect(try FunctionReference("f").checked("prod").qualifier == "prod")
+        #expect(try FunctionReference("f:3").checked("3").qualifier == "3")
         #expect(try FunctionReference("f").checked("$LATEST").name == "f")
     }
 

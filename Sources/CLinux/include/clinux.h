@@ -18,6 +18,7 @@ enum clinux_step {
     CLINUX_STEP_TMP,
     CLINUX_STEP_CONTROL,
     CLINUX_STEP_CODE,
+    CLINUX_STEP_LAYERS,
     CLINUX_STEP_WORKING_DIRECTORY,
     CLINUX_STEP_NETWORK_NAMESPACE,
     CLINUX_STEP_IPC_NAMESPACE,
@@ -60,6 +61,7 @@ struct clinux_plan {
     int32_t user_namespace;     // entered last
     int32_t code_mount;         // detached mount from clinux_detached_mount, moved to code_target
     const char *code_target;
+    int32_t layers_mount;       // another one, moved to /opt; -1 when there is none
     int32_t tmp_mount;          // detached mounts too, moved to /tmp and /run/fn
     int32_t control_mount;
     const char *working_directory;
