@@ -166,7 +166,7 @@ def test_fn_shows_its_token_and_says_what_is_missing(guarded):
     assert b"FN_TOKEN" in daemon.fn("ls", env=url).stderr
     assert daemon.fn("ls", env={**url, "FN_TOKEN": "a\r\nX: y"}).returncode == 64
     secure = daemon.fn("ls", "--url", f"https://127.0.0.1:{daemon.port}")
-    assert (secure.returncode, b"plain HTTP only" in secure.stderr) == (64, True)
+    assert (secure.returncode, b"asks for TLS" in secure.stderr) == (64, True)
 
 
 def test_the_keys_change_while_the_daemon_runs(guarded, tmp_path):
