@@ -94,10 +94,14 @@ package final class Authenticator: Sendable {
                     + "Access Key and signing method. Consult the service documentation for details."
             )
         }
-        // A read may come again: a client that asks twice within a second signs the same. Whatever changes something
-        // counts once; SDKs sign the number of the attempt, so that a retry has a signature of its own.
+        // A read may come again; whatever changes something counts once.
         guard request.method != .GET, request.method != .HEAD else { return }
-        switch window.withLock({ $0.use(header.signature, signed: signed, now: clock() / 1000) }) {
+        let sdk = ["amz-sdk-invocation-id", "amz-sdk-request"].map { CanonicalRequest.value($0, request.headers) }
+        let attempt = SHA256.hash(data: header.signature + Array(sdk.joined(separator: "\n").utf8))
+        let answer = window.withLock {
+            $0.use(Self.mark(header.signature), attempt: Self.mark(attempt), signed: signed, now: clock() / 1000)
+        }
+        switch answer {
         case .fresh: return
         case .repeated:
             throw .invalidSignature(
@@ -106,5 +110,9 @@ package final class Authenticator: Sendable {
         case .forgotten:
             throw .invalidSignature("Signature expired: too many requests came since it was made. Sign again.")
         }
+    }
+
+    private static func mark(_ bytes: some Sequence<UInt8>) -> UInt64 {
+        bytes.prefix(8).reduce(0) { $0 << 8 | UInt64($1) }
     }
 }

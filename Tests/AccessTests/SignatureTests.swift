@@ -56,14 +56,26 @@ struct SignatureTests {
     @Test("under load the window of replays gets narrower and has no hole")
     func window() {
         var window = ReplayWindow(capacity: 3)
-        func mark(_ number: UInt8) -> [UInt8] { .init(repeating: number, count: 32) }
-        #expect(window.use(mark(1), signed: 100, now: 100) == .fresh)
-        #expect(window.use(mark(1), signed: 100, now: 101) == .repeated)
-        #expect(window.use(mark(2), signed: 101, now: 101) == .fresh)
-        #expect(window.use(mark(3), signed: 102, now: 102) == .fresh)
-        #expect(window.use(mark(4), signed: 103, now: 103) == .fresh)
-        #expect(window.use(mark(1), signed: 100, now: 104) == .forgotten, "not let in a second time")
-        #expect(window.use(mark(2), signed: 101, now: 104) == .repeated)
-        #expect(window.use(mark(2), signed: 101, now: 1000) == .fresh, "its time is over, which is looked at before")
+        func use(_ mark: UInt64, signed: Int64, now: Int64) -> ReplayWindow.Answer {
+            window.use(mark, attempt: mark, signed: signed, now: now)
+        }
+        #expect(use(1, signed: 100, now: 100) == .fresh)
+        #expect(use(1, signed: 100, now: 101) == .repeated)
+        #expect(use(2, signed: 101, now: 101) == .fresh)
+        #expect(use(3, signed: 102, now: 102) == .fresh)
+        #expect(use(4, signed: 103, now: 103) == .fresh)
+        #expect(use(1, signed: 100, now: 104) == .forgotten, "not let in a second time")
+        #expect(use(2, signed: 101, now: 104) == .repeated)
+        #expect(use(2, signed: 101, now: 1000) == .fresh, "its time is over, which is looked at before")
+    }
+
+    @Test("equal requests of one second share a signature, and are told apart for a few seconds")
+    func equalRequests() {
+        var window = ReplayWindow()
+        #expect(window.use(1, attempt: 1, signed: 100, now: 110) == .fresh)
+        #expect(window.use(1, attempt: 2, signed: 100, now: 110) == .fresh)
+        #expect(window.use(1, attempt: 2, signed: 100, now: 111) == .repeated)
+        #expect(window.use(1, attempt: 3, signed: 100, now: 115) == .fresh)
+        #expect(window.use(1, attempt: 4, signed: 100, now: 116) == .repeated, "too late, whatever it calls itself")
     }
 }
