@@ -257,8 +257,12 @@ package final class PooledSandbox: Sendable {
     /// Ends it because this request has had its time; does nothing once that is answered, since what runs then is
     /// another's.
     package func timeOut(_ requestID: String) {
-        guard state.withLock({ $0.current[requestID] != nil }) else { return }
-        end(.timeout, because: "another request in the same sandbox timed out (per_sandbox)")
+        let isRunning = state.withLock { state in
+            guard state.current[requestID] != nil else { return false }
+            state.hasTimedOut = true  // under the lock: no answer counts from here on, and nobody gets the sandbox
+            return true
+        }
+        if isRunning { end(.timeout, because: "another request in the same sandbox timed out (per_sandbox)") }
     }
 
     /// Ends every process at once; whatever runs in it is told so.
@@ -293,12 +297,13 @@ package final class PooledSandbox: Sendable {
     }
 
     private func handle(_ event: RuntimeEvent) {
-        guard !state.withLock({ $0.isCondemned }) else { return }
+        let (isCondemned, isEnding) = state.withLock { ($0.isCondemned, $0.hasTimedOut || $0.ending.hasBegun) }
+        guard !isCondemned else { return }
         switch event {
+        // What asks for work while it ends gets none, and its end completes what runs in it.
+        case .waiting where isEnding, .answered where isEnding: break
         case .waiting(isRepeated: true): deliverLate()
         case .waiting(isRepeated: false):
-            // What asks for work while it ends gets none, and the pool has given it up.
-            guard state.withLock({ !$0.ending.hasBegun }) else { return }
             let (isFirst, call) = state.withLock { state in
                 defer { state.call = nil }
                 if !state.ending.answered.isEmpty { state.ending.answered.removeFirst() }

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Extensions: programs beside the runtime, started by process 1 from /var/task/extensions here."""
 import http.client
+import io
 import json
 import time
+import zipfile
 
+import boto3
 import pytest
 
 from conftest import SCALE, wait_until
@@ -273,6 +276,23 @@ def test_a_daemon_that_stops_tells_them_too(own_daemon):
     daemon.stop()
     log = "".join(f.read_text() for f in (daemon.directory / "state" / "logs").glob("last.log*"))
     assert "SPINDOWN" in log and "done" in log
+
+
+def test_an_extension_may_come_from_a_layer(daemon):
+    aws = boto3.client("lambda", endpoint_url=f"http://127.0.0.1:{daemon.port}", region_name="us-east-1",
+                       aws_access_key_id="x", aws_secret_access_key="x")
+    layer = io.BytesIO()
+    with zipfile.ZipFile(layer, "w") as bundle:
+        entry = zipfile.ZipInfo("extensions/listener")
+        entry.external_attr = 0o755 << 16
+        bundle.writestr(entry, LISTENER)
+    layer = aws.publish_layer_version(LayerName="listening", Content={"ZipFile": layer.getvalue()})
+    daemon.deploy_code("layered", {"app.py": HANDLER}, "python", "app.handle")
+    aws.update_function_configuration(FunctionName="layered", Layers=[layer["LayerVersionArn"]])
+    answer = daemon.invoke("layered")
+    assert answer.status == 200, answer.body
+    seen = wait_until(lambda: events(daemon, "layered", "INVOKE"), "the layer's extension to be told")
+    assert seen[0]["requestId"] == answer.json["id"]
 
 
 # The handshake of a restore and the order of calls, by a client of our own.

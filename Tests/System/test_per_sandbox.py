@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from conftest import wait_until
+from conftest import SCALE
 
 CONFIG = "defaults: {timeout: 60s, init_timeout: 60s}\nreclaim: {idle_after: 1s}\n"
 
@@ -20,12 +20,12 @@ def handle(event, context):
     print("line of", context.aws_request_id, flush=True)
     while len([n for n in os.listdir("/tmp") if n.startswith("here-")]) < event.get("n", 1):
         time.sleep(0.01)
-    time.sleep(event.get("rest", 0.2))
+    time.sleep(event.get("rest", REST))  # until everybody has seen the others
     if event.get("exit"): sys.exit(3)
     here = len([n for n in os.listdir("/tmp") if n.startswith("here-")])
     os.remove(me)
     return {"here": here, "pid": os.getpid(), "places": os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY"), "id": context.aws_request_id}
-"""
+""".replace("REST", str(0.2 * SCALE))
 
 
 def together(daemon, name, events):
@@ -50,7 +50,8 @@ def test_requests_run_at_once_in_one_sandbox_and_no_more_than_its_places(daemon)
 def test_it_is_idle_and_shrinks_only_when_the_last_has_ended(daemon):
     daemon.deploy_code("rest", {"app.py": MEET}, "python", "app.handle", "--per-sandbox", "2")
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
-        long = threads.submit(daemon.invoke, "rest", {"n": 2, "rest": 3})
+        long = threads.submit(daemon.invoke, "rest", {"n": 1, "rest": 3 * SCALE})
+        daemon.sandbox("rest", "busy")
         short = daemon.invoke("rest", {"n": 2, "rest": 0})
         assert short.status == 200, short.body
         assert daemon.sandbox("rest")["state"] == "busy"
@@ -64,8 +65,8 @@ def test_it_is_idle_and_shrinks_only_when_the_last_has_ended(daemon):
 def test_a_request_with_a_size_of_its_own_runs_alone(daemon):
     daemon.deploy_code("own", {"app.py": MEET}, "python", "app.handle", "--per-sandbox", "2", "--concurrency", "2")
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
-        first = threads.submit(daemon.invoke, "own", {"n": 1, "rest": 1})
-        wait_until(lambda: daemon.sandboxes("own"), "the first one's sandbox")
+        first = threads.submit(daemon.invoke, "own", {"n": 1, "rest": 1 * SCALE})
+        daemon.sandbox("own", "busy")
         other = daemon.invoke("own", {"n": 1}, {"X-Fn-Memory-Mb": "160"})
         assert (first.result().status, other.status) == (200, 200), other.body
     assert len(daemon.sandboxes("own")) == 2
@@ -74,7 +75,8 @@ def test_a_request_with_a_size_of_its_own_runs_alone(daemon):
 def test_a_timeout_ends_all_that_run_beside_it_and_says_so(daemon):
     daemon.deploy_code("slow", {"app.py": MEET}, "python", "app.handle", "--per-sandbox", "2")
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
-        other = threads.submit(daemon.invoke, "slow", {"n": 2, "rest": 600})
+        other = threads.submit(daemon.invoke, "slow", {"n": 1, "rest": 600})
+        daemon.sandbox("slow", "busy")
         slow = daemon.request("POST", "/invoke/slow", b'{"n": 2, "rest": 600}', {"X-Fn-Timeout-Ms": "2000"})
         assert (slow.status, slow.json["errorType"]) == (504, "Sandbox.Timedout"), slow.body
         other = other.result()
