@@ -71,8 +71,8 @@ def run(daemon, arguments, **env):
     (["update", "echo", "--env", "novalue"], 64, "--env: expected NAME=VALUE, got 'novalue'"),
     (["update", "echo", "--cpus", "many"], 64, "--cpus: expected a number of cores such as 0.5, got 'many'"),
     (["update", "echo", "--memory", "999GiB"], 64, "memory"),
-    (["update", "echo", "--concurrency=-1"], 64, "concurrency: -1 is below 0"),
-    (["update", "echo", "--min-warm=-1"], 64, "min_warm: -1 is below 0"),
+    (["update", "echo", "--concurrency=-1"], 64, "concurrency: -1 is not between 0 and"),
+    (["update", "echo", "--min-warm=-1"], 64, "min_warm: -1 is not between 0 and"),
     (["update", "echo", "--min-warm", "-1"], 64, "min-warm"),
     (["logs", "echo", "--since", "10"], 64, "since: expected a duration such as '10m', got '10'"),
     # Files.
