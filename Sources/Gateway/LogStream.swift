@@ -4,12 +4,15 @@ import Functions
 import HTTP
 import Linux
 import NIOCore
+import Synchronization
 import Telemetry
 import Units
 
 /// A function's log, followed: one JSON object a line, for as long as the client stays.
 struct LogStream {
     let context: GatewayContext
+    /// Bytes that a client may be behind.
+    private static let mostBehind = 1 << 20
 
     func follow(_ name: String, _ request: HTTPRequest, _ responder: HTTPResponder) {
         guard context.catalog[name] != nil else {
@@ -27,8 +30,19 @@ struct LogStream {
             let old = log.read(name, since: since, request: wanted, tail: tail ?? 10)
             responder.begin(.ok, headers: ["Content-Type": "application/x-ndjson", "Transfer-Encoding": "chunked"])
             for line in old { _ = responder.write(ByteBuffer(string: JSONText.encode(line) + "\n")) }
+            let behind = Mutex(0)
             let token = log.follow(name) { line in
-                if line.isOf(wanted) { _ = responder.write(ByteBuffer(string: JSONText.encode(line) + "\n")) }
+                guard line.isOf(wanted) else { return }
+                let text = JSONText.encode(line) + "\n"
+                // A client that does not read is cut off: what it misses is on disk, and nothing is kept for it here.
+                guard
+                    behind.withLock({ behind in
+                        behind += text.utf8.count
+                        return behind <= Self.mostBehind
+                    })
+                else { return responder.abort() }
+                responder.write(ByteBuffer(string: text))
+                    .whenComplete { _ in behind.withLock { $0 -= text.utf8.count } }
             }
             responder.onDisconnect { log.unfollow(token) }
         }
