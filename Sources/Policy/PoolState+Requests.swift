@@ -228,7 +228,7 @@ extension PoolState {
         guard grower != nil || taken(plan.function) < plan.concurrency else {
             if let stale = staleIdle(plan) {
                 effects.append(stop(stale, .replaced))
-            } else if let spare = spareIdle(plan) {
+            } else if let spare = spareIdle(plan, ownToo: request.fresh) {
                 effects.append(stop(spare, .outranked))
             }
             return .concurrency(limit: plan.concurrency)
@@ -310,9 +310,11 @@ extension PoolState {
         entries.values.first { $0.owner == plan.function && !isCurrent($0) && $0.isWarm }?.id
     }
 
-    /// Of the other versions of a plan's function, whose concurrency it shares: what was idle longest.
-    private func spareIdle(_ plan: FunctionPlan) -> SandboxID? {
-        entries.values.filter { $0.owner == plan.function && $0.function != plan.name && $0.isWarm && isSpare($0) }
+    /// What was idle longest of the other versions of a plan's function, whose concurrency it shares, and of its own too
+    /// for a request that wants a new one.
+    private func spareIdle(_ plan: FunctionPlan, ownToo: Bool) -> SandboxID? {
+        entries.values
+            .filter { $0.owner == plan.function && (ownToo || $0.function != plan.name) && $0.isWarm && isSpare($0) }
             .min { $0.idleSince < $1.idleSince }?
             .id
     }

@@ -147,7 +147,7 @@ package enum PoolRefusal: Error, Sendable, Equatable {
 package enum StopReason: String, Sendable {
     case expired = "idle for longer than pools.evict_after"
     case evicted = "evicted for the memory of another request"
-    case outranked = "its function has no more sandboxes for another version"
+    case outranked = "its function may have no more sandboxes, and another one is wanted"
     case pressed = "evicted because the host is short of memory"
     case replaced = "the function was changed"
     case removed = "the function was removed"

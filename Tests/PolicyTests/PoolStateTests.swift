@@ -18,6 +18,19 @@ struct PoolStateTests {
         #expect(driver.state.entries.count == 1)
     }
 
+    @Test("a request that wants a new sandbox takes the place of an idle one where the function may have no more")
+    func freshInItsPlace() {
+        var driver = Driver(budget: .gib(1))
+        driver.plan(concurrency: 1)
+        driver.lease(1)
+        driver.settle()
+        driver.finish(1)
+        driver.lease(2, fresh: true)
+        driver.settle()
+        #expect(driver.starts[2] == .cold)
+        #expect(driver.state.entries.count == 1)
+    }
+
     @Test("shrinks an idle sandbox after the configured time, and wakes it at its whole contract")
     func shrinkAndWake() {
         var driver = Driver(budget: .gib(1))
