@@ -54,6 +54,29 @@ extension PooledSandbox {
         loop.scheduleTask(in: .milliseconds(Self.shutdownBudget.milliseconds)) { [self] in kill() }
     }
 
+    /// How long the last words of a process that has ended are waited for.
+    private static let patience: Instant = 200_000_000
+
+    /// Calls `body` when what the ended process had sent was read: an answer counts, though its sender is gone by the
+    /// time that it is seen. Its connections end behind it. Where no request runs there is nothing to wait for.
+    func whenHeardOut(_ body: @escaping @Sendable () -> Void) {
+        let mayHaveAnswered = state.withLock { !$0.current.isEmpty && !$0.isCondemned }
+        guard mayHaveAnswered, let server = server.withLock({ $0 }), let loop = loop.withLock({ $0 }) else {
+            return body()
+        }
+        hearOut(server, loop, until: MonotonicClock.now() + Self.patience, body)
+    }
+
+    private func hearOut(
+        _ server: RuntimeServer,
+        _ loop: any EventLoop,
+        until deadline: Instant,
+        _ body: @escaping @Sendable () -> Void
+    ) {
+        guard server.connectionCount > 0, MonotonicClock.now() < deadline else { return body() }
+        loop.scheduleTask(in: .milliseconds(1)) { [self] in hearOut(server, loop, until: deadline, body) }
+    }
+
     /// The runtime's process has ended, and process 1 waits for the extensions.
     func runtimeEnded(_ status: Int32) {
         let isReady = state.withLock { state in

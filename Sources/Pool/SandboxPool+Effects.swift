@@ -207,8 +207,13 @@ extension SandboxPool {
 
     // MARK: Ending
 
-    /// The process has ended, asked for or not. Runs on the kernel event thread: the rest is a worker's.
+    /// The process has ended, asked for or not. Told on the kernel event thread.
     private func ended(_ member: PooledSandbox, _ status: ExitStatus) {
+        member.whenHeardOut { [self] in bury(member, status) }
+    }
+
+    /// Runs on the kernel event thread or an event loop: what blocks is a worker's.
+    private func bury(_ member: PooledSandbox, _ status: ExitStatus) {
         let report = member.exited(status)
         let wasStarting = shared.withLock { shared in
             if case .starting = shared.state.entries[member.id]?.phase { true } else { false }

@@ -89,6 +89,9 @@ package final class RuntimeServer: Sendable {
     /// Whether the runtime was hinted and has not asked for work again.
     package var isHinted: Bool { session.withLock { $0.isHinted } }
 
+    /// How many connections the sandbox has open now.
+    package var connectionCount: Int { server.withLock { $0 }?.connectionCount ?? 0 }
+
     /// Closes the listener and every connection.
     package func close() {
         server.withLock { $0 }?.close()
