@@ -56,7 +56,7 @@ struct CodeStoreTests {
     private func store(_ archive: [UInt8], limits: CodeLimits = CodeLimits()) throws -> [String] {
         let state = try TemporaryState()
         let store = try CodeStore(stateDirectory: state.path, limits: limits)
-        let bundle = try store.store(archive: archive)
+        let bundle = try store.store(archive: archive) { $0 }
         return FileManager.default.subpaths(atPath: bundle.directory)?.sorted() ?? []
     }
 
@@ -68,7 +68,7 @@ struct CodeStoreTests {
             Tar.entry("b.py", type: "2", link: "lib/a.py")
         )
         let state = try TemporaryState()
-        let bundle = try CodeStore(stateDirectory: state.path).store(archive: archive)
+        let bundle = try CodeStore(stateDirectory: state.path).store(archive: archive) { $0 }
         #expect(try KernelFile.read("\(bundle.directory)/b.py") == "x = 1\n")
         let mode =
             try FileManager.default.attributesOfItem(atPath: "\(bundle.directory)/run")[.posixPermissions] as? Int
@@ -80,8 +80,8 @@ struct CodeStoreTests {
         let state = try TemporaryState()
         let store = try CodeStore(stateDirectory: state.path)
         let archive = Tar.archive(Tar.entry("a", "1"))
-        let first = try store.store(archive: archive)
-        #expect(try store.store(archive: archive) == first)
+        let first = try store.store(archive: archive) { $0 }
+        #expect(try store.store(archive: archive) { $0 } == first)
         #expect(first.sha256.count == 64)
         #expect(try Directory.list("\(state.path)/code") == [first.sha256])
     }
@@ -133,11 +133,26 @@ struct CodeStoreTests {
         let state = try TemporaryState()
         let store = try CodeStore(stateDirectory: state.path)
         #expect(throws: FunctionsError.self) {
-            try store.store(archive: Tar.archive(Tar.entry("a", "x"), Tar.entry("../b", "x")))
+            try store.store(archive: Tar.archive(Tar.entry("a", "x"), Tar.entry("../b", "x"))) { $0 }
         }
         #expect(try Directory.list("\(state.path)/code") == [])
         try Directory.make("\(state.path)/code/.interrupted")
         _ = try CodeStore(stateDirectory: state.path)
+        #expect(try Directory.list("\(state.path)/code") == [])
+    }
+
+    @Test("code that somebody is about to register is no garbage, and is afterwards")
+    func pinned() throws {
+        let state = try TemporaryState()
+        let store = try CodeStore(stateDirectory: state.path)
+        let bundle = try store.store(archive: Tar.archive(Tar.entry("a", "1"))) { bundle in
+            #expect(throws: Never.self) { try store.collectGarbage { [] } }
+            #expect(Directory.isDirectory(bundle.directory))
+            return bundle
+        }
+        try store.collectGarbage { [bundle.sha256] }
+        #expect(Directory.isDirectory(bundle.directory))
+        try store.collectGarbage { [] }
         #expect(try Directory.list("\(state.path)/code") == [])
     }
 }

@@ -76,14 +76,6 @@ struct GatewayTests {
         #expect(error?.type == "ValidationException")
     }
 
-    @Test("a qualifier in two places must be the same")
-    func qualifiers() throws {
-        #expect(throws: LambdaError.self) { try FunctionReference("f:a").checked("b") }
-        #expect(try FunctionReference("f").checked("prod").qualifier == "prod")
-        #expect(try FunctionReference("f:3").checked("3").qualifier == "3")
-        #expect(try FunctionReference("f").checked("$LATEST").name == "f")
-    }
-
     @Test("request ids are version 4 UUIDs and differ")
     func requestIDs() {
         let ids = (0..<100).map { _ in RequestID.make() }

@@ -137,6 +137,8 @@ struct Driver {
         memory: Bytes = .mib(100),
         concurrency: Int = 100,
         generation: Int = 1,
+        minWarm: Int = 0,
+        provisioned: Int = 0,
         burst: Bytes = .zero,
         perSandbox: Int = 1
     ) {
@@ -145,6 +147,8 @@ struct Driver {
             generation: generation,
             memory: memory,
             concurrency: concurrency,
+            minWarm: minWarm,
+            provisioned: provisioned,
             burst: burst,
             perSandbox: perSandbox
         )

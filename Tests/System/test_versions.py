@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Versions, aliases, provisioned concurrency and layers, through boto3 as anybody has it."""
+"""Versions, aliases, provisioned concurrency and layers, as Amazon's own client sees them."""
 import base64
+import collections
 import concurrent.futures
+import hashlib
 import io
 import json
+import platform
 import threading
+import urllib.request
 import zipfile
 
 import boto3
@@ -14,274 +18,654 @@ import pytest
 
 from conftest import wait_until
 
-CONFIG = "defaults: {timeout: 60s, init_timeout: 120s}\nhost: {memory: 3GiB}\n"
-
+ROLE = "arn:aws:iam::000000000000:role/r"
+ARN = "arn:aws:lambda:us-east-1:000000000000:function"
 CODE = """
 import os
+WORD = {word!r}
 def handle(event, context):
-    return {"text": "%s", "version": context.function_version, "arn": context.invoked_function_arn,
-            "start": os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"]}
+    return {{"word": WORD, "version": context.function_version, "arn": context.invoked_function_arn,
+            "environment": os.environ["AWS_LAMBDA_FUNCTION_VERSION"], "pid": os.getpid(),
+            "start": os.environ["AWS_LAMBDA_INITIALIZATION_TYPE"]}}
 """
 
 
 def archive(files):
     data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as bundle:
+    with zipfile.ZipFile(data, "w") as file:
         for name, text in files.items():
-            bundle.writestr(name, text)
+            info = zipfile.ZipInfo(name)
+            info.external_attr = 0o755 << 16
+            file.writestr(info, text)
     return data.getvalue()
 
 
+def code(word):
+    return archive({"app.py": CODE.format(word=word)})
+
+
+def make_client(daemon):
+    # What boto3 would refuse by itself has to reach the daemon.
+    config = botocore.config.Config(
+        read_timeout=300, retries={"max_attempts": 0}, parameter_validation=False, max_pool_connections=32)
+    return boto3.client(
+        "lambda", region_name="us-east-1", endpoint_url=f"http://127.0.0.1:{daemon.port}", aws_access_key_id="x",
+        aws_secret_access_key="x", config=config)
+
+
 @pytest.fixture(scope="module")
-def aws(daemon):
-    config = botocore.config.Config(retries={"max_attempts": 0}, read_timeout=300)
-    return boto3.client("lambda", endpoint_url=f"http://127.0.0.1:{daemon.port}", region_name="us-east-1",
-                        aws_access_key_id="x", aws_secret_access_key="x", config=config)
+def client(daemon):
+    return make_client(daemon)
 
 
-def create(aws, name, text="one", **more):
-    return aws.create_function(FunctionName=name, Runtime="python3.11", Role="arn:aws:iam::000000000000:role/x", Handler="app.handle",
-                               Code={"ZipFile": archive({"app.py": CODE % text})}, **more)
+def create(client, name, files=None, **members):
+    given = {"FunctionName": name, "Runtime": "python3.11", "Role": ROLE, "Handler": "app.handle", "Timeout": 60,
+             "Code": {"ZipFile": archive(files) if files else code("first")}, **members}
+    return client.create_function(**given)
 
 
-def recode(aws, name, text, **more):
-    return aws.update_function_code(FunctionName=name, ZipFile=archive({"app.py": CODE % text}), **more)
+def call(client, name, qualifier=None, **members):
+    more = {"Qualifier": qualifier} if qualifier else {}
+    answer = client.invoke(FunctionName=name, Payload=b"{}", **more, **members)
+    body = json.load(answer["Payload"])
+    assert "FunctionError" not in answer, body
+    return body, answer
 
 
-def invoke(aws, name, **more):
-    answer = aws.invoke(FunctionName=name, Payload=b"{}", **more)
-    payload = json.load(answer["Payload"])
-    assert "FunctionError" not in answer, payload
-    return answer, payload
+@pytest.fixture(scope="module")
+def two(client):
+    """A function with two published versions of different code and the alias `prod` on the first."""
+    create(client, "two")
+    client.publish_version(FunctionName="two", Description="one")
+    client.update_function_code(FunctionName="two", ZipFile=code("second"))
+    client.publish_version(FunctionName="two")
+    return client.create_alias(FunctionName="two", Name="prod", FunctionVersion="1", Description="for users")
 
 
-def refused(call, code, text="", **arguments):
+def error_of(call, *arguments, **members):
     with pytest.raises(botocore.exceptions.ClientError) as caught:
-        call(**arguments)
-    error = caught.value.response["Error"]
-    assert error["Code"] == code, error
-    assert text in error["Message"], error
-    return caught.value.response
+        call(*arguments, **members)
+    response = caught.value.response
+    return response["Error"]["Code"], response["Error"]["Message"], response["ResponseMetadata"]["HTTPStatusCode"]
 
 
-def test_a_version_stays_what_it_was_when_the_function_goes_on(aws):
-    create(aws, "steady")
-    first = aws.publish_version(FunctionName="steady", Description="the first")
-    assert first["Version"] == "1" and first["Description"] == "the first"
-    assert first["FunctionArn"].endswith(":function:steady:1")
-    assert aws.publish_version(FunctionName="steady")["Version"] == "1", "nothing has changed"
-    recode(aws, "steady", "two", Publish=True)
-    for qualifier, text in [("1", "one"), ("2", "two"), ("$LATEST", "two")]:
-        answer, payload = invoke(aws, "steady", Qualifier=qualifier)
-        assert answer["ExecutedVersion"] == qualifier
-        assert payload["text"] == text and payload["version"] == qualifier
-        assert payload["arn"].endswith(":steady:" + qualifier)
-    assert invoke(aws, "steady:1")[1]["text"] == "one"
-    versions = aws.list_versions_by_function(FunctionName="steady")["Versions"]
+# Versions
+
+
+def test_a_published_version_stays_what_it_was(client):
+    created = create(client, "published")
+    version = client.publish_version(FunctionName="published", Description="the first")
+    assert version["ResponseMetadata"]["HTTPStatusCode"] == 201
+    assert (version["Version"], version["FunctionArn"]) == ("1", f"{ARN}:published:1")
+    assert (version["Description"], version["CodeSha256"]) == ("the first", created["CodeSha256"])
+    assert version["CodeSha256"] == base64.b64encode(hashlib.sha256(code("first")).digest()).decode()
+    client.get_waiter("published_version_active").wait(FunctionName="published", Qualifier="1")
+    again = client.publish_version(FunctionName="published", Description="unchanged: the same version")
+    assert (again["Version"], again["RevisionId"]) == ("1", version["RevisionId"])
+
+    client.update_function_code(FunctionName="published", ZipFile=code("second"))
+    client.update_function_configuration(FunctionName="published", Timeout=50, MemorySize=256)
+    client.get_waiter("function_updated_v2").wait(FunctionName="published")
+    assert call(client, "published")[0]["word"] == "second"
+    body, answer = call(client, "published", "1", LogType="Tail")
+    assert (body["word"], body["version"], body["environment"]) == ("first", "1", "1")
+    assert answer["ExecutedVersion"] == "1"
+    assert " Version: 1\n" in base64.b64decode(answer["LogResult"]).decode()
+    old = client.get_function_configuration(FunctionName="published", Qualifier="1")
+    assert (old["Timeout"], old["MemorySize"], old["Version"]) == (60, 128, "1")
+    got = client.get_function(FunctionName=f"{ARN}:published:1")
+    assert got["Configuration"]["FunctionArn"] == f"{ARN}:published:1"
+    assert urllib.request.urlopen(got["Code"]["Location"]).read() == code("first")
+
+
+def test_the_function_hears_its_arn_as_the_caller_spelled_it(client, two):
+    assert call(client, "two")[0]["arn"] == f"{ARN}:two"
+    assert call(client, "two", "$LATEST")[0]["arn"] == f"{ARN}:two:$LATEST"
+    assert call(client, "two:2")[0]["arn"] == f"{ARN}:two:2"
+    body, answer = call(client, f"{ARN}:two:prod")
+    assert (body["arn"], body["version"], answer["ExecutedVersion"]) == (f"{ARN}:two:prod", "1", "1")
+    assert call(client, "two", "$LATEST")[1]["ExecutedVersion"] == "$LATEST"
+
+
+def test_versions_are_published_with_what_makes_them(client):
+    made = create(client, "at-once", Publish=True)
+    assert made["Version"] == "1"
+    updated = client.update_function_code(FunctionName="at-once", ZipFile=code("second"), Publish=True)
+    assert (updated["Version"], updated["FunctionArn"]) == ("2", f"{ARN}:at-once:2")
+    assert [call(client, "at-once", q)[0]["word"] for q in ("1", "2")] == ["first", "second"]
+
+
+def test_a_dry_run_checks_and_changes_nothing(client, two):
+    before = client.get_function_configuration(FunctionName="two")
+    tried = client.update_function_code(FunctionName="two", ZipFile=code("third"), DryRun=True)
+    assert tried["CodeSha256"] != before["CodeSha256"]
+    after = client.get_function_configuration(FunctionName="two")
+    assert (after["CodeSha256"], after["RevisionId"]) == (before["CodeSha256"], before["RevisionId"])
+    kind, message, _ = error_of(client.update_function_code, FunctionName="two", ZipFile=b"no zip", DryRun=True)
+    assert kind == "InvalidParameterValueException" and "Could not unzip uploaded file" in message
+
+
+def test_versions_are_listed_in_pages(client, two):
+    versions = client.list_versions_by_function(FunctionName="two")["Versions"]
     assert [v["Version"] for v in versions] == ["$LATEST", "1", "2"]
-    pages = aws.get_paginator("list_versions_by_function").paginate(FunctionName="steady", PaginationConfig={"PageSize": 1})
-    assert [v["Version"] for page in pages for v in page["Versions"]] == ["$LATEST", "1", "2"]
-    assert aws.get_function(FunctionName="steady", Qualifier="1")["Configuration"]["CodeSha256"] == first["CodeSha256"]
-    aws.get_waiter("published_version_active").wait(FunctionName="steady", Qualifier="2")
-    everything = [f for page in aws.get_paginator("list_functions").paginate(FunctionVersion="ALL") for f in page["Functions"]]
-    assert [f["Version"] for f in everything if f["FunctionName"] == "steady"] == ["$LATEST", "1", "2"]
-    aws.delete_function(FunctionName="steady", Qualifier="1")
-    refused(aws.invoke, "ResourceNotFoundException", "steady:1", FunctionName="steady", Qualifier="1")
-    assert invoke(aws, "steady", Qualifier="2")[1]["text"] == "two"
-    aws.delete_function(FunctionName="steady")
-    refused(aws.invoke, "ResourceNotFoundException", FunctionName="steady", Qualifier="2")
+    assert versions[2]["FunctionArn"] == f"{ARN}:two:2"
+    for size in (1, 2):
+        pages = client.get_paginator("list_versions_by_function").paginate(
+            FunctionName="two", PaginationConfig={"PageSize": size})
+        assert [v["Version"] for page in pages for v in page["Versions"]] == ["$LATEST", "1", "2"]
+    for size in (1, 3, 50):
+        pages = client.get_paginator("list_functions").paginate(
+            FunctionVersion="ALL", PaginationConfig={"PageSize": size})
+        found = [f["FunctionArn"] for page in pages for f in page["Functions"]]
+        assert len(found) == len(set(found))
+        assert [arn for arn in found if ":two:" in arn] == [f"{ARN}:two:{v}" for v in ("$LATEST", "1", "2")]
+    names = [f["FunctionName"] for f in client.list_functions()["Functions"]]
+    assert names.count("two") == 1
 
 
-def test_what_was_published_is_there_after_a_restart(own_daemon):
-    daemon = own_daemon(CONFIG).start()
-    client = boto3.client("lambda", endpoint_url=f"http://127.0.0.1:{daemon.port}", region_name="us-east-1",
-                          aws_access_key_id="x", aws_secret_access_key="x")
-    create(client, "kept")
-    client.publish_version(FunctionName="kept")
-    client.create_alias(FunctionName="kept", Name="live", FunctionVersion="1")
-    recode(client, "kept", "two")
+def test_one_version_is_deleted_unless_an_alias_leads_to_it(client):
+    create(client, "deleted", Publish=True)
+    client.update_function_code(FunctionName="deleted", ZipFile=code("second"), Publish=True)
+    client.create_alias(FunctionName="deleted", Name="prod", FunctionVersion="1")
+    assert error_of(client.delete_function, FunctionName="deleted", Qualifier="1") == (
+        "ResourceConflictException",
+        "Unable to delete version because the following aliases reference it: [prod]", 409)
+    call(client, "deleted", "2")
+    client.delete_function(FunctionName="deleted", Qualifier="2")
+    kind, message, status = error_of(client.invoke, FunctionName="deleted", Qualifier="2", Payload=b"{}")
+    assert (kind, message, status) == (
+        "ResourceNotFoundException", f"Function not found: {ARN}:deleted:2", 404)
+    assert call(client, "deleted", "prod")[0]["word"] == "first"
+    client.update_function_configuration(FunctionName="deleted", Description="so that there is something to publish")
+    assert client.publish_version(FunctionName="deleted")["Version"] == "3", "numbers are not given twice"
+    client.delete_function(FunctionName="deleted")
+    assert error_of(client.get_function, FunctionName="deleted", Qualifier="1")[0] == "ResourceNotFoundException"
+    assert error_of(client.invoke, FunctionName="deleted", Qualifier="prod", Payload=b"{}")[2] == 404
+
+
+def test_versions_share_the_reserved_concurrency_of_their_function(client, daemon):
+    create(client, "reserved", Publish=True)
+    client.put_function_concurrency(FunctionName="reserved", ReservedConcurrentExecutions=1)
+    first, second = call(client, "reserved")[0], call(client, "reserved", "1")[0]
+    assert (first["version"], second["version"]) == ("$LATEST", "1")
+    wait_until(lambda: len(daemon.sandboxes("reserved")) == 1, "the other version's sandbox to be gone")
+    assert daemon.sandboxes("reserved")[0]["version"] == "1"
+    client.put_function_concurrency(FunctionName="reserved", ReservedConcurrentExecutions=0)
+    kind, _, status = error_of(client.invoke, FunctionName="reserved", Qualifier="1", Payload=b"{}")
+    assert (kind, status) == ("TooManyRequestsException", 429)
+
+
+def test_logs_metrics_and_lists_go_by_the_name_of_the_function(client, daemon, two):
+    call(client, "two", "2")
+    lines = daemon.request("GET", "/v1/functions/two/logs?tail=50").body.decode()
+    assert "Version: 2" in lines
+    metrics = daemon.request("GET", "/metrics").body.decode()
+    assert 'function="two"' in metrics and 'function="two:' not in metrics
+    names = [f["name"] for f in daemon.request("GET", "/v1/functions").json["functions"]]
+    assert names.count("two") == 1 and not [name for name in names if ":" in name]
+    found = daemon.sandboxes("two")
+    assert "2" in [s.get("version") for s in found]
+    assert all(":" not in s["id"] and ":" not in s["cgroup"].rsplit("/", 1)[1] for s in found)
+    assert [d for d in daemon.request("GET", "/v1/decisions?subject=two").json["decisions"] if d["function"] == "two:2"]
+
+
+# Aliases
+
+
+def test_an_alias_is_made_read_changed_listed_and_deleted(client):
+    create(client, "named", Publish=True)
+    made = client.create_alias(FunctionName="named", Name="live", FunctionVersion="1", Description="d")
+    assert made["ResponseMetadata"]["HTTPStatusCode"] == 201
+    assert (made["AliasArn"], made["FunctionVersion"], made["Description"]) == (f"{ARN}:named:live", "1", "d")
+    assert "RoutingConfig" not in made
+    assert error_of(client.create_alias, FunctionName="named", Name="live", FunctionVersion="1") == (
+        "ResourceConflictException", f"Alias already exists: {ARN}:named:live", 409)
+    changed = client.update_alias(
+        FunctionName="named", Name="live", FunctionVersion="$LATEST", RevisionId=made["RevisionId"])
+    assert (changed["FunctionVersion"], changed["Description"]) == ("$LATEST", "d")
+    assert changed["RevisionId"] != made["RevisionId"]
+    kind, message, status = error_of(
+        client.update_alias, FunctionName="named", Name="live", Description="x", RevisionId=made["RevisionId"])
+    assert (kind, status) == ("PreconditionFailedException", 412) and "The Revision Id provided" in message
+    assert client.get_alias(FunctionName="named", Name="live")["RevisionId"] == changed["RevisionId"]
+    got = client.get_function(FunctionName="named", Qualifier="live")["Configuration"]
+    assert (got["Version"], got["FunctionArn"]) == ("$LATEST", f"{ARN}:named:live")
+
+    client.update_function_code(FunctionName="named", ZipFile=code("second"), Publish=True)
+    for name, version in (("a", "1"), ("b", "2")):
+        client.create_alias(FunctionName="named", Name=name, FunctionVersion=version)
+    names = lambda **given: [a["Name"] for a in client.list_aliases(FunctionName="named", **given)["Aliases"]]
+    assert names() == ["a", "b", "live"] and names(FunctionVersion="2") == ["b"]
+    pages = client.get_paginator("list_aliases").paginate(FunctionName="named", PaginationConfig={"PageSize": 2})
+    assert [a["Name"] for page in pages for a in page["Aliases"]] == ["a", "b", "live"]
+
+    assert client.delete_alias(FunctionName="named", Name="live")["ResponseMetadata"]["HTTPStatusCode"] == 204
+    client.delete_alias(FunctionName="named", Name="live")
+    assert error_of(client.get_alias, FunctionName="named", Name="live") == (
+        "ResourceNotFoundException", f"Cannot find alias arn: {ARN}:named:live", 404)
+    assert error_of(client.invoke, FunctionName="named", Qualifier="live", Payload=b"{}")[1] == (
+        f"Function not found: {ARN}:named:live")
+
+
+def test_weights_share_out_the_requests(client, two):
+    client.create_alias(
+        FunctionName="two", Name="canary", FunctionVersion="1",
+        RoutingConfig={"AdditionalVersionWeights": {"2": 0.3}})
+    seen = collections.Counter(call(client, "two", "canary")[1]["ExecutedVersion"] for _ in range(200))
+    assert sum(seen.values()) == 200
+    # Six standard deviations of a binomial distribution of 200 with 0.3.
+    assert 21 <= seen["2"] <= 99, seen
+    changed = client.update_alias(FunctionName="two", Name="canary", RoutingConfig={"AdditionalVersionWeights": {}})
+    assert "RoutingConfig" not in changed
+    assert {call(client, "two", "canary")[1]["ExecutedVersion"] for _ in range(20)} == {"1"}
+
+
+def test_an_alias_moves_under_load_and_no_request_fails(client, daemon, two):
+    client.create_alias(FunctionName="two", Name="moving", FunctionVersion="1")
+    stop, seen = threading.Event(), [[] for _ in range(4)]
+
+    def run(mine):
+        while not stop.is_set():
+            body, answer = call(client, "two", "moving")
+            assert body["version"] == answer["ExecutedVersion"]
+            assert body["word"] == {"1": "first", "2": "second"}[body["version"]]
+            mine.append(body["version"])
+
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        runs = [threads.submit(run, mine) for mine in seen]
+        try:
+            for version in ("2", "1", "2"):
+                counts = [len(mine) for mine in seen]
+                wait_until(lambda: all(len(mine) >= n + 3 for mine, n in zip(seen, counts)), "requests to come", 60)
+                client.update_alias(FunctionName="two", Name="moving", FunctionVersion=version)
+            wait_until(lambda: all(mine[-3:] == ["2"] * 3 for mine in seen), "all to be served by 2", 60)
+        finally:
+            stop.set()
+        for each in runs:
+            each.result()
+    assert call(client, "two", "moving")[0]["version"] == "2"
+
+
+def test_events_run_the_version_that_was_asked_for(client, daemon, two):
+    identifiers = []
+    for qualifier in ("1", "2", "prod"):
+        answer = client.invoke(FunctionName="two", Qualifier=qualifier, InvocationType="Event", Payload=b"{}")
+        assert answer["StatusCode"] == 202
+        identifiers.append(answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"])
+
+    def result(identifier):
+        event = daemon.request("GET", f"/v1/queue/{identifier}").json
+        return json.loads(event["result"])["version"] if event["state"] == "succeeded" else None
+
+    found = [wait_until(lambda: result(each), "the event to run", 30) for each in identifiers]
+    assert found == ["1", "2", "1"]
+    assert error_of(client.invoke, FunctionName="two", Qualifier="nobody", InvocationType="Event", Payload=b"{}")[2] == 404
+
+
+# The command line and the plain door
+
+
+def test_fn_and_curl_invoke_by_qualifier(client, daemon, two):
+    result = daemon.fn("invoke", "two:2", "-d", "{}")
+    assert (result.returncode, json.loads(result.stdout)["word"]) == (0, "second")
+    assert json.loads(daemon.fn("invoke", "two:prod", "-d", "{}").stdout)["version"] == "1"
+    assert json.loads(daemon.invoke("two:2").body)["arn"] == f"{ARN}:two:2"
+    result = daemon.fn("invoke", "two:99", "-d", "{}")
+    assert result.returncode == 66 and b"two:99" in result.stderr
+    assert daemon.invoke("two:nobody").status == 404
+
+
+# Provisioned concurrency
+
+
+def wait_ready(client, name, qualifier):
+    def look():
+        found = client.get_provisioned_concurrency_config(FunctionName=name, Qualifier=qualifier)
+        assert found["Status"] in ("IN_PROGRESS", "READY"), found
+        return found if found["Status"] == "READY" else None
+    return wait_until(look, f"{name}:{qualifier} to be READY", 60)
+
+
+def test_provisioned_concurrency_is_started_before_any_request(client, daemon):
+    create(client, "ready", Publish=True)
+    assert call(client, "ready", "1")[0]["start"] == "on-demand"
+    put = client.put_provisioned_concurrency_config(
+        FunctionName="ready", Qualifier="1", ProvisionedConcurrentExecutions=2)
+    assert put["ResponseMetadata"]["HTTPStatusCode"] == 202
+    assert (put["RequestedProvisionedConcurrentExecutions"], put["Status"]) == (2, "IN_PROGRESS")
+    ready = wait_ready(client, "ready", "1")
+    assert ready["AllocatedProvisionedConcurrentExecutions"] == 2
+    assert ready["AvailableProvisionedConcurrentExecutions"] == 2
+    wait_until(lambda: call(client, "ready", "1")[0]["start"] == "provisioned-concurrency", "a provisioned one to serve")
+    listed = client.list_provisioned_concurrency_configs(FunctionName="ready")["ProvisionedConcurrencyConfigs"]
+    assert [c["FunctionArn"] for c in listed] == [f"{ARN}:ready:1"]
+    assert error_of(client.put_function_concurrency, FunctionName="ready", ReservedConcurrentExecutions=1)[0] == (
+        "InvalidParameterValueException")
+    assert client.delete_provisioned_concurrency_config(
+        FunctionName="ready", Qualifier="1")["ResponseMetadata"]["HTTPStatusCode"] == 204
+    assert error_of(client.get_provisioned_concurrency_config, FunctionName="ready", Qualifier="1")[0] == (
+        "ProvisionedConcurrencyConfigNotFoundException")
+
+
+def test_what_cannot_start_fails_and_says_so(client):
+    create(client, "broken", {"app.py": "raise ValueError('not today')"}, Publish=True)
+    client.put_provisioned_concurrency_config(
+        FunctionName="broken", Qualifier="1", ProvisionedConcurrentExecutions=1)
+
+    def failed():
+        found = client.get_provisioned_concurrency_config(FunctionName="broken", Qualifier="1")
+        return found if found["Status"] == "FAILED" else None
+    found = wait_until(failed, "it to be FAILED", 60)
+    assert found["StatusReason"].startswith("FUNCTION_ERROR_INIT_FAILURE")
+    assert found["AllocatedProvisionedConcurrentExecutions"] == 0
+    client.delete_function(FunctionName="broken")
+
+
+def test_provisioned_concurrency_follows_its_alias_and_outlives_a_restart(own_daemon):
+    daemon = own_daemon().start()
+    client = make_client(daemon)
+    create(client, "kept", Publish=True)
+    client.update_function_code(FunctionName="kept", ZipFile=code("second"), Publish=True)
+    client.create_alias(FunctionName="kept", Name="prod", FunctionVersion="1")
+    client.put_provisioned_concurrency_config(
+        FunctionName="kept", Qualifier="prod", ProvisionedConcurrentExecutions=1)
+    wait_ready(client, "kept", "prod")
+    client.update_alias(FunctionName="kept", Name="prod", FunctionVersion="2")
+    wait_ready(client, "kept", "prod")
+    assert call(client, "kept", "prod")[0]["start"] == "provisioned-concurrency"
     daemon.stop()
     daemon.start()
-    client = boto3.client("lambda", endpoint_url=f"http://127.0.0.1:{daemon.port}", region_name="us-east-1",
-                          aws_access_key_id="x", aws_secret_access_key="x")
-    assert invoke(client, "kept:live")[1]["text"] == "one"
-    assert invoke(client, "kept")[1]["text"] == "two"
+    client = make_client(daemon)
+    wait_ready(client, "kept", "prod")
+    body = call(client, "kept", "prod")[0]
+    assert (body["word"], body["version"], body["start"]) == ("second", "2", "provisioned-concurrency")
+    assert call(client, "kept", "1")[0]["word"] == "first"
+    assert [v["Version"] for v in client.list_versions_by_function(FunctionName="kept")["Versions"]] == [
+        "$LATEST", "1", "2"]
 
 
-def test_an_alias_moves_under_load_and_no_request_fails(aws):
-    create(aws, "moving")
-    aws.publish_version(FunctionName="moving")
-    recode(aws, "moving", "two", Publish=True)
-    alias = aws.create_alias(FunctionName="moving", Name="live", FunctionVersion="1", Description="what users get")
-    assert alias["AliasArn"].endswith(":moving:live") and alias["FunctionVersion"] == "1"
-    seen, stop = [], threading.Event()
-
-    def call():
-        while not stop.is_set():
-            seen.append(invoke(aws, "moving", Qualifier="live")[1]["text"])
-
-    with concurrent.futures.ThreadPoolExecutor(3) as threads:
-        calls = [threads.submit(call) for _ in range(3)]
-        wait_until(lambda: seen.count("one") >= 10, "calls of the first version")
-        aws.update_alias(FunctionName="moving", Name="live", FunctionVersion="2")
-        wait_until(lambda: seen[-10:] == ["two"] * 10, "calls of the second", 30)
-        stop.set()
-        for each in calls:
-            each.result()
-    answer, payload = invoke(aws, "moving:live")
-    assert answer["ExecutedVersion"] == "2" and payload["version"] == "2" and payload["arn"].endswith(":moving:live")
-    refused(aws.delete_function, "ResourceConflictException", FunctionName="moving", Qualifier="2")
-    aws.delete_alias(FunctionName="moving", Name="live")
-    refused(aws.get_alias, "ResourceNotFoundException", FunctionName="moving", Name="live")
-    aws.delete_function(FunctionName="moving")
+# Layers
 
 
-def test_weights_share_requests_out_and_are_read_back(aws):
-    create(aws, "shared")
-    aws.publish_version(FunctionName="shared")
-    recode(aws, "shared", "two", Publish=True)
-    aws.create_alias(FunctionName="shared", Name="canary", FunctionVersion="1", RoutingConfig={"AdditionalVersionWeights": {"2": 0.3}})
-    assert aws.get_alias(FunctionName="shared", Name="canary")["RoutingConfig"] == {"AdditionalVersionWeights": {"2": 0.3}}
-    texts = [invoke(aws, "shared", Qualifier="canary")[1]["text"] for _ in range(200)]
-    assert 25 <= texts.count("two") <= 100, "60 are expected; this is seven standard deviations wide"
-    found = aws.list_aliases(FunctionName="shared", FunctionVersion="2")["Aliases"]
-    assert [a["Name"] for a in found] == ["canary"]
-    aws.delete_function(FunctionName="shared")
+@pytest.fixture(scope="module")
+def layers(client):
+    lower = client.publish_layer_version(
+        LayerName="lower", Description="below", LicenseInfo="none", CompatibleRuntimes=["python3.11"],
+        Content={"ZipFile": archive({
+            "python/shared.py": "NAME = 'lower'\n", "python/only.py": "NAME = 'only in lower'\n",
+            "python/lib/python3.11/site-packages/deep.py": "NAME = 'deep'\n"})})
+    upper = client.publish_layer_version(
+        LayerName="upper", CompatibleRuntimes=["nodejs18.x"], Content={"ZipFile": archive({
+            "python/shared.py": "NAME = 'upper'\n",
+            "nodejs/node_modules/greeting/index.js": "module.exports = 'from a layer';\n",
+            "bootstrap": "#!/bin/sh\nexec /usr/bin/python3 /opt/loop.py\n",
+            "loop.py": LOOP})})
+    return lower["LayerVersionArn"], upper["LayerVersionArn"]
 
 
-def test_an_event_for_later_runs_the_version_that_it_named(daemon, aws):
-    create(aws, "later")
-    aws.publish_version(FunctionName="later")
-    recode(aws, "later", "two")
-    answer = aws.invoke(FunctionName="later", Qualifier="1", InvocationType="Event", Payload=b"{}")
-    identity = answer["ResponseMetadata"]["RequestId"]
-    ended = wait_until(lambda: (e := daemon.request("GET", f"/v1/queue/{identity}").json)["state"] == "succeeded" and e, "the event", 60)
-    assert json.loads(ended["result"])["version"] == "1"
-    aws.delete_function(FunctionName="later")
-
-
-def test_revisions_are_checked_and_change(aws):
-    revision = create(aws, "locked")["RevisionId"]
-    newer = aws.update_function_configuration(FunctionName="locked", MemorySize=256, RevisionId=revision)["RevisionId"]
-    assert newer != revision
-    for call, more in [(aws.update_function_configuration, {"MemorySize": 512}), (aws.publish_version, {})]:
-        refused(call, "PreconditionFailedException", FunctionName="locked", RevisionId=revision, **more)
-    refused(aws.publish_version, "InvalidParameterValueException", FunctionName="locked", CodeSha256="wrong")
-    aws.publish_version(FunctionName="locked", RevisionId=newer)
-    alias = aws.create_alias(FunctionName="locked", Name="a", FunctionVersion="1")
-    aws.update_alias(FunctionName="locked", Name="a", Description="new", RevisionId=alias["RevisionId"])
-    refused(aws.update_alias, "PreconditionFailedException", FunctionName="locked", Name="a", Description="x", RevisionId=alias["RevisionId"])
-    aws.delete_function(FunctionName="locked")
-
-
-def test_provisioned_sandboxes_are_started_ahead_and_told_so(daemon, aws):
-    create(aws, "ready", MemorySize=128)
-    aws.publish_version(FunctionName="ready")
-    refused(aws.get_provisioned_concurrency_config, "ProvisionedConcurrencyConfigNotFoundException", FunctionName="ready", Qualifier="1")
-    answer = aws.put_provisioned_concurrency_config(FunctionName="ready", Qualifier="1", ProvisionedConcurrentExecutions=2)
-    assert answer["ResponseMetadata"]["HTTPStatusCode"] == 202 and answer["RequestedProvisionedConcurrentExecutions"] == 2
-
-    def state():
-        return aws.get_provisioned_concurrency_config(FunctionName="ready", Qualifier="1")
-    wait_until(lambda: state()["Status"] == "READY", "both to be ready", 60)
-    assert state()["AllocatedProvisionedConcurrentExecutions"] == 2
-    answer, payload = invoke(aws, "ready", Qualifier="1")
-    assert payload["start"] == "provisioned-concurrency"
-    assert invoke(aws, "ready")[1]["start"] == "on-demand"
-    listed = aws.list_provisioned_concurrency_configs(FunctionName="ready")["ProvisionedConcurrencyConfigs"]
-    assert [c["FunctionArn"].rsplit(":", 1)[1] for c in listed] == ["1"]
-    aws.delete_provisioned_concurrency_config(FunctionName="ready", Qualifier="1")
-    refused(aws.put_provisioned_concurrency_config, "InvalidParameterValueException", FunctionName="ready", Qualifier="$LATEST",
-            ProvisionedConcurrentExecutions=1)
-    aws.delete_function(FunctionName="ready")
-
-
-def publish(aws, name, files, **more):
-    return aws.publish_layer_version(LayerName=name, Content={"ZipFile": archive(files)}, **more)
-
-
-def test_layers_lie_at_opt_later_ones_over_earlier_ones(aws):
-    low = publish(aws, "low", {"python/shared.py": "value = 'low'\n", "data/only-low": "1"}, Description="below", CompatibleRuntimes=["python3.11"])
-    high = publish(aws, "high", {"python/shared.py": "value = 'high'\n"})
-    assert low["Version"] == 1 and low["LayerVersionArn"].endswith(":layer:low:1")
-    code = """
-import os, shared
-def handle(event, context):
-    try:
-        open("/opt/new", "w")
-        writable = True
-    except OSError:
-        writable = False
-    return {"value": shared.value, "files": sorted(os.listdir("/opt")), "writable": writable}
+LOOP = """
+import os, urllib.request
+base = "http://" + os.environ["AWS_LAMBDA_RUNTIME_API"] + "/2018-06-01/runtime/invocation/"
+while True:
+    event = urllib.request.urlopen(base + "next")
+    event.read()
+    url = base + event.headers["Lambda-Runtime-Aws-Request-Id"] + "/response"
+    urllib.request.urlopen(urllib.request.Request(url, b'"the bootstrap of a layer"', method="POST")).read()
 """
-    arguments = dict(Runtime="python3.11", Role="arn:aws:iam::000000000000:role/x", Handler="app.handle", Code={"ZipFile": archive({"app.py": code})})
-    made = aws.create_function(FunctionName="layered", Layers=[low["LayerVersionArn"], high["LayerVersionArn"]], **arguments)
-    assert [layer["Arn"] for layer in made["Layers"]] == [low["LayerVersionArn"], high["LayerVersionArn"]]
-    assert invoke(aws, "layered")[1] == {"value": "high", "files": ["data", "python"], "writable": False}
-    aws.update_function_configuration(FunctionName="layered", Layers=[low["LayerVersionArn"]])
-    assert invoke(aws, "layered")[1]["value"] == "low"
-    aws.delete_layer_version(LayerName="low", VersionNumber=1)
-    assert invoke(aws, "layered")[1]["value"] == "low", "who has a layer keeps it"
-    assert [layer["LayerName"] for layer in aws.list_layers()["Layers"]] == ["high"]
-    again = publish(aws, "high", {"python/shared.py": "value = 'higher'\n"})
-    assert again["Version"] == 2
-    assert [v["Version"] for v in aws.list_layer_versions(LayerName="high")["LayerVersions"]] == [2, 1]
-    assert aws.get_layer_version(LayerName="high", VersionNumber=1)["Content"]["CodeSize"] == high["Content"]["CodeSize"]
-    assert aws.get_layer_version_by_arn(Arn=again["LayerVersionArn"])["Version"] == 2
-    refused(aws.update_function_configuration, "InvalidParameterValueException", "does not exist", FunctionName="layered",
-            Layers=[low["LayerVersionArn"]])
-    aws.delete_function(FunctionName="layered")
+USES_LAYERS = """
+import os
+def handle(event, context):
+    import shared, only
+    try:
+        open("/opt/python/x", "w")
+        state = "writable"
+    except OSError as error:
+        state = error.strerror
+    return {"shared": shared.NAME, "only": only.NAME, "write": state, "pid": os.getpid(),
+            "flags": os.statvfs("/opt").f_flag}
+"""
 
 
-def test_a_layer_brings_node_modules_and_a_bootstrap(aws):
-    modules = publish(aws, "modules", {"nodejs/node_modules/greet/index.js": "module.exports = () => 'hello from a layer';"})
-    code = "const greet = require('greet'); exports.handle = async () => greet();"
-    aws.create_function(FunctionName="node-layer", Runtime="nodejs18.x", Role="arn:aws:iam::000000000000:role/x", Handler="app.handle",
-                        Code={"ZipFile": archive({"app.js": code})}, Layers=[modules["LayerVersionArn"]])
-    assert invoke(aws, "node-layer")[1] == "hello from a layer"
-    aws.delete_function(FunctionName="node-layer")
+def test_layers_are_published_listed_and_fetched(client, layers):
+    lower, upper = layers
+    assert lower == "arn:aws:lambda:us-east-1:000000000000:layer:lower:1"
+    got = client.get_layer_version(LayerName="lower", VersionNumber=1)
+    assert (got["Description"], got["LicenseInfo"], got["CompatibleRuntimes"]) == ("below", "none", ["python3.11"])
+    content = urllib.request.urlopen(got["Content"]["Location"]).read()
+    assert len(content) == got["Content"]["CodeSize"]
+    assert base64.b64encode(hashlib.sha256(content).digest()).decode() == got["Content"]["CodeSha256"]
+    assert client.get_layer_version_by_arn(Arn=lower)["Version"] == 1
+    second = client.publish_layer_version(LayerName="paged", Content={"ZipFile": archive({"a": "1"})})
+    assert second["Version"] == 1
+    assert client.publish_layer_version(LayerName="paged", Content={"ZipFile": archive({"a": "2"})})["Version"] == 2
+    versions = client.list_layer_versions(LayerName="paged")["LayerVersions"]
+    assert [v["Version"] for v in versions] == [2, 1]
+    pages = client.get_paginator("list_layers").paginate(PaginationConfig={"PageSize": 1})
+    found = {l["LayerName"]: l["LatestMatchingVersion"]["Version"] for page in pages for l in page["Layers"]}
+    assert found == {"lower": 1, "upper": 1, "paged": 2}
+    listed = client.list_layers(CompatibleRuntime="nodejs18.x")["Layers"]
+    assert [l["LayerName"] for l in listed] == ["upper"]
+    client.delete_layer_version(LayerName="paged", VersionNumber=2)
+    assert error_of(client.get_layer_version, LayerName="paged", VersionNumber=2)[0] == "ResourceNotFoundException"
+    assert [v["Version"] for v in client.list_layer_versions(LayerName="paged")["LayerVersions"]] == [1]
 
 
-def test_a_hostile_layer_is_refused(aws):
-    refused(publish, "InvalidParameterValueException", "..", aws=aws, name="hostile", files={"../../escape": "x"})
-    refused(aws.publish_layer_version, "InvalidParameterValueException", LayerName="broken", Content={"ZipFile": b"no archive"})
+def test_python_finds_layers_later_over_earlier_and_cannot_write_there(client, daemon, layers):
+    lower, upper = layers
+    made = create(client, "layered", {"app.py": USES_LAYERS}, Layers=[lower, upper])
+    assert [layer["Arn"] for layer in made["Layers"]] == [lower, upper]
+    assert all(layer["CodeSize"] > 0 for layer in made["Layers"])
+    first = call(client, "layered")[0]
+    assert (first["shared"], first["only"], first["write"]) == ("upper", "only in lower", "Read-only file system")
+    assert first["flags"] & 7 == 7, "read-only, nosuid, nodev (statvfs.h: 1, 2, 4)"
+    before = daemon.sandbox("layered")["id"]
+    client.update_function_configuration(FunctionName="layered", Layers=[upper, lower])
+    assert call(client, "layered")[0]["shared"] == "lower"
+    assert before not in [s["id"] for s in daemon.sandboxes("layered") if s["state"] != "stopping"]
+    client.update_function_configuration(FunctionName="layered", Layers=[])
+    assert "Layers" not in client.get_function_configuration(FunctionName="layered")
+    answer = client.invoke(FunctionName="layered", Payload=b"{}")
+    assert answer["FunctionError"] == "Unhandled" and b"No module named 'shared'" in answer["Payload"].read()
 
 
-def test_what_is_not_offered_is_refused_by_name(aws):
-    base = dict(FunctionName="refused", Role="arn:aws:iam::000000000000:role/x", Handler="app.handle", Runtime="python3.11",
-                Code={"ZipFile": archive({"app.py": CODE % "x"})})
-    table = [
-        ({"PackageType": "Image", "Code": {"ImageUri": "x"}}, "mages"), ({"Code": {"S3Bucket": "bbb", "S3Key": "k"}}, "S3"),
-        ({"VpcConfig": {"SubnetIds": ["s"], "SecurityGroupIds": ["g"]}}, "VpcConfig"), ({"KMSKeyArn": "arn:aws:kms:x"}, "KMSKeyArn"),
-        ({"SnapStart": {"ApplyOn": "PublishedVersions"}}, "SnapStart"), ({"Architectures": ["arm64"]}, "Architectures"),
-        ({"DeadLetterConfig": {"TargetArn": "arn:aws:sqs:us-east-1:000000000000:q"}}, ""), ({"Layers": ["arn:aws:lambda:us-east-1:000000000000:layer:no:1"]}, "does not exist"),
-    ]
-    for more, text in table:
-        refused(aws.create_function, "InvalidParameterValueException", text, **{**base, **more})
-    refused(aws.create_function, "ValidationException", "memorySize", **base, MemorySize=20_000)
-    refused(aws.create_event_source_mapping, "InvalidParameterValueException", "not offered", FunctionName="x", EventSourceArn="arn:aws:sqs:us-east-1:0:q")
-    refused(aws.get_policy, "InvalidParameterValueException", "not offered", FunctionName="x")
-    refused(aws.get_function, "ResourceNotFoundException", "Function not found", FunctionName="refused")
+def test_a_deleted_layer_is_kept_for_who_has_it(client, layers):
+    made = client.publish_layer_version(
+        LayerName="gone", Content={"ZipFile": archive({"python/shared.py": "NAME = 'gone'\n",
+                                                       "python/only.py": "NAME = ''\n"})})
+    create(client, "keeps", {"app.py": USES_LAYERS}, Layers=[made["LayerVersionArn"]], Publish=True)
+    client.delete_layer_version(LayerName="gone", VersionNumber=1)
+    client.update_function_configuration(FunctionName="keeps", Layers=[])
+    assert call(client, "keeps", "1")[0]["shared"] == "gone"
 
 
-def test_a_dry_run_of_new_code_changes_nothing(aws):
-    before = create(aws, "dry")["CodeSha256"]
-    answer = recode(aws, "dry", "two", DryRun=True)
-    assert answer["CodeSha256"] != before
-    assert aws.get_function_configuration(FunctionName="dry")["CodeSha256"] == before
-    assert invoke(aws, "dry")[1]["text"] == "one"
-    aws.delete_function(FunctionName="dry")
+def test_site_packages_of_a_layer_are_found(client, layers):
+    version = "".join(platform.python_version_tuple()[:1])
+    text = "import sys\ndef handle(event, context):\n    return [p for p in sys.path if p.startswith('/opt')]\n"
+    create(client, "paths", {"app.py": text}, Layers=[layers[0]])
+    found = call(client, "paths")[0]
+    assert found[1] == "/opt/python"
+    assert found[0].startswith(f"/opt/python/lib/python{version}.") and found[0].endswith("/site-packages")
 
 
-def test_the_plain_door_and_fn_take_a_qualifier(daemon, aws):
-    create(aws, "plain")
-    aws.publish_version(FunctionName="plain")
-    recode(aws, "plain", "two")
-    assert daemon.invoke("plain:1").json["text"] == "one"
-    result = daemon.fn("invoke", "plain:1", "-d", "{}")
-    assert result.returncode == 0 and json.loads(result.stdout)["version"] == "1"
-    unknown = daemon.fn("invoke", "plain:7", "-d", "{}")
-    assert unknown.returncode == 66, unknown.stderr
-    log = aws.invoke(FunctionName="plain", Qualifier="1", LogType="Tail", Payload=b"{}")["LogResult"]
-    assert b"Version: 1" in base64.b64decode(log)
-    aws.delete_function(FunctionName="plain")
+def test_node_finds_modules_of_a_layer(client, layers):
+    text = "exports.handle = async () => require('greeting');\n"
+    create(client, "node-layered", {"app.js": text}, Runtime="nodejs18.x", Layers=[layers[1]])
+    assert call(client, "node-layered")[0] == "from a layer"
+
+
+def test_a_layer_may_bring_the_bootstrap(client, layers):
+    create(client, "bare", {"readme": "no bootstrap here"}, Runtime="provided.al2023", Layers=[layers[1]])
+    assert call(client, "bare")[0] == "the bootstrap of a layer"
+
+
+# Members that mean nothing here
+
+
+def test_harmless_members_are_read_back(client):
+    made = create(
+        client, "harmless", TracingConfig={"Mode": "Active"}, VpcConfig={"SubnetIds": [], "SecurityGroupIds": []},
+        LoggingConfig={"LogFormat": "JSON", "ApplicationLogLevel": "DEBUG", "LogGroup": "/my/group"},
+        SnapStart={"ApplyOn": "None"}, PackageType="Zip", EphemeralStorage={"Size": 512})
+    assert made["TracingConfig"] == {"Mode": "Active"}
+    assert made["LoggingConfig"] == {"LogFormat": "JSON", "ApplicationLogLevel": "DEBUG", "LogGroup": "/my/group"}
+    assert (made["Role"], made["SnapStart"]["ApplyOn"]) == (ROLE, "None")
+    updated = client.update_function_configuration(FunctionName="harmless", LoggingConfig={"LogFormat": "Text"})
+    assert updated["LoggingConfig"]["LogGroup"] == "/my/group"
+
+
+# Refusals
+
+INVALID, MISSING, CONFLICT = "InvalidParameterValueException", "ResourceNotFoundException", "ResourceConflictException"
+WRONG = "ValidationException"
+OTHER_MACHINE = "arm64" if platform.machine() == "x86_64" else "x86_64"
+
+
+def updating(**members):
+    return "update_function_configuration", {"FunctionName": "two", **members}
+
+
+def creating(**members):
+    code_ = members.pop("Code", None) or {"ZipFile": code("x")}
+    return "create_function", {
+        "FunctionName": "refused", "Runtime": "python3.11", "Role": ROLE, "Handler": "app.handle", "Code": code_, **members}
+
+
+def aliasing(**members):
+    return "create_alias", {"FunctionName": "two", "Name": "x", "FunctionVersion": "1", **members}
+
+
+def weighing(version="1", **weights):
+    return aliasing(FunctionVersion=version,
+                    RoutingConfig={"AdditionalVersionWeights": {k.lstrip("v"): w for k, w in weights.items()}})
+
+
+def provisioning(qualifier, count=1):
+    return "put_provisioned_concurrency_config", {
+        "FunctionName": "two", "Qualifier": qualifier, "ProvisionedConcurrentExecutions": count}
+
+
+LAYER = "arn:aws:lambda:us-east-1:000000000000:layer"
+REFUSALS = [
+    (*creating(Code={"ImageUri": "x"}), INVALID, "images"),
+    (*creating(PackageType="Image"), INVALID, "images"),
+    (*creating(Code={"S3Bucket": "bucket", "S3Key": "k"}), INVALID, "S3"),
+    (*creating(VpcConfig={"SubnetIds": ["subnet-1"], "SecurityGroupIds": []}), INVALID, "VpcConfig"),
+    (*creating(FileSystemConfigs=[{"Arn": "a", "LocalMountPath": "/mnt/x"}]), INVALID, "FileSystemConfigs"),
+    (*creating(KMSKeyArn="arn:aws:kms:x"), INVALID, "KMSKeyArn"),
+    (*creating(SnapStart={"ApplyOn": "PublishedVersions"}), INVALID, "SnapStart"),
+    (*creating(CodeSigningConfigArn="arn:aws:lambda:x"), INVALID, "CodeSigningConfigArn"),
+    (*creating(Architectures=[OTHER_MACHINE]), INVALID, OTHER_MACHINE),
+    (*creating(DeadLetterConfig={"TargetArn": "arn:aws:sqs:us-east-1:000000000000:q"}), INVALID, "DeadLetterConfig"),
+    (*creating(MemorySize=64), WRONG, "Value '64' at 'memorySize' failed to satisfy constraint: "
+     "Member must have value greater than or equal to 128"),
+    (*creating(MemorySize=50_000), WRONG, "Member must have value less than or equal to 10240"),
+    (*creating(Timeout=901), WRONG, "Value '901' at 'timeout' failed to satisfy constraint: "
+     "Member must have value less than or equal to 900"),
+    (*creating(Layers=[f"{LAYER}:nobody:1"]), INVALID, f"Layer version {LAYER}:nobody:1 does not exist."),
+    (*creating(Layers=[f"{LAYER}:l{n}:1" for n in range(6)]), INVALID, "Cannot reference more than 5 layers."),
+    (*creating(Layers=[f"{LAYER}:lower:1", f"{LAYER}:lower:1"]), INVALID, "Two different versions of the same layer"),
+    (*creating(Layers=["lower"]), WRONG, "at 'layers'"),
+    (*creating(FunctionName="two"), CONFLICT, "Function already exist: two"),
+    (*creating(FunctionName="two:1"), INVALID, "Aliases and versions do not support this operation"),
+    (*updating(Timeout=0), WRONG, "Member must have value greater than or equal to 1"),
+    (*updating(SnapStart={"ApplyOn": "PublishedVersions"}), INVALID, "SnapStart"),
+    (*updating(FileSystemConfigs=[{"Arn": "a", "LocalMountPath": "/mnt/x"}]), INVALID, "FileSystemConfigs"),
+    (*updating(RevisionId="another"), "PreconditionFailedException", "The Revision Id provided does not match"),
+    ("update_function_code", {"FunctionName": "two", "S3Bucket": "bucket", "S3Key": "k"}, INVALID, "S3"),
+    ("update_function_code", {"FunctionName": "two", "ImageUri": "x"}, INVALID, "images"),
+    ("publish_version", {"FunctionName": "two", "CodeSha256": "AAAA"}, INVALID,
+     "CodeSHA256 (AAAA) is different from current CodeSHA256 in $LATEST"),
+    ("publish_version", {"FunctionName": "two", "RevisionId": "x"}, "PreconditionFailedException", "Revision Id"),
+    ("publish_version", {"FunctionName": "nobody"}, MISSING, f"Function not found: {ARN}:nobody"),
+    ("get_function", {"FunctionName": "nobody"}, MISSING, f"Function not found: {ARN}:nobody"),
+    ("get_function", {"FunctionName": "two", "Qualifier": "9"}, MISSING, f"Function not found: {ARN}:two:9"),
+    ("get_function", {"FunctionName": "two:1", "Qualifier": "2"}, INVALID,
+     "The derived qualifier from the function name does not match the specified qualifier."),
+    ("get_function_configuration", {"FunctionName": "two", "Qualifier": "x"}, MISSING, f"{ARN}:two:x"),
+    ("delete_function", {"FunctionName": "two", "Qualifier": "$LATEST"}, INVALID,
+     "$LATEST version cannot be deleted without deleting the function."),
+    ("delete_function", {"FunctionName": "two", "Qualifier": "prod"}, INVALID, "Deletion of aliases"),
+    ("delete_function", {"FunctionName": "two", "Qualifier": "9"}, MISSING, f"{ARN}:two:9"),
+    ("put_function_concurrency", {"FunctionName": "two:1", "ReservedConcurrentExecutions": 1}, INVALID,
+     "This operation is permitted on Lambda functions only."),
+    (*aliasing(Name="12"), WRONG, "at 'name'"),
+    (*aliasing(FunctionVersion="first"), WRONG, "at 'functionVersion'"),
+    (*aliasing(FunctionVersion="9"), MISSING, f"Function not found: {ARN}:two:9"),
+    (*aliasing(FunctionName="nobody"), MISSING, f"Function not found: {ARN}:nobody"),
+    (*weighing(v1=0.5), INVALID, "already included in routing configuration"),
+    (*weighing(v2=1.5), INVALID, "between 0.0 and 1.0"),
+    (*weighing(v9=0.5), MISSING, f"{ARN}:two:9"),
+    (*weighing(version="$LATEST", v2=0.5), INVALID, "$LATEST is not supported for an alias pointing to more than 1"),
+    ("update_alias", {"FunctionName": "two", "Name": "nobody", "Description": "x"}, MISSING,
+     f"Cannot find alias arn: {ARN}:two:nobody"),
+    (*provisioning("$LATEST"), INVALID,
+     "Provisioned Concurrency Configs cannot be applied to unpublished function versions."),
+    (*provisioning("9"), MISSING, f"{ARN}:two:9"),
+    (*provisioning("nobody"), MISSING, f"Cannot find alias arn: {ARN}:two:nobody"),
+    (*provisioning("1", 0), WRONG, "greater than or equal to 1"),
+    (*provisioning("1", 100_000), INVALID, "unreserved concurrency"),
+    ("get_provisioned_concurrency_config", {"FunctionName": "two", "Qualifier": "1"},
+     "ProvisionedConcurrencyConfigNotFoundException", "No Provisioned Concurrency Config found for this function"),
+    ("get_layer_version", {"LayerName": "nobody", "VersionNumber": 1}, MISSING, "does not exist"),
+    ("get_layer_version_by_arn", {"Arn": f"{LAYER}:nobody"}, WRONG, "regular expression"),
+    ("publish_layer_version", {"LayerName": "bad", "Content": {"ZipFile": b"no zip"}}, INVALID, "Could not unzip"),
+    ("publish_layer_version", {"LayerName": "bad", "Content": {"ZipFile": archive({"../evil": "x"})}}, INVALID, "evil"),
+    ("publish_layer_version", {"LayerName": "bad", "Content": {"S3Bucket": "b", "S3Key": "k"}}, INVALID, "S3"),
+    ("publish_layer_version", {"LayerName": "a b", "Content": {"ZipFile": archive({"a": "x"})}}, WRONG, "layerName"),
+    ("list_functions", {"FunctionVersion": "SOME"}, WRONG, "functionVersion"),
+    ("list_functions", {"MaxItems": 0}, INVALID, "MaxItems"),
+    # Operations that are not offered at all.
+    ("list_event_source_mappings", {}, INVALID, "not offered"),
+    ("create_event_source_mapping", {"FunctionName": "two", "EventSourceArn": "arn:aws:sqs:us-east-1:0:q"}, INVALID,
+     "not offered"),
+    ("get_policy", {"FunctionName": "two"}, INVALID, "not offered"),
+    ("add_permission", {"FunctionName": "two", "StatementId": "s", "Action": "a", "Principal": "p"}, INVALID, "not offered"),
+    ("get_function_code_signing_config", {"FunctionName": "two"}, INVALID, "not offered"),
+    ("list_code_signing_configs", {}, INVALID, "not offered"),
+    ("get_runtime_management_config", {"FunctionName": "two"}, INVALID, "not offered"),
+    ("get_layer_version_policy", {"LayerName": "lower", "VersionNumber": 1}, INVALID, "not offered"),
+]
+
+
+@pytest.mark.parametrize(
+    "operation, members, kind, text", REFUSALS, ids=[f"{n}-{row[0]}" for n, row in enumerate(REFUSALS)])
+def test_what_cannot_be_done_is_refused_in_lambdas_words(client, two, layers, operation, members, kind, text):
+    code_, message, status = error_of(getattr(client, operation), **members)
+    assert code_ == kind and text in message, message
+    expected = {INVALID: 400, WRONG: 400, MISSING: 404, CONFLICT: 409, "PreconditionFailedException": 412}
+    assert status == expected.get(kind, 404)
+    assert "refused" not in [f["FunctionName"] for f in client.list_functions()["Functions"]]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH"])
+@pytest.mark.parametrize("path", [
+    "/2015-03-31/nothing", "/2015-03-31/functions/two/invocations/more", "/2020-04-22/code-signing-configs/",
+    "/2099-12-31/anything", "/2018-10-31/layers/lower/versions/1/policy"])
+def test_everything_else_below_lambdas_dates_answers_in_lambdas_shape(daemon, method, path):
+    answer = daemon.request(method, path)
+    assert answer.status == 400
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["x-amzn-errortype"] == INVALID and answer.headers["x-amzn-requestid"]
+    assert "not offered" in answer.json["message"] and path in answer.json["message"]
+
+
+def test_an_update_during_another_is_a_conflict(client, daemon):
+    create(client, "contended")
+    # Many small files: unpacking takes a while.
+    large = archive({f"d/{n}": str(n) * 50 for n in range(6_000)})
+    outcomes = collections.Counter()
+
+    def update(_):
+        try:
+            client.update_function_code(FunctionName="contended", ZipFile=large)
+            outcomes["done"] += 1
+        except client.exceptions.ResourceConflictException as error:
+            assert f"An update is in progress for resource: {ARN}:contended" in str(error)
+            outcomes["conflict"] += 1
+
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        list(threads.map(update, range(4)))
+    assert outcomes["done"] >= 1 and outcomes["done"] + outcomes["conflict"] == 4, outcomes
+    assert outcomes["conflict"] >= 1, outcomes
+    client.update_function_code(FunctionName="contended", ZipFile=code("after"))
+    assert call(client, "contended")[0]["word"] == "after"
