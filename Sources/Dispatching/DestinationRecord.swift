@@ -16,7 +16,7 @@ struct DestinationRecord {
         }
         struct Response: Encodable {
             var statusCode = 200
-            var executedVersion = "$LATEST"
+            var executedVersion: String
             var functionError: String?
         }
         struct Head: Encodable {
@@ -25,17 +25,24 @@ struct DestinationRecord {
             var requestContext: Context
             var responseContext: Response?
         }
+        // arn:aws:lambda:REGION:ACCOUNT:function:NAME, and a qualifier where the caller gave one
+        let isQualified = event.arn.split(separator: ":").count > 7
         let condition =
             isGood ? "Success" : event.reason == "EventAgeExceeded" ? "EventAgeExceeded" : "RetriesExhausted"
         let head = Head(
             timestamp: WallClock.iso8601(now),
             requestContext: Context(
                 requestId: event.id,
-                functionArn: event.arn.hasSuffix(":$LATEST") ? event.arn : "\(event.arn):$LATEST",
+                functionArn: isQualified ? event.arn : "\(event.arn):\(FunctionRecord.latest)",
                 condition: condition,
                 approximateInvokeCount: event.attempts
             ),
-            responseContext: event.result == nil ? nil : Response(functionError: isGood ? nil : "Unhandled")
+            responseContext: event.result == nil
+                ? nil
+                : Response(
+                    executedVersion: event.executedVersion ?? FunctionRecord.latest,
+                    functionError: isGood ? nil : "Unhandled"
+                )
         )
         // The two payloads are put in as they are: they are JSON already, and nobody has to parse them here.
         var text = (try? JSONEncoder().encode(head)).map { [UInt8]($0) } ?? Array("{}".utf8)

@@ -211,7 +211,11 @@ package final class EventRunner: Sendable {
         request.trigger = event.isScheduled ? .schedule : .async
         dispatcher.invoke(request, requestID: event.id) { [self] result in
             // Its disk writes belong on a worker: this may be an event loop.
-            workers.submit { [self] _ in finished(event, result.outcome) }
+            workers.submit { [self] _ in
+                var event = event
+                event.executedVersion = result.version
+                finished(event, result.outcome)
+            }
         }
     }
 
@@ -236,7 +240,12 @@ package final class EventRunner: Sendable {
         case .failure(.throttled(let refusal)): wait(event, refusal.reason)
         case .failure(.cannotStart(let why)): wait(event, why)
         case .failure(.shuttingDown): wait(event, "the daemon was stopped")
-        case .failure(.unknownFunction): end(event, .refused("the function was removed"), answer: nil)
+        case .failure(.unknownFunction(let name)):
+            end(
+                event,
+                .refused(name == event.function ? "the function was removed" : "\(name) was removed"),
+                answer: nil
+            )
         case .failure(.payloadNotJSON(let why)): end(event, .refused("the event is no JSON: \(why)"), answer: nil)
         case .failure(.payloadTooLarge(let limit)):
             end(event, .refused("the event is larger than \(limit)"), answer: nil)

@@ -49,6 +49,8 @@ package enum Trigger: String, Sendable {
 /// What is known when a function begins to answer before it has all of its answer.
 package struct AnswerStart: Sendable {
     package var requestID: String
+    /// The version that answers.
+    package var version: String
     package var start: StartKind
     /// The `Content-Type` that the runtime gave its answer.
     package var contentType: String?

@@ -73,7 +73,14 @@ final class RunningInvocation: Sendable {
             let isAwaited = state.completion != nil  // it may have timed out in this moment
             return (isAwaited ? state.answer.receiver : nil, state.lease?.start ?? .warm)
         }
-        let sink = receiver?(AnswerStart(requestID: requestID, start: start, contentType: head.contentType))
+        let sink = receiver?(
+            AnswerStart(
+                requestID: requestID,
+                version: function.record.version,
+                start: start,
+                contentType: head.contentType
+            )
+        )
         return { [self] part in take(part) ? sink?(part) : nil }
     }
 

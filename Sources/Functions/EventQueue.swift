@@ -40,6 +40,8 @@ package struct QueuedEvent: Sendable, Equatable {
     /// The function's last answer or error document.
     package var result: [UInt8]?
     package var finishedMs: Int64?
+    /// The version that ran last; while it is dealt with, and not on disk.
+    package var executedVersion: String?
 
     package init(id: String, function: String, arn: String, payload: [UInt8], acceptedMs: Int64) {
         self.id = id

@@ -132,7 +132,8 @@ package struct FunctionRecord: Codable, Sendable, Equatable {
     /// What a published version keeps: all but what is said of the function as a whole.
     package var substance: Substance {
         var spec = spec
-        (spec.concurrency, spec.minWarm, spec.tags, spec.events) = (nil, nil, [:], EventHandling())
+        (spec.concurrency, spec.minWarm, spec.tags) = (nil, nil, [:])
+        (spec.events, spec.schedules) = (EventHandling(), [])
         return Substance(spec: spec, codeSHA256: codeSHA256)
     }
 

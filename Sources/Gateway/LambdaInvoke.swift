@@ -15,7 +15,7 @@ struct LambdaInvoke {
         do throws(LambdaError) {
             let reference = try FunctionReference(name).checked(request.query("Qualifier"))
             let wantsTail = request.headers.first(name: "X-Amz-Log-Type") == "Tail"
-            let pieces = LambdaStream(responder: responder, version: "$LATEST", wantsTail: wantsTail)
+            let pieces = LambdaStream(responder: responder, wantsTail: wantsTail)
             try run(reference, request, responder, pieces: pieces) { response in
                 guard response.status == .ok else { return response }
                 var stream = response

@@ -8,8 +8,6 @@ import NIOHTTP1
 /// `InvokeWithResponseStream` of a function that streams: each piece becomes an event-stream message when it comes.
 struct LambdaStream: Sendable {
     let responder: HTTPResponder
-    /// The function's version, as the head of the answer names it.
-    let version: String
     let wantsTail: Bool
 
     static let contentType = "application/vnd.amazon.eventstream"
@@ -21,7 +19,7 @@ struct LambdaStream: Sendable {
             .ok,
             headers: [
                 "Content-Type": Self.contentType, "Transfer-Encoding": "chunked",
-                "x-amzn-RequestId": start.requestID, "X-Amz-Executed-Version": version,
+                "x-amzn-RequestId": start.requestID, "X-Amz-Executed-Version": start.version,
             ]
         )
         return { responder.write(EventStreamMessage.chunk($0)) }

@@ -100,7 +100,9 @@ struct VersionTests {
         #expect(found.aliases == ["prod": made] && found.provisioned == [wanted])
         #expect(found.provisionedByVersion == ["1": 2])
         #expect(try again.delete("f"))
-        #expect(try again.registered("f") == nil && again.aliases(of: "f").isEmpty && again.provisioned(of: "f").isEmpty)
+        #expect(
+            try again.registered("f") == nil && again.aliases(of: "f").isEmpty && again.provisioned(of: "f").isEmpty
+        )
     }
 
     @Test("an alias leads to versions that are there, keeps them, and is changed by who knows its revision")

@@ -44,7 +44,9 @@ struct LambdaTests {
 
     @Test(
         "everything else below one of Lambda's dates is told to be not offered",
-        arguments: ["/2015-03-31/event-source-mappings", "/2020-06-30/functions/f/code-signing-config", "/2099-01-01/x"]
+        arguments: [
+            "/2015-03-31/event-source-mappings", "/2020-06-30/functions/f/code-signing-config", "/2099-01-01/x",
+        ]
     )
     func notOffered(path: String) {
         #expect(Route(.GET, path) == .lambda(.notOffered, "GET \(path)"))

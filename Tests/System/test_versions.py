@@ -302,6 +302,32 @@ def test_events_run_the_version_that_was_asked_for(client, daemon, two):
     assert error_of(client.invoke, FunctionName="two", Qualifier="nobody", InvocationType="Event", Payload=b"{}")[2] == 404
 
 
+def test_a_destination_is_told_which_version_ran(client, daemon, two):
+    create(client, "told", {"app.py": "def handle(event, context):\n    return event\n"})
+    client.put_function_event_invoke_config(
+        FunctionName="two", DestinationConfig={"OnSuccess": {"Destination": f"{ARN}:told"}})
+    try:
+        client.invoke(FunctionName="two", Qualifier="prod", InvocationType="Event", Payload=b"{}")
+        ended = lambda: [e for e in daemon.request("GET", "/v1/queue?function=told").json["events"]
+                         if e["state"] == "succeeded"]
+        identity = wait_until(ended, "the record", 30)[0]["id"]
+    finally:
+        client.delete_function_event_invoke_config(FunctionName="two")
+    record = json.loads(daemon.request("GET", f"/v1/queue/{identity}").json["result"])
+    assert record["requestContext"]["functionArn"] == f"{ARN}:two:prod"
+    assert record["responseContext"]["executedVersion"] == "1"
+
+
+def test_a_streamed_answer_names_its_version(client):
+    text = "def handle(event, context):\n    yield 'in '\n    yield 'pieces'\n"
+    create(client, "streamed", {"app.py": text}, Publish=True)
+    answer = client.invoke_with_response_stream(FunctionName="streamed", Qualifier="1", Payload=b"{}")
+    assert answer["ExecutedVersion"] == "1"
+    pieces = [e["PayloadChunk"]["Payload"] for e in answer["EventStream"] if "PayloadChunk" in e]
+    assert b"".join(pieces) == b"in pieces"
+    assert error_of(client.invoke_with_response_stream, FunctionName="streamed", Qualifier="9", Payload=b"{}")[2] == 404
+
+
 # The command line and the plain door
 
 
@@ -313,6 +339,7 @@ def test_fn_and_curl_invoke_by_qualifier(client, daemon, two):
     result = daemon.fn("invoke", "two:99", "-d", "{}")
     assert result.returncode == 66 and b"two:99" in result.stderr
     assert daemon.invoke("two:nobody").status == 404
+    assert daemon.request("GET", "/url/two:2/somewhere").json["version"] == "2"
 
 
 # Provisioned concurrency

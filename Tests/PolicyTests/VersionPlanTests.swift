@@ -5,7 +5,7 @@ import Units
 @testable import Policy
 
 @Suite("Versions in the pool")
-struct VersionTests {
+struct VersionPlanTests {
     @Test("a version is a plan of its own: its sandboxes serve no other, and their names are names of hosts")
     func apart() throws {
         var driver = Driver(budget: .gib(1))
