@@ -111,6 +111,9 @@ struct LambdaInvoke {
         _ reference: FunctionReference,
         _ request: HTTPRequest
     ) throws(LambdaError) -> InvocationRequest {
+        for name in ["X-Amz-Tenant-Id", "X-Amz-Durable-Execution-Name"] where request.headers.contains(name: name) {
+            throw .invalid("\(name) is not offered: leave it out")
+        }
         do throws(BadHeader) {
             let arn = FunctionReference.arn(reference.name, qualifier: reference.qualifier)
             return try InvocationRequest(reference.name, request, arn: arn)

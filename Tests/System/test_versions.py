@@ -641,6 +641,8 @@ REFUSALS = [
     ("publish_layer_version", {"LayerName": "a b", "Content": {"ZipFile": archive({"a": "x"})}}, WRONG, "layerName"),
     ("list_functions", {"FunctionVersion": "SOME"}, WRONG, "functionVersion"),
     ("list_functions", {"MaxItems": 0}, INVALID, "MaxItems"),
+    ("invoke", {"FunctionName": "two", "TenantId": "t"}, INVALID, "X-Amz-Tenant-Id is not offered"),
+    ("invoke", {"FunctionName": "two", "DurableExecutionName": "d"}, INVALID, "X-Amz-Durable-Execution-Name"),
     # Operations that are not offered at all.
     ("list_event_source_mappings", {}, INVALID, "not offered"),
     ("create_event_source_mapping", {"FunctionName": "two", "EventSourceArn": "arn:aws:sqs:us-east-1:0:q"}, INVALID,
