@@ -66,6 +66,7 @@ class Terminal:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self.status = os.waitstatus_to_exitcode(status)
+                self.read()  # what it wrote between the look and its end
             return pid
         if self.status is None:
             wait_until(look, "fn top to end")
