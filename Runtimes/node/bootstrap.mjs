@@ -298,6 +298,17 @@ process.on("uncaughtException", (error) => {
     setTimeout(() => process.exit(129), 50);
 });
 
+/** Waits until this runtime, which was started ahead, is a function's; its files are there then. */
+async function awaitFunction(connection) {
+    giveBack();
+    connection.send(`GET /fn/function HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+    const { body } = await connection.receive();
+    for (const name of Object.keys(process.env)) delete process.env[name];
+    Object.assign(process.env, JSON.parse(body).environment);
+    process.chdir("/var/task");
+}
+if (process.env.FN_PREWARMED) await awaitFunction(all[0].connection);
+
 let handler;
 try {
     handler = await loadHandler(process.env._HANDLER ?? "");

@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -39,6 +40,18 @@ int clinux_detached_mount(const char *path) {
         return -1;
     }
     return tree;
+}
+
+int clinux_own_root(void) { return unshare(CLONE_FS); }
+
+int clinux_mount_in(int there, int home, int mount, const char *target) {
+    if (setns(there, CLONE_NEWNS) < 0) return -1;
+    int result = (int)syscall(SYS_move_mount, mount, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
+    int error = errno;
+    // Never left where a function's files are: without a way back the thread would be of no use, and a danger.
+    if (setns(home, CLONE_NEWNS) < 0) abort();
+    errno = error;
+    return result;
 }
 
 static int write_map(pid_t pid, const char *file, uint32_t inside, uint32_t outside) {

@@ -48,7 +48,8 @@ static int filesystems(struct clinux_child *child) {
                       "hidepid=invisible,subset=pid"));
     TRY(TMP, syscall(SYS_move_mount, plan->tmp_mount, "", AT_FDCWD, "/tmp", MOVE_MOUNT_F_EMPTY_PATH));
     TRY(CONTROL, syscall(SYS_move_mount, plan->control_mount, "", AT_FDCWD, "/run/fn", MOVE_MOUNT_F_EMPTY_PATH));
-    TRY(CODE, syscall(SYS_move_mount, plan->code_mount, "", AT_FDCWD, plan->code_target, MOVE_MOUNT_F_EMPTY_PATH));
+    if (plan->code_mount >= 0)
+        TRY(CODE, syscall(SYS_move_mount, plan->code_mount, "", AT_FDCWD, plan->code_target, MOVE_MOUNT_F_EMPTY_PATH));
     if (plan->layers_mount >= 0)
         TRY(LAYERS, syscall(SYS_move_mount, plan->layers_mount, "", AT_FDCWD, "/opt", MOVE_MOUNT_F_EMPTY_PATH));
     TRY(WORKING_DIRECTORY, syscall(SYS_chdir, plan->working_directory));

@@ -116,14 +116,22 @@ package final class Daemon: Sendable {
             cpus: machine.cpus,
             devices: devices,
             log: log,
-            factory: { try factory.make($0, $1, $2, isProvisioned: $3) },
+            factory: SandboxFactory(
+                start: { try factory.make($0, $1, $2, isProvisioned: $3) },
+                assign: { try factory.assign($0, $1, $2) }
+            ),
             sink: { functionLog.append(LogLine($2, sandbox: $1), function: $0) },
             onDecisions: { made in
                 decisions.append(made)
                 metrics.note(made)
             }
         )
-        catalog = FunctionCatalog(runtimes: runtimes, settings: current, pool: pool)
+        catalog = FunctionCatalog(
+            runtimes: runtimes,
+            settings: current,
+            pool: pool,
+            hasExtensions: { Directory.isDirectory("\(store.directory($0.codeSHA256))/extensions") }
+        )
         let catalog = catalog
         factory.catalog.withLock { $0 = catalog }
         let deployments = Deployments(
@@ -426,7 +434,8 @@ extension Settings {
             idleAfter: reclaim.idleAfter,
             evictAfter: pools.evictAfter,
             reclaims: reclaim.mode == .auto,
-            isMeasured: host.promises == .measured
+            isMeasured: host.promises == .measured,
+            prewarmedMost: pools.prewarm
         )
     }
 }

@@ -29,6 +29,8 @@ package struct DeployedFunction: Sendable, Equatable {
     package var provisioned = 0
     package var reclaims: Bool
     package var environment: [String: String]
+    /// Whether a runtime that was started ahead can become this function's: nothing of it has to be there at the start.
+    package var isPrewarmable: Bool
 
     package var name: String { record.spec.name }
 
@@ -110,7 +112,11 @@ extension DeployedFunction {
             ceiling: .max
         )
         reclaims = word.reclaim ?? true
-        environment = defaults.env.merging(spec.env) { _, own in own }
+        let environment = defaults.env.merging(spec.env) { _, own in own }
+        self.environment = environment
+        isPrewarmable =
+            perSandbox.value == 1 && pids == defaults.pids && record.layersDigest == nil
+            && runtime.prewarm.map { prewarm in !environment.keys.contains { prewarm.reads($0) } } ?? false
     }
 
     /// A published version of it. What is said of a function as a whole is said of its versions too; what is kept warm

@@ -32,18 +32,39 @@ package final class FunctionCatalog: Sendable {
     private let runtimes: RuntimeCatalog
     private let pool: SandboxPool
     private let random: @Sendable () -> Double
+    private let hasExtensions: @Sendable (FunctionRecord) -> Bool
 
-    /// - Parameter random: where a request falls among the versions of an alias, from 0 up to 1.
+    /// - Parameters:
+    ///   - hasExtensions: whether a function's code brings programs that are started before its runtime.
+    ///   - random: where a request falls among the versions of an alias, from 0 up to 1.
     package init(
         runtimes: RuntimeCatalog,
         settings: Settings,
         pool: SandboxPool,
+        hasExtensions: @escaping @Sendable (FunctionRecord) -> Bool = { _ in false },
         random: @escaping @Sendable () -> Double = { Double.random(in: 0..<1) }
     ) {
         contents = Mutex(Contents(settings: settings))
         self.runtimes = runtimes
         self.pool = pool
+        self.hasExtensions = hasExtensions
         self.random = random
+        prewarm(settings)
+    }
+
+    /// Tells the pool what it may start ahead.
+    private func prewarm(_ settings: Settings) {
+        for runtime in runtimes.all {
+            guard let prewarm = runtime.prewarm else { continue }
+            let plan = FunctionPlan(
+                name: PlanName.prewarmed(runtime.name),
+                generation: 0,
+                memory: prewarm.memory,
+                cpu: settings.defaults.cpus,
+                concurrency: .max
+            )
+            pool.setPlan(plan, live: LiveLimits(tmp: settings.defaults.tmp, io: .none))
+        }
     }
 
     /// A function as it is deployed now.
@@ -69,6 +90,8 @@ package final class FunctionCatalog: Sendable {
             version.map { contents.functions[function]?.versions[$0] } ?? contents.functions[function]?.latest
         }
     }
+
+    package func runtime(_ name: String) -> RuntimeDefinition? { runtimes.find(name) }
 
     package var settings: Settings { contents.withLock { $0.settings } }
 
@@ -110,18 +133,22 @@ package final class FunctionCatalog: Sendable {
                     return (old, new)
                 }
         }
+        prewarm(settings)
         for (old, new) in changes { tellPool(from: old.all, to: new.all) }
     }
 
     private func entry(_ registered: RegisteredFunction, _ settings: Settings) -> Entry? {
         guard let runtime = runtimes.find(registered.latest.spec.runtime) else { return nil }
-        let latest = DeployedFunction(registered.latest, runtime: runtime, settings: settings)
+        var latest = DeployedFunction(registered.latest, runtime: runtime, settings: settings)
+        latest.isPrewarmable = latest.isPrewarmable && !hasExtensions(registered.latest)
         let provisioned = registered.provisionedByVersion
         var versions: [String: DeployedFunction] = [:]
         for (number, record) in registered.versions {
             guard let runtime = runtimes.find(record.spec.runtime) else { continue }
             let count = provisioned[number] ?? 0
-            versions[number] = latest.version(record, runtime: runtime, settings: settings, provisioned: count)
+            var version = latest.version(record, runtime: runtime, settings: settings, provisioned: count)
+            version.isPrewarmable = version.isPrewarmable && !hasExtensions(record)
+            versions[number] = version
         }
         return Entry(registered: registered, latest: latest, versions: versions)
     }
@@ -146,7 +173,8 @@ extension DeployedFunction {
             provisioned: provisioned,
             reclaims: reclaims,
             burst: memoryBurst,
-            perSandbox: perSandbox.value
+            perSandbox: perSandbox.value,
+            prewarmed: isPrewarmable ? PlanName.prewarmed(runtime.name) : nil
         )
     }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Linux
+import Units
 
 /// One way to run functions: a directory with a `runtime.yaml` and a bootstrap.
 package struct RuntimeDefinition: Sendable, Equatable {
@@ -13,6 +14,19 @@ package struct RuntimeDefinition: Sendable, Equatable {
         case required
         case optional
         case none
+    }
+
+    /// How it is started ahead of any function.
+    package struct Prewarm: Sendable, Equatable {
+        /// What it may use until it is a function's.
+        package var memory: Bytes
+        /// Variables that it reads when it starts, as names or beginnings that end in `*`: a function that sets one of them
+        /// gets a runtime of its own.
+        package var env: [String]
+
+        package func reads(_ variable: String) -> Bool {
+            env.contains { $0.hasSuffix("*") ? variable.hasPrefix($0.dropLast()) : variable == $0 }
+        }
     }
 
     package var name: String
@@ -31,6 +45,8 @@ package struct RuntimeDefinition: Sendable, Equatable {
     /// Files of the root image that every function of this runtime needs, as patterns; the page cache of these belongs
     /// to nobody's sandbox.
     package var preload: [String]
+    /// `nil` when its bootstrap cannot wait for a function.
+    package var prewarm: Prewarm?
 }
 
 /// The runtimes that are there: one is added by adding a directory.
@@ -41,6 +57,7 @@ package struct RuntimeCatalog: Sendable {
 
     private static let keys = [
         "name", "image", "command", "handler", "handler_example", "payload", "env", "lambda_names", "preload",
+        "prewarm",
     ]
 
     package init(directory: String) throws(FunctionsError) {
@@ -76,8 +93,17 @@ package struct RuntimeCatalog: Sendable {
             environment: try yaml.map("env") ?? [:],
             directory: directory,
             lambdaNames: try yaml.list("lambda_names") ?? [],
-            preload: try yaml.list("preload") ?? []
+            preload: try yaml.list("preload") ?? [],
+            prewarm: try prewarm(yaml)
         )
+    }
+
+    private static func prewarm(_ yaml: StrictYAML) throws(FunctionsError) -> RuntimeDefinition.Prewarm? {
+        guard let section = try yaml.section("prewarm", keys: ["memory", "env"]) else { return nil }
+        guard let memory = try section.value("memory", "a size such as 64MiB", { Bytes($0) }), memory >= .mib(4) else {
+            throw section.problem("expected a size of at least 4MiB", "memory")
+        }
+        return RuntimeDefinition.Prewarm(memory: memory, env: try section.list("env") ?? [])
     }
 
     /// A runtime by its own name or by one of Lambda's.

@@ -10,6 +10,7 @@ package struct Decision: Sendable, Equatable {
         case refuse
         // Sandboxes.
         case start
+        case assign
         case grow
         case lower
         case pending

@@ -107,10 +107,12 @@ extension PoolState {
             default: break
             }
         }
-        return effects + expireWaiting(now: now) + keepWarm(now: now) + startAhead(now: now) + pump(now: now)
+        effects += expireWaiting(now: now) + keepWarm(now: now) + startAhead(now: now) + prewarm(now: now)
+        return effects + pump(now: now)
     }
 
     private mutating func idleTick(_ entry: Entry, _ idle: Duration, now: Instant) -> [PoolEffect] {
+        if isPrewarming(entry) { return prewarmedTick(entry, now: now) }
         let profile = profiles[entry.function]
         if mayShrink(entry, now: now) {
             let wait = Policy.shrinkAfter(profile, idleAfter: limits.idleAfter, tier: tier)
@@ -136,6 +138,7 @@ extension PoolState {
 
     private mutating func shrunkTick(_ entry: Entry, _ idle: Duration, now: Instant) -> [PoolEffect] {
         entries[entry.id]?.due = now + Self.longestPause
+        if isPrewarming(entry) { return prewarmedTick(entry, now: now) }
         let profile = profiles[entry.function]
         let keep = Policy.keepAfter(profile, evictAfter: limits.evictAfter, isShrunk: true, tier: tier)
         if idle >= keep, isSpare(entry) { return [stop(entry.id, .expired)] }
@@ -266,6 +269,7 @@ extension PoolState {
         }
         var short = ledger.budget * 0.10 - sample.available
         let leaving = entries.values.count { $0.phase == .stopping }
+        effects += endPrewarmed(tier >= .orange)
         guard short > .zero, tier >= .orange, leaving < 4 else { return effects }
         while short > .zero, let victim = evictable(sparing: nil) {
             guard tier == .red || entries[victim]?.phase == .shrunk else { break }

@@ -146,7 +146,9 @@ extension PoolState {
         let (held, old) = (ledger.held(by: id), entry)
         let wasFrozen = entry.phase == .shrunk || entry.phase == .shrinking
         let kind: StartKind =
-            wasFrozen ? .thawed : entry.served > 0 ? .warm : entry.idleSince < since ? .prewarmed : .cold
+            wasFrozen
+            ? .thawed
+            : entry.served > 0 ? .warm : entry.wasPrewarmed || entry.idleSince < since ? .prewarmed : .cold
         entry.phase = .busy
         entry.running = 1
         entry.takesMore = request.isPlain && contract >= entry.limit
@@ -244,6 +246,16 @@ extension PoolState {
             effects += makeRoom(for: growth, sparing: grower.id, for: plan.name, now: now)
             return shortfall
         }
+        if !request.fresh, let prewarmed = prewarmedSandbox(for: plan, contract) {
+            guard mayReserve else { return shortfall }
+            let growth = charge - ledger.held(by: prewarmed.id)
+            guard fits(growth), canPayWakeDebt(now: now) else {
+                effects += makeRoom(for: growth, sparing: prewarmed.id, for: plan.name, now: now)
+                return shortfall
+            }
+            effects.append(assign(prewarmed, to: plan, contract, for: request, now: now))
+            return nil
+        }
         guard entries.count < limits.maxSandboxes else {
             let isOnItsWay = entries.values.contains { $0.phase == .stopping }
             if !isOnItsWay, let victim = evictable(sparing: nil) {
@@ -269,6 +281,7 @@ extension PoolState {
         reason: String,
         now: Instant
     ) -> PoolEffect {
+        if let request { noteStart(of: plan, for: request, now: now) }
         let id = makeID(plan.name)
         var entry = Entry(
             id: id,

@@ -13,6 +13,11 @@ extension PoolState {
     ) -> [PoolEffect] {
         var missing = bytes - ledger.free - expectedRelease
         var effects: [PoolEffect] = []
+        // What is there for nobody yet goes before anybody's.
+        while missing > .zero, let spare = prewarmed(sparing: spared) {
+            missing -= ledger.held(by: spare)
+            effects.append(evict(spare, .evicted, for: function))
+        }
         while missing > .zero, let victim = shrinkable(sparing: spared, now: now) {
             missing -= expectedRelease(of: victim)
             entries[victim.id]?.beneficiary = function
@@ -57,7 +62,7 @@ extension PoolState {
     }
 
     func mayShrink(_ entry: Entry, now: Instant) -> Bool {
-        limits.reclaims && entry.resistsUntil <= now && plans[entry.function]?.reclaims == true
+        limits.reclaims && entry.resistsUntil <= now && plans[entry.function]?.reclaims == true && !isPrewarming(entry)
     }
 
     private func shrinkScore(_ entry: Entry, now: Instant) -> Double {
@@ -68,12 +73,13 @@ extension PoolState {
         )
     }
 
-    /// The sandbox that is missed least, for what it holds: of a former generation first, then by GreedyDual; what was
-    /// provisioned last.
+    /// The sandbox that is missed least, for what it holds: what is no function's yet, then of a former generation, then
+    /// by GreedyDual; what was provisioned last.
     func evictable(sparing spared: SandboxID?) -> SandboxID? {
         var best: (current: Int, value: Double, id: SandboxID)?
         for entry in entries.values where (entry.phase == .idle || entry.phase == .shrunk) && entry.id != spared {
-            let candidate = (isCurrent(entry) ? entry.isProvisioned ? 2 : 1 : 0, keepValue(entry), entry.id)
+            let rank = isPrewarming(entry) ? -1 : isCurrent(entry) ? entry.isProvisioned ? 2 : 1 : 0
+            let candidate = (rank, keepValue(entry), entry.id)
             if let best, (best.current, best.value) <= (candidate.0, candidate.1) { continue }
             best = candidate
         }

@@ -7,7 +7,10 @@ extension PoolState {
     package mutating func started(_ id: SandboxID, now: Instant) -> [PoolEffect] {
         guard let entry = entries[id], case .starting(let token) = entry.phase else { return [] }
         failedStarts[entry.function] = nil
-        profiles[entry.function, default: FunctionProfile()].started(in: .nanoseconds(now - entry.startedAt))
+        // What a start costs is learnt from whole ones, and of functions.
+        if !entry.wasPrewarmed, !isPrewarming(entry) {
+            profiles[entry.function, default: FunctionProfile()].started(in: .nanoseconds(now - entry.startedAt))
+        }
         guard isCurrent(entry) else { return [stop(id, .replaced)] + pump(now: now) }
         entries[id]?.phase = .idle
         entries[id]?.idleSince = now
@@ -121,7 +124,9 @@ extension PoolState {
         entries[id]?.lastShrink = shrink
         entries[id]?.shrunkAt = now
         if let pending = entry.pending, shrink.limit <= pending { entries[id]?.pending = nil }
-        profiles[entry.function, default: FunctionProfile()].shrank(to: shrink.charge)
+        if !isPrewarming(entry) {
+            profiles[entry.function, default: FunctionProfile()].shrank(to: shrink.charge)
+        }
         settleLimit(shrink.limit, of: id)
         note(held - ledger.held(by: id), from: entry)
         explain(

@@ -68,6 +68,8 @@ package struct PoolState: Sendable {
         package internal(set) var bursts = 0
         /// Whose request this shrink or end is for; whose memory it becomes is then told by `flows`.
         var beneficiary: String?
+        /// Whether its runtime had been started before it was this function's.
+        var wasPrewarmed = false
     }
 
     struct Waiting {
@@ -97,6 +99,8 @@ package struct PoolState: Sendable {
     var startedAhead: [String: Instant] = [:]
     /// Starts in a row that failed, by plan, and when one is next tried without a request.
     var failedStarts: [String: (count: Int, retryAt: Instant)] = [:]
+    /// How many sandboxes of a runtime are asked for at once, by the plan of its prewarmed ones.
+    var startDemand: [String: StartDemand] = [:]
     var tiers = TierTracker()
     package internal(set) var host: HostSample?
     /// GreedyDual's clock: the value of what was evicted last.
@@ -121,7 +125,8 @@ package struct PoolState: Sendable {
     mutating func makeID(_ function: String) -> SandboxID {
         serial += 1
         // A colon may be in no host name, and would be an escape in some of the kernel's lists.
-        let name = function.lowercased().split(separator: ":").joined(separator: "-v")
+        let plain = PlanName.runtime(function) ?? function
+        let name = plain.lowercased().split(separator: ":").joined(separator: "-v")
         return SandboxID("\(name)-\(epoch)\(String(serial, radix: 36))")
     }
 

@@ -13,8 +13,17 @@ package typealias LeaseToken = UInt64
 /// Nanoseconds of a monotonic clock; the pure code never asks for the time itself.
 package typealias Instant = Int64
 
-/// How plans are named: `f` for what is deployed now, `f:3` for the published version 3 of the same function.
+/// How plans are named: `f` for what is deployed now, `f:3` for the published version 3 of the same function, and
+/// `@python` for sandboxes of a runtime that are no function's yet.
 package enum PlanName {
+    /// The plan of a runtime's prewarmed sandboxes. No function's name begins like it.
+    package static func prewarmed(_ runtime: String) -> String { "@\(runtime)" }
+
+    /// The runtime of a plan of prewarmed sandboxes; `nil` for any other.
+    package static func runtime(_ plan: String) -> String? {
+        plan.utf8.first == UInt8(ascii: "@") ? String(plan.dropFirst()) : nil
+    }
+
     package static func make(_ function: String, version: String?) -> String {
         version.map { "\(function):\($0)" } ?? function
     }
@@ -51,6 +60,8 @@ package struct FunctionPlan: Sendable, Equatable {
     package var perSandbox: Int
     /// What `memory.max` may run ahead to while a request needs more than `memory`; not more than `memory` is none.
     package var burst: Bytes
+    /// The plan whose prewarmed sandboxes may become this one's; `nil` when each is started from nothing.
+    package var prewarmed: String?
 
     package init(
         name: String,
@@ -63,7 +74,8 @@ package struct FunctionPlan: Sendable, Equatable {
         provisioned: Int = 0,
         reclaims: Bool = true,
         burst: Bytes = .zero,
-        perSandbox: Int = 1
+        perSandbox: Int = 1,
+        prewarmed: String? = nil
     ) {
         self.name = name
         self.generation = generation
@@ -76,10 +88,14 @@ package struct FunctionPlan: Sendable, Equatable {
         self.reclaims = reclaims
         self.burst = burst
         self.perSandbox = perSandbox
+        self.prewarmed = prewarmed
     }
 
     /// The function that it belongs to.
     package var function: String { PlanName.function(name) }
+
+    /// Whether it is a runtime's, with no function yet.
+    var isPrewarming: Bool { PlanName.runtime(name) != nil }
 }
 
 /// One request's wish for a sandbox.
@@ -119,7 +135,8 @@ package struct LeaseRequest: Sendable {
 /// Where the sandbox that serves a request comes from.
 package enum StartKind: String, Sendable {
     case cold
-    /// Started before its first request came, because of `min_warm` or because that was expected.
+    /// Started before its first request came: because of `min_warm`, because that was expected, or by a runtime that was
+    /// started ahead and became the function's for this request.
     case prewarmed
     case warm
     /// Was frozen, and may have been shrunk.
@@ -152,6 +169,7 @@ package enum StopReason: String, Sendable {
     case replaced = "the function was changed"
     case removed = "the function was removed"
     case failed = "its limits could not be written"
+    case unneeded = "fewer prewarmed sandboxes of its runtime are wanted"
     case shutdown = "the daemon stops"
 }
 
@@ -159,7 +177,7 @@ extension StopReason {
     /// One word, for counting: the `reason` of `fn_sandbox_exits_total`.
     package var cause: String {
         switch self {
-        case .expired: "idle"
+        case .expired, .unneeded: "idle"
         case .evicted, .pressed: "evicted"
         case .replaced: "updated"
         case .outranked: "outranked"
@@ -180,6 +198,9 @@ package enum EndCause: String, Sendable {
 /// What the driver has to do after an event, in order, outside the lock.
 package enum PoolEffect: Sendable, Equatable {
     case start(SandboxID, function: String, contract: Bytes)
+    /// A prewarmed sandbox becomes one of `function`: its limits, code and environment, at `contract`, which the ledger
+    /// holds already. It is then starting, like any other.
+    case assign(SandboxID, function: String, contract: Bytes)
     /// The request has its sandbox: wake it at `contract`, which the ledger holds already, and dispatch.
     case run(LeaseToken, SandboxID, StartKind, contract: Bytes)
     /// The request runs beside others in a busy sandbox, with the limits that it has.
@@ -207,6 +228,8 @@ package struct PoolLimits: Sendable, Equatable {
     package var reclaims: Bool
     /// Whether a busy sandbox is charged what its calls have needed so far, rather than its contract.
     package var isMeasured: Bool
+    /// Prewarmed sandboxes of one runtime, at most; how many is learnt.
+    package var prewarmedMost: Int
 
     package init(
         maxSandboxes: Int = 500,
@@ -214,9 +237,11 @@ package struct PoolLimits: Sendable, Equatable {
         idleAfter: Duration = .seconds(5),
         evictAfter: Duration = .seconds(600),
         reclaims: Bool = true,
-        isMeasured: Bool = false
+        isMeasured: Bool = false,
+        prewarmedMost: Int = 0
     ) {
         self.isMeasured = isMeasured
+        self.prewarmedMost = prewarmedMost
         self.maxSandboxes = maxSandboxes
         self.maxWaiting = maxWaiting
         self.idleAfter = idleAfter

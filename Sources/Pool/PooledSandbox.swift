@@ -10,6 +10,12 @@ import Sandbox
 import Synchronization
 import Units
 
+/// The name of the plan that a sandbox belongs to: for a prewarmed one another one later.
+final class PlanOfSandbox: Sendable {
+    let name: Mutex<String>
+    init(_ name: String) { self.name = Mutex(name) }
+}
+
 /// One sandbox with everything that belongs to it: its process, its limits, its Runtime API and its output.
 package final class PooledSandbox: Sendable {
     struct Invocation {
@@ -58,13 +64,14 @@ package final class PooledSandbox: Sendable {
     }
 
     package let id: SandboxID
-    /// The name of its plan.
-    package let function: String
+    private let plan: PlanOfSandbox
     package let sandbox: Sandbox
     package let limits: LimitControl
     package let output: OutputCapture
     let state = Mutex(State())
-    private let createdAt = MonotonicClock.now()
+    /// Since when it is its function's.
+    private let createdAt = Mutex(MonotonicClock.now())
+    private let startTimer = Mutex<Scheduled<Void>?>(nil)
     let server = Mutex<RuntimeServer?>(nil)
     /// Where its timers run.
     let loop = Mutex<(any EventLoop)?>(nil)
@@ -78,7 +85,7 @@ package final class PooledSandbox: Sendable {
 
     init(
         id: SandboxID,
-        function: String,
+        plan: PlanOfSandbox,
         sandbox: Sandbox,
         limits: LimitControl,
         output: OutputCapture,
@@ -86,7 +93,7 @@ package final class PooledSandbox: Sendable {
         onWaiting: @escaping @Sendable (_ isFirst: Bool, CallObservation?) -> Void
     ) {
         self.id = id
-        self.function = function
+        self.plan = plan
         self.sandbox = sandbox
         self.limits = limits
         self.output = output
@@ -102,7 +109,7 @@ package final class PooledSandbox: Sendable {
 
     /// Starts to serve the Runtime API to it.
     func serve(
-        _ identity: FunctionIdentity,
+        _ identity: FunctionIdentity?,
         places: Int,
         group: any EventLoopGroup,
         answerLimit: Int
@@ -111,6 +118,28 @@ package final class PooledSandbox: Sendable {
         self.server.withLock { $0 = server }
         loop.withLock { $0 = group.next() }
         return server.start(on: sandbox.takeRuntimeListener(), group: group, answerLimit: answerLimit)
+    }
+
+    /// The name of its plan.
+    package var function: String { plan.name.withLock { $0 } }
+
+    /// It was prewarmed, and is this plan's from now on.
+    func become(_ function: String) {
+        plan.name.withLock { $0 = function }
+        createdAt.withLock { $0 = MonotonicClock.now() }
+    }
+
+    /// Tells the prewarmed runtime which function it is; `false` when it does not wait to be told.
+    func assign(_ identity: FunctionIdentity, environment: [String: String]) -> Bool {
+        server.withLock { $0 }?.assign(identity, environment: environment) ?? false
+    }
+
+    /// Watches a start; the watch of an earlier one ends.
+    func watchStart(_ timer: Scheduled<Void>?) {
+        startTimer.withLock { old in
+            old?.cancel()
+            old = timer
+        }
     }
 
     func run(_ invocation: RuntimeInvocation, onEnd: @escaping @Sendable (InvocationEnd) -> Void) {
@@ -309,11 +338,12 @@ package final class PooledSandbox: Sendable {
                 if !state.ending.answered.isEmpty { state.ending.answered.removeFirst() }
                 guard !state.isReady else { return (false, state.call) }
                 state.isReady = true
-                state.initDuration = .nanoseconds(MonotonicClock.now() - createdAt)
+                state.initDuration = .nanoseconds(MonotonicClock.now() - createdAt.withLock { $0 })
                 return (true, nil)
             }
             deliverLate()
             onWaiting(isFirst, call)
+        case .unassigned: onWaiting(true, nil)
         case .answered(let requestID, let answer):
             output.drain()
             let peak = sandbox.cgroup.memoryPeak()

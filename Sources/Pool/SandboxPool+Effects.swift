@@ -14,6 +14,7 @@ extension SandboxPool {
         for effect in effects {
             switch effect {
             case .start(let id, let function, let contract): onWorker { $0.launch(id, function, contract) }
+            case .assign(let id, let function, let contract): onWorker { $0.assign(id, function, contract) }
             case .run(let token, let id, let start, let contract): run(token, id, start, contract)
             case .join(let token, let id): join(token, id)
             case .refuse(let token, let refusal): caller(token)?(.refused(refusal))
@@ -120,7 +121,7 @@ extension SandboxPool {
     private func launch(_ id: SandboxID, _ function: String, _ contract: Bytes) {
         do {
             let isProvisioned = shared.withLock { $0.state.entries[id]?.isProvisioned } ?? false
-            let made = try factory(id, function, contract, isProvisioned)
+            let made = try factory.start(id, function, contract, isProvisioned)
             adopt(made, id, function, contract)
         } catch {
             log.error("sandbox \(id) could not be started: \(error)")
@@ -130,13 +131,17 @@ extension SandboxPool {
     }
 
     private func adopt(_ made: FactoryResult, _ id: SandboxID, _ function: String, _ contract: Bytes) {
-        // What versions print is one log.
-        let (sink, owner) = (sink, PlanName.function(function))
-        let output = OutputCapture(pipe: made.sandbox.takeOutput()) { sink(owner, id, $0) }
+        let (sink, plan, log) = (sink, PlanOfSandbox(function), log)
+        let output = OutputCapture(pipe: made.sandbox.takeOutput()) { line in
+            let name = plan.name.withLock { $0 }
+            // What versions print is one log; what a runtime prints that is no function's yet concerns the operator.
+            guard PlanName.runtime(name) != nil else { return sink(PlanName.function(name), id, line) }
+            log.notice("\(id) printed: \(String(decoding: line.bytes, as: UTF8.self))")
+        }
         let limits = LimitControl(made.sandbox.cgroup, max: contract, cpu: made.cpu, cpus: cpus)
         let member = PooledSandbox(
             id: id,
-            function: function,
+            plan: plan,
             sandbox: made.sandbox,
             limits: limits,
             output: output,
@@ -155,12 +160,9 @@ extension SandboxPool {
         }
         if isUnwanted { member.kill() }
         watchOutput(member)
-        let timer = group.next()
-            .scheduleTask(in: .nanoseconds(Int64(made.initTimeout.seconds * 1e9))) { [weak self] in
-                self?.initTimedOut(member, made.initTimeout)
-            }
+        watchStart(member, made.initTimeout)
         made.sandbox.onExit { [weak self] status in
-            timer.cancel()
+            member.watchStart(nil)
             self?.ended(member, status)
         }
         member.serve(made.identity, places: made.places, group: group, answerLimit: made.answerLimit)
@@ -168,6 +170,33 @@ extension SandboxPool {
                 self.log.error("the Runtime API of \(id) could not be served: \(error)")
                 member.kill()
             }
+    }
+
+    private func watchStart(_ member: PooledSandbox, _ limit: Duration) {
+        let loop = member.loop.withLock { $0 } ?? group.next()
+        let timer = loop.scheduleTask(in: .nanoseconds(Int64(limit.seconds * 1e9))) { [weak self] in
+            guard let self else { return }
+            initTimedOut(member, limit)
+        }
+        member.watchStart(timer)
+    }
+
+    /// A prewarmed sandbox becomes a function's: its files and limits while it is frozen, then the word.
+    private func assign(_ id: SandboxID, _ function: String, _ contract: Bytes) {
+        // One that has ended meanwhile is told as such.
+        guard let member = member(id), !member.hasExited else { return }
+        do {
+            let assignment = try factory.assign(member.sandbox, id, function)
+            member.become(function)
+            member.setTmp(assignment.tmp, log)
+            _ = try member.limits.wake(at: contract, low: .zero, cpu: assignment.cpu)
+            member.announce(memory: contract, cpu: assignment.cpu)
+            watchStart(member, assignment.initTimeout)
+            guard member.assign(assignment.identity, environment: assignment.environment) else { return member.kill() }
+        } catch {
+            log.error("prewarmed sandbox \(id) could not become one of \(function): \(error)")
+            member.kill()
+        }
     }
 
     /// It asked for its first work: what it was given of the processor to start with ends here.

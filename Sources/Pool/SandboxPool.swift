@@ -11,9 +11,44 @@ import Sandbox
 import Synchronization
 import Units
 
-/// Makes one sandbox for a plan, by its name; blocking. Given to the pool by whoever knows what is deployed.
-package typealias SandboxFactory =
-    @Sendable (_ id: SandboxID, _ plan: String, _ contract: Bytes, _ isProvisioned: Bool) throws -> FactoryResult
+/// Makes sandboxes for plans, by their names; blocking. Given to the pool by whoever knows what is deployed.
+package struct SandboxFactory: Sendable {
+    package var start:
+        @Sendable (_ id: SandboxID, _ plan: String, _ contract: Bytes, _ isProvisioned: Bool) throws -> FactoryResult
+    /// Gives a prewarmed sandbox, which is frozen or waits, the files and limits of a plan; all but what the pool edits.
+    package var assign: @Sendable (_ sandbox: Sandbox, _ id: SandboxID, _ plan: String) throws -> Assignment
+
+    package init(
+        start: @escaping @Sendable (SandboxID, String, Bytes, Bool) throws -> FactoryResult,
+        assign: @escaping @Sendable (Sandbox, SandboxID, String) throws -> Assignment
+    ) {
+        self.start = start
+        self.assign = assign
+    }
+}
+
+/// What a prewarmed sandbox needs to know to be a function's.
+package struct Assignment: Sendable {
+    package var identity: FunctionIdentity
+    package var environment: [String: String]
+    package var cpu: CPUQuota?
+    package var tmp: Bytes
+    package var initTimeout: Duration
+
+    package init(
+        identity: FunctionIdentity,
+        environment: [String: String],
+        cpu: CPUQuota?,
+        tmp: Bytes,
+        initTimeout: Duration
+    ) {
+        self.identity = identity
+        self.environment = environment
+        self.cpu = cpu
+        self.tmp = tmp
+        self.initTimeout = initTimeout
+    }
+}
 
 /// A sandbox that runs, and what the pool needs to know to keep it.
 package struct FactoryResult: Sendable {
@@ -23,8 +58,8 @@ package struct FactoryResult: Sendable {
     package var answerLimit: Int
     /// The size of its `/tmp`.
     package var tmp: Bytes
-    /// What its extensions are told of the function.
-    package var identity: FunctionIdentity
+    /// What its extensions are told of the function; `nil` for a prewarmed one, which is no function's yet.
+    package var identity: FunctionIdentity?
     /// Requests that it runs at once.
     package var places: Int
 
@@ -35,7 +70,7 @@ package struct FactoryResult: Sendable {
         initTimeout: Duration,
         answerLimit: Int,
         tmp: Bytes,
-        identity: FunctionIdentity,
+        identity: FunctionIdentity?,
         places: Int
     ) {
         self.tmp = tmp
@@ -110,7 +145,7 @@ package final class SandboxPool: Sendable {
         cpus: Int,
         devices: [BlockDevice] = [],
         log: Logger,
-        factory: @escaping SandboxFactory,
+        factory: SandboxFactory,
         sink: @escaping @Sendable (_ function: String, SandboxID, OutputLine) -> Void,
         onDecisions: @escaping @Sendable ([Decision]) -> Void
     ) {

@@ -51,6 +51,8 @@ package enum RuntimeEvent: Sendable {
     /// The runtime asks for work, and every extension has: after the start and after each invocation. `isRepeated` when
     /// the runtime had asked before and was given none: after a hint or a lost connection.
     case waiting(isRepeated: Bool)
+    /// The runtime was started ahead and is ready to become a function's.
+    case unassigned
     /// The answer to the invocation with this request id.
     case answered(requestID: String, RuntimeAnswer)
     /// The connection was lost in the middle of a streamed answer, and the process has had time to end since.

@@ -11,12 +11,15 @@ enum RuntimeRoute: Equatable {
     case restoreNext
     case restoreError
     case ping
+    /// Ours: a runtime that was started ahead asks which function it is to be.
+    case assignment
 
     /// The call that a request makes; `nil` when there is none.
     init?(_ method: HTTPMethod, _ path: String) {
         switch method {
         case .GET where path == "/2018-06-01/runtime/invocation/next": self = .next
         case .GET where path == "/2018-06-01/ping": self = .ping
+        case .GET where path == "/fn/function": self = .assignment
         case .GET where path == "/2018-06-01/runtime/restore/next": self = .restoreNext
         case .POST where path == "/2018-06-01/runtime/init/error": self = .initError
         case .POST where path == "/2018-06-01/runtime/restore/error": self = .restoreError

@@ -76,6 +76,7 @@ extension RuntimeServer {
         try extensions.withLock { extensions throws(ExtensionRefusal) in
             try extensions.register(name, events: events, identifier: identifier)
         }
+        guard let identity else { throw .registrationClosed }
         var answer = ["functionName": identity.name, "functionVersion": identity.version]
         answer["handler"] = identity.handler ?? ""
         // Encoding strings cannot fail.

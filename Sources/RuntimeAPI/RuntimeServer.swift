@@ -20,7 +20,10 @@ package final class RuntimeServer: Sendable {
     private let session: Mutex<RuntimeSession<HTTPResponder>>
     let extensions: Mutex<ExtensionRegistry<HTTPResponder>>
     private let places: Int
-    let identity: FunctionIdentity
+    /// `nil` until it is a function's.
+    private let assigned: Mutex<FunctionIdentity?>
+    /// Who waits to be told which function it is.
+    private let unassigned = Mutex<HTTPResponder?>(nil)
     private let server = Mutex<HTTPServer?>(nil)
     /// Whether the runtime has said that it answers hints (`Fn-Hints: 1` with its `next`).
     private let knowsHints = Mutex(false)
@@ -29,18 +32,18 @@ package final class RuntimeServer: Sendable {
     let onEvent: @Sendable (RuntimeEvent) -> Void
 
     /// - Parameters:
-    ///   - identity: what extensions are told of the function.
+    ///   - identity: what extensions are told of the function; `nil` for a runtime that is started ahead of any.
     ///   - places: requests that may run at once.
     ///   - onEvent: told what the runtime does, in order, on an event loop; must not block.
     package init(
-        _ identity: FunctionIdentity,
+        _ identity: FunctionIdentity?,
         places: Int,
         onEvent: @escaping @Sendable (RuntimeEvent) -> Void
     ) {
         session = Mutex(RuntimeSession(places: places))
         extensions = Mutex(ExtensionRegistry(allowsInvoke: places == 1))
         self.places = places
-        self.identity = identity
+        assigned = Mutex(identity)
         self.onEvent = onEvent
     }
 
@@ -72,6 +75,31 @@ package final class RuntimeServer: Sendable {
         give(extensions.withLock { $0.invoke(invocation.asSeenByExtensions) })
         waiter.respond(HTTPResponse(.ok, headers: invocation.headers, body: invocation.payload))
         return true
+    }
+
+    var identity: FunctionIdentity? { assigned.withLock { $0 } }
+
+    /// Makes the runtime that was started ahead a function's; `false` when it does not wait for one.
+    ///
+    /// - Parameter environment: all the variables it has from now on.
+    package func assign(_ identity: FunctionIdentity, environment: [String: String]) -> Bool {
+        let waiter = unassigned.withLock { waiter in
+            defer { waiter = nil }
+            return waiter
+        }
+        guard let waiter else { return false }
+        assigned.withLock { $0 = identity }
+        waiter.respond(HTTPResponse(.ok, text: AssignmentDocument.make(environment)))
+        return true
+    }
+
+    private func awaitAssignment(_ responder: HTTPResponder) {
+        guard identity == nil else {
+            let message = "this sandbox has its function"
+            return responder.respond(.runtimeError(.forbidden, "InvalidStateTransition", message))
+        }
+        unassigned.withLock { $0 = responder }
+        onEvent(.unassigned)
     }
 
     /// Asks the waiting runtime to give back memory that it does not need, by answering its `next` with
@@ -114,6 +142,7 @@ package final class RuntimeServer: Sendable {
         case .initError: initError(request, responder)
         case .restoreNext: restoreNext(responder)
         case .restoreError: restoreError(request, responder)
+        case .assignment: awaitAssignment(responder)
         case .ping: responder.respond(HTTPResponse(.ok, text: "pong", type: "text/plain"))
         case nil:
             if let route = ExtensionRoute(request.method, request.path) { return handle(route, request, responder) }

@@ -26,6 +26,7 @@ struct LaunchPlan: ~Copyable {
     var ipcNamespace: CInt
     var utsNamespace: CInt
     var userNamespace: CInt
+    /// Negative when it comes later.
     var codeMount: CInt
     /// Negative when there are none.
     var layersMount: CInt

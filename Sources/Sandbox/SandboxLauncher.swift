@@ -17,6 +17,7 @@ package final class SandboxLauncher: Sendable {
     private let profile: SeccompProfile
     private let namespaces: NamespacePool
     private let thread = SerialThread(name: "launcher")
+    private let mounter: Mounter
     private let templates = Mutex<[SandboxTemplate: Int32]>([:])
 
     /// - Parameters:
@@ -35,6 +36,7 @@ package final class SandboxLauncher: Sendable {
         self.workDirectory = "\(stateDirectory)/mnt"
         self.initPath = initPath
         profile = try SeccompProfile()
+        do throws(SyscallError) { mounter = try Mounter() } catch { throw .preparation(what: "the mounting thread", error) }
         namespaces = NamespacePool(target: readyNetworks)
     }
 
@@ -53,8 +55,34 @@ package final class SandboxLauncher: Sendable {
     /// Ends the launcher's thread and lets go of what is in stock. Sandboxes that still live die with it.
     package func shutdown() {
         thread.stop()
+        mounter.stop()
         namespaces.shutdown()
         for namespace in templates.withLock({ $0.values.map { $0 } }) { close(namespace) }
+    }
+
+    /// Gives a sandbox that was started without code its code, and the limits that are written once. It must be frozen, or
+    /// wait, and have run nothing that is not ours: its mount namespace is entered.
+    ///
+    /// The limits on memory and processor, which are edited all the time, are the caller's.
+    package func furnish(
+        _ sandbox: Sandbox,
+        codeDirectory: String,
+        limits: SandboxLimits
+    ) throws(SandboxError) {
+        do throws(SyscallError) {
+            let code = Descriptor(owning: try Self.detachedMount(codeDirectory))
+            try mounter.move(code.raw, to: "/var/task", of: sandbox.pid)
+        } catch {
+            throw .preparation(what: "code of sandbox \(sandbox.id)", error)
+        }
+        do throws(CgroupError) {
+            try sandbox.cgroup.setSwapMax(limits.swapMax)
+            try sandbox.cgroup.setCPUWeight(limits.cpuWeight)
+            try sandbox.cgroup.setPidsMax(limits.pids)
+            for device in limits.devices where limits.io != .none { try sandbox.cgroup.setIOMax(device, limits.io) }
+        } catch {
+            throw .limits(error)
+        }
     }
 
     // MARK: Parts
@@ -116,7 +144,7 @@ package final class SandboxLauncher: Sendable {
                     ipcNamespace: parts.ipc,
                     utsNamespace: parts.uts,
                     userNamespace: parts.slot.namespace,
-                    codeMount: parts.code,
+                    codeMount: parts.code ?? -1,
                     layersMount: parts.layers ?? -1,
                     tmpMount: parts.tmp.mount,
                     controlMount: parts.control.mount,
@@ -156,7 +184,7 @@ package final class SandboxLauncher: Sendable {
         var ipc: CInt
         var uts: CInt
         var slot: NamespacePool.Slot
-        var code: CInt
+        var code: CInt?
         var layers: CInt?
         var tmp: ScratchSpace
         var control: ControlDirectory
@@ -166,8 +194,8 @@ package final class SandboxLauncher: Sendable {
 
         /// What the child has its own copies of by now.
         func closeBorrowed() {
-            for fd in [network, ipc, uts, code, null, outputWrite] { close(fd) }
-            if let layers { close(layers) }
+            for fd in [network, ipc, uts, null, outputWrite] { close(fd) }
+            for fd in [code, layers] { if let fd { close(fd) } }
         }
     }
 
@@ -175,14 +203,12 @@ package final class SandboxLauncher: Sendable {
         var taken: [CInt] = []
         do throws(SyscallError) {
             // In the daemon's own mount namespace: a copy of a mount can only be made from where one stands.
-            let code = try Self.detachedMount(spec.codeDirectory)
-            taken.append(code)
-            var layers: CInt?
-            if let directory = spec.layersDirectory {
-                let mount = try Self.detachedMount(directory)
-                taken.append(mount)
-                layers = mount
-            }
+            let mounts = try [spec.codeDirectory, spec.layersDirectory]
+                .map { directory throws(SyscallError) -> CInt? in
+                    guard let directory else { return nil }
+                    taken.append(try Self.detachedMount(directory))
+                    return taken.last
+                }
             let tmp = try ScratchSpace(size: spec.tmpSize)
             let control = try ControlDirectory()
             control.announce(
@@ -207,8 +233,8 @@ package final class SandboxLauncher: Sendable {
                 ipc: identity.ipc,
                 uts: identity.uts,
                 slot: slot,
-                code: code,
-                layers: layers,
+                code: mounts[0],
+                layers: mounts[1],
                 tmp: tmp,
                 control: control,
                 null: null,

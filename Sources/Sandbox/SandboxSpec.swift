@@ -42,8 +42,9 @@ package struct SandboxSpec: Sendable {
     /// The name of its cgroup and its host name; unique among those that live.
     package var id: String
     package var template: SandboxTemplate
-    /// Mounted read-only at `/var/task`, which is also the working directory.
-    package var codeDirectory: String
+    /// Mounted read-only at `/var/task`, which is also the working directory; `nil` for one that is given its code while
+    /// it runs.
+    package var codeDirectory: String?
     /// Mounted read-only at `/opt`; `nil` leaves the image's own there.
     package var layersDirectory: String?
     /// The command inside the sandbox; the first is an absolute path.
@@ -58,7 +59,7 @@ package struct SandboxSpec: Sendable {
     package init(
         id: String,
         template: SandboxTemplate,
-        codeDirectory: String,
+        codeDirectory: String?,
         arguments: [String],
         environment: [String: String] = [:],
         limits: SandboxLimits,

@@ -220,6 +220,13 @@ package enum Schema {
             "10s",
             "how long a request waits for memory or a free sandbox before 429; a start in progress has init_timeout"
         ),
+        int(
+            "pools.prewarm",
+            \.pools.prewarm,
+            "4",
+            0...1000,
+            "runtimes such as python that are kept started for whichever function needs one next, of each kind at most; how many is learnt from how many are needed at once; 0 is none"
+        ),
         int("pools.events", \.pools.events, "64", 1...100_000, "asynchronous events that run at once"),
         int(
             "pools.ready_networks",

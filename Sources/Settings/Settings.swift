@@ -79,6 +79,7 @@ package struct Settings: Sendable, Equatable {
         package var queueTimeout = Duration.zero
         package var events = 0
         package var readyNetworks = 0
+        package var prewarm = 0
     }
 
     package struct HTTP: Sendable, Equatable {

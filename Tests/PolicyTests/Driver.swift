@@ -17,6 +17,8 @@ struct Driver {
     var failed: Set<LeaseToken> = []
     var pending: [PoolEffect] = []
     var decisions: [Decision] = []
+    /// How many prewarmed sandboxes became a function's.
+    var assigned = 0
     /// `memory.max`, as the kernel has it.
     var kernel: [SandboxID: Bytes] = [:]
     /// Whether wakes are done at once, or wait their turn with everything else.
@@ -46,6 +48,9 @@ struct Driver {
                 contracts[token] = kernel[id]
             case .refuse(let token, let why): refused[token] = why
             case .startFailed(let token, _): failed.insert(token)
+            case .assign:
+                assigned += 1
+                pending.append(effect)
             default: pending.append(effect)
             }
         }
@@ -86,6 +91,10 @@ struct Driver {
             guard state.entries[id] != nil else { break }
             kernel[id] = contract
             apply(state.started(id, now: now))
+        case .assign(let id, _, let contract):
+            guard state.entries[id] != nil else { break }
+            kernel[id] = max(kernel[id] ?? .zero, contract)
+            apply(state.started(id, now: now))
         case .shrink(let id, let order):
             guard state.stands(order, for: id), let limit = kernel[id] else { break }
             if resists {
@@ -105,7 +114,11 @@ struct Driver {
         return true
     }
 
-    mutating func settle() { while step() {} }
+    mutating func settle() {
+        for _ in 0..<10_000 { guard step() else { return } }
+        Issue.record("it does not come to rest: \(decisions.suffix(12).map { "\($0)" }.joined(separator: "\n"))")
+        pending = []
+    }
 
     mutating func end(_ id: SandboxID) {
         running[id] = nil
@@ -140,7 +153,8 @@ struct Driver {
         minWarm: Int = 0,
         provisioned: Int = 0,
         burst: Bytes = .zero,
-        perSandbox: Int = 1
+        perSandbox: Int = 1,
+        prewarmed: String? = nil
     ) {
         let plan = FunctionPlan(
             name: name,
@@ -150,7 +164,8 @@ struct Driver {
             minWarm: minWarm,
             provisioned: provisioned,
             burst: burst,
-            perSandbox: perSandbox
+            perSandbox: perSandbox,
+            prewarmed: prewarmed
         )
         apply(state.setPlan(plan, now: now))
     }

@@ -15,22 +15,38 @@ struct RandomWalkTests {
     @Test("the same where busy sandboxes are charged what they have needed", arguments: [4] as [UInt64])
     func measured(seed: UInt64) { walk(seed, isMeasured: true) }
 
-    private func walk(_ seed: UInt64, isMeasured: Bool) {
+    @Test("the same with room for prewarmed sandboxes", arguments: [5] as [UInt64])
+    func prewarmed(seed: UInt64) {
+        let driver = walk(seed, isMeasured: false, budget: .mib(2100), sandboxes: 16, isCalm: true)
+        #expect(driver.assigned > 20)
+    }
+
+    @discardableResult
+    private func walk(
+        _ seed: UInt64,
+        isMeasured: Bool,
+        budget: Bytes = .mib(700),
+        sandboxes: Int = 8,
+        isCalm: Bool = false
+    ) -> Driver {
         var random = SplitMix(state: seed)
         var driver = Driver(
-            budget: .mib(700),
+            budget: budget,
             limits: PoolLimits(
-                maxSandboxes: 8,
+                maxSandboxes: sandboxes,
                 idleAfter: .seconds(5),
                 evictAfter: .seconds(60),
-                isMeasured: isMeasured
+                isMeasured: isMeasured,
+                prewarmedMost: 3
             )
         )
         driver.isPrompt = false
-        // One that outgrows its size, and one that takes three requests at once.
+        driver.plan("@r", memory: .mib(64))
+        // One that outgrows its size, one that takes three requests at once, and two of a runtime that is prewarmed.
         for name in ["a", "b", "c", "d"] {
             let burst = name == "a" ? Bytes.mib(300) : .zero
-            driver.plan(name, concurrency: 3, burst: burst, perSandbox: places(name))
+            let prewarmed = name == "c" || name == "d" ? "@r" : nil
+            driver.plan(name, concurrency: 3, burst: burst, perSandbox: places(name), prewarmed: prewarmed)
         }
         var token: LeaseToken = 0
         for _ in 0..<35_000 {
@@ -49,12 +65,16 @@ struct RandomWalkTests {
                 let size = Bytes.mib(Int64(random.next() % 60) + 4)
                 _ = driver.step(shrinkTo: size, compressed: size * 0.2, resists: random.next() % 10 == 0)
             case 6, 7:
-                if let busy = driver.running.values.joined().min() { driver.finish(busy, observation(&random)) }
+                // Where everybody finishes in time nobody waits for long, and there is room to start ahead.
+                for busy in driver.running.values.joined().sorted().prefix(isCalm ? .max : 1) {
+                    driver.finish(busy, observation(&random))
+                }
             case 8: driver.pass(random.next() % 500 == 0 ? 90_000 : Int64(random.next() % 4))  // a machine that slept
             case 9:
                 // Mostly green, with bad spells.
                 let available = random.next() % 6 == 0 ? random.next() % 150 : 300 + random.next() % 500
-                driver.sense(.mib(Int64(available)), some: random.next() % 20 == 0 ? 0.1 : 0)
+                let scale = Int64(budget.count) / Bytes.mib(700).count
+                driver.sense(.mib(Int64(available) * scale), some: random.next() % 20 == 0 ? 0.1 : 0)
             case 10:
                 if let id = driver.running.keys.randomElement(using: &random), let limit = driver.kernel[id] {
                     driver.apply(driver.state.used(id, limit * 0.9, now: driver.now))
@@ -74,11 +94,12 @@ struct RandomWalkTests {
         for _ in 0..<200 {
             driver.settle()
             for busy in driver.running.values.joined() { driver.finish(busy) }
-            driver.sense(.mib(700))
+            driver.sense(budget)
             driver.pass(1)
         }
         #expect(driver.state.waitingCount == 0)
         #expect(Set(1...token) == Set(driver.starts.keys).union(driver.refused.keys).union(driver.failed))
+        return driver
     }
 
     private func places(_ function: String) -> Int { function == "b" ? 3 : 1 }
@@ -100,6 +121,7 @@ struct RandomWalkTests {
         for (id, tokens) in driver.running {
             let entry = driver.state.entries[id]
             #expect(entry?.phase == .busy, "a busy sandbox was taken")
+            #expect(PlanName.runtime(entry?.function ?? "") == nil, "a request runs in no function's sandbox")
             #expect(entry?.running == tokens.count && tokens.count <= places(entry?.function ?? ""))
         }
         for entry in driver.state.entries.values where entry.phase == .busy {

@@ -59,7 +59,7 @@ struct clinux_plan {
     int32_t ipc_namespace;
     int32_t uts_namespace;
     int32_t user_namespace;     // entered last
-    int32_t code_mount;         // detached mount from clinux_detached_mount, moved to code_target
+    int32_t code_mount;         // detached mount from clinux_detached_mount, moved to code_target; -1 when it comes later
     const char *code_target;
     int32_t layers_mount;       // another one, moved to /opt; -1 when there is none
     int32_t tmp_mount;          // detached mounts too, moved to /tmp and /run/fn
@@ -101,6 +101,11 @@ int clinux_child_main(void *child);
 
 // A detached, read-only, nosuid, nodev copy of the mount at `path`; -1 with errno.
 int clinux_detached_mount(const char *path);
+
+// Moves a detached mount to `target` in the mount namespace `there`, and comes back to `home`. For a thread that shares
+// its root and working directory with no other (clinux_own_root). 0, or -1 with errno.
+int clinux_mount_in(int there, int home, int mount, const char *target);
+int clinux_own_root(void);
 
 // A user namespace in which `inside` is `outside` of the host, one user and one group. A descriptor, or -1 with errno.
 int clinux_user_namespace(uint32_t inside, uint32_t outside);
