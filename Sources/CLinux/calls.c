@@ -54,52 +54,6 @@ int clinux_mount_in(int there, int home, int mount, const char *target) {
     return result;
 }
 
-static int write_map(pid_t pid, const char *file, uint32_t inside, uint32_t outside) {
-    char path[64], line[64];
-    snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
-    int length = snprintf(line, sizeof line, "%u %u 1\n", inside, outside);
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0) return -1;
-    ssize_t written = write(fd, line, (size_t)length);
-    int error = errno;
-    close(fd);
-    errno = error;
-    return written == length ? 0 : -1;
-}
-
-// A user namespace needs a process that is born in it: unshare(2) refuses a process with threads.
-int clinux_user_namespace(uint32_t inside, uint32_t outside) {
-    int gate[2];
-    if (pipe2(gate, O_CLOEXEC) < 0) return -1;
-    pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0);
-    if (pid == 0) {
-        // Only raw calls: other threads of the daemon may have held locks when this copy was made.
-        // It closes all but its own gate first: it was born with copies of the others' gates too, and two that held
-        // each other's open would wait for ever, and outlive the daemon.
-        char byte;
-        if (gate[0] > 0) syscall(SYS_close_range, 0, gate[0] - 1, 0);
-        syscall(SYS_close_range, gate[0] + 1, ~0U, 0);
-        syscall(SYS_read, gate[0], &byte, 1);  // ends when the parent dies
-        syscall(SYS_exit_group, 0);
-    }
-    int error = errno, fd = -1;
-    if (pid > 0) {
-        char path[64];
-        snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
-        if (write_map(pid, "uid_map", inside, outside) == 0 && write_map(pid, "gid_map", inside, outside) == 0)
-            fd = open(path, O_RDONLY | O_CLOEXEC);
-        error = errno;
-    }
-    close(gate[0]);
-    close(gate[1]);
-    if (pid > 0) {
-        kill(pid, SIGKILL);
-        waitpid(pid, NULL, 0);
-    }
-    errno = error;
-    return fd;
-}
-
 int clinux_pivot_root_here(void) { return (int)syscall(SYS_pivot_root, ".", "."); }
 
 int clinux_loopback_up(void) {
@@ -142,6 +96,8 @@ int clinux_background_thread(void) { return setpriority(PRIO_PROCESS, (id_t)sysc
 
 int clinux_pipe(int32_t ends[2]) { return pipe2(ends, O_CLOEXEC); }
 
+int clinux_dup_over(int descriptor, int target) { return dup3(descriptor, target, O_CLOEXEC); }
+
 int clinux_epoll_create(void) { return epoll_create1(EPOLL_CLOEXEC); }
 
 int clinux_epoll_add(int epoll, int fd, int priority, uint64_t id) {
@@ -163,8 +119,7 @@ int clinux_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
 int clinux_unshare(enum clinux_namespace which) {
     switch (which) {
     case CLINUX_MOUNT: return unshare(CLONE_FS | CLONE_NEWNS);
-    case CLINUX_NETWORK: return unshare(CLONE_NEWNET);
-    case CLINUX_IPC_AND_UTS: return unshare(CLONE_NEWIPC | CLONE_NEWUTS);
+    case CLINUX_SET: return unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS);
     }
     errno = EINVAL;
     return -1;

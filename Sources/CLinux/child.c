@@ -61,6 +61,7 @@ static int namespaces(struct clinux_child *child) {
     TRY(NETWORK_NAMESPACE, syscall(SYS_setns, plan->network_namespace, CLONE_NEWNET));
     TRY(IPC_NAMESPACE, syscall(SYS_setns, plan->ipc_namespace, CLONE_NEWIPC));
     TRY(UTS_NAMESPACE, syscall(SYS_setns, plan->uts_namespace, CLONE_NEWUTS));
+    TRY(UTS_NAMESPACE, syscall(SYS_sethostname, plan->host_name, plan->host_name_length));
     return 0;
 }
 
@@ -78,7 +79,10 @@ static int session(struct clinux_child *child) {
     TRY(KEYRING, syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0));
     // If the host runs out of memory a function goes before the daemon. Raising the score needs no privilege.
     long score = syscall(SYS_openat, AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0);
-    if (score >= 0) syscall(SYS_write, score, "500", 3);
+    if (score >= 0) {
+        syscall(SYS_write, score, "500", 3);
+        syscall(SYS_close, score);  // of the daemon's table, still
+    }
     // Last of the namespaces: those before it are then owned by the initial user namespace, and no capability that
     // this one may ever regain reaches them.
     TRY(USER_NAMESPACE, syscall(SYS_setns, plan->user_namespace, CLONE_NEWUSER));
@@ -87,6 +91,8 @@ static int session(struct clinux_child *child) {
 
 static int descriptors(struct clinux_child *child) {
     const struct clinux_plan *plan = child->plan;
+    // Until here the table is the daemon's: from here on its own, without all that was above.
+    TRY(DESCRIPTORS, syscall(SYS_close_range, plan->last_descriptor + 1, ~0u, CLOSE_RANGE_UNSHARE));
     TRY(DESCRIPTORS, syscall(SYS_dup3, plan->standard_input, 0, 0));
     TRY(DESCRIPTORS, syscall(SYS_dup3, plan->standard_output, 1, 0));
     TRY(DESCRIPTORS, syscall(SYS_dup3, plan->standard_output, 2, 0));

@@ -2,13 +2,17 @@
 // The parent's side of a launch: clone3 on a private stack, which glibc cannot express together with a cgroup.
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "clinux.h"
@@ -68,6 +72,60 @@ static long clone3_call(struct clone_args *args, int (*function)(void *), void *
     return result;
 }
 
+static int write_map(pid_t pid, const char *file, uint32_t inside, uint32_t outside) {
+    char path[64], line[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, file);
+    int length = snprintf(line, sizeof line, "%u %u 1\n", inside, outside);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return -1;
+    ssize_t written = write(fd, line, (size_t)length);
+    int error = errno;
+    close(fd);
+    errno = error;
+    return written == length ? 0 : -1;
+}
+
+// Holds a user namespace until it is killed, or the thread that made it ends. Only raw calls, as in child.c.
+static int hold(void *parent) {
+    syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    while (syscall(SYS_getppid) == *(const pid_t *)parent)
+        syscall(SYS_ppoll, 0, 0, &(struct timespec){.tv_sec = 3600}, 0, 0);
+    return 0;
+}
+
+// A user namespace needs a process that is born in it: unshare(2) refuses a process with threads. It shares the daemon's
+// memory and descriptors, as a copy of them would cost milliseconds.
+int clinux_user_namespace(uint32_t inside, uint32_t outside) {
+    enum { STACK_SIZE = 16 << 10 };
+    pid_t self = getpid();
+    void *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (stack == MAP_FAILED) return -1;
+    struct clone_args args = {
+        .flags = CLONE_VM | CLONE_FILES | CLONE_NEWUSER | CLONE_CLEAR_SIGHAND,
+        .exit_signal = SIGCHLD,
+        .stack = (uint64_t)(uintptr_t)stack,
+        .stack_size = STACK_SIZE,
+    };
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pid_t pid = (pid_t)clone3_call(&args, hold, &self);
+    int error = errno, fd = -1;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (pid > 0) {
+        char path[64];
+        snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
+        if (write_map(pid, "uid_map", inside, outside) == 0 && write_map(pid, "gid_map", inside, outside) == 0)
+            fd = open(path, O_RDONLY | O_CLOEXEC);
+        error = errno;
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+    }
+    munmap(stack, STACK_SIZE);
+    errno = error;
+    return fd;
+}
+
 static int fail(struct clinux_launched *launched, int step, int error) {
     launched->step = step;
     launched->error = error;
@@ -83,8 +141,8 @@ int clinux_launch(const struct clinux_plan *plan, struct clinux_launched *launch
     // CLONE_VFORK is for safety, not only speed: with CLONE_VM alone, a memory kill of the child would take the
     // daemon with it; the kernel spares tasks in vfork (mm/oom_kill.c, oom_badness).
     struct clone_args args = {
-        .flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | CLONE_INTO_CGROUP | CLONE_NEWPID |
-                 CLONE_NEWCGROUP,
+        .flags = CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PIDFD | CLONE_CLEAR_SIGHAND | CLONE_INTO_CGROUP |
+                 CLONE_NEWPID | CLONE_NEWCGROUP,
         .pidfd = (uint64_t)(uintptr_t)&pidfd,
         .exit_signal = SIGCHLD,
         .stack = (uint64_t)(uintptr_t)stack,

@@ -79,7 +79,7 @@ package final class Daemon: Sendable {
             events: events,
             stateDirectory: state,
             initPath: places.initProgram,
-            readyNetworks: current.pools.readyNetworks
+            readyNamespaces: current.pools.readyNamespaces
         )
         // Half of the processors: functions want them too, and a call that crosses from one loop to another costs two more
         // wake-ups than one that does not.
@@ -259,8 +259,9 @@ package final class Daemon: Sendable {
     }
 
     private func watchSettings(_ machine: Machine) {
-        let (pool, catalog, log) = (pool, catalog, log)
+        let (pool, catalog, launcher, log) = (pool, catalog, launcher, log)
         settings.onChange { loaded, changes in
+            launcher.setReadyNamespaces(loaded.settings.pools.readyNamespaces)
             pool.setLimits(loaded.settings.poolLimits, hintTimeout: loaded.settings.reclaim.hintTimeout)
             pool.setBudget(Self.budget(loaded.settings, machine))
             catalog.apply(loaded.settings)

@@ -32,14 +32,13 @@ struct LaunchPlan: ~Copyable {
     var layersMount: CInt
     var tmpMount: CInt
     var controlMount: CInt
-    var standardInput: CInt
-    var standardOutput: CInt
+    var standards: StandardDescriptors
 
     /// Runs the plan on the calling thread.
     func run(_ spec: SandboxSpec, filters: [[UInt8]]) throws(SandboxError) -> clinux_launched {
         let arguments = CStrings(["/.init"] + spec.arguments)
         let environment = CStrings(spec.environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" })
-        let strings = CStrings(["/.init", "/var/task"])
+        let strings = CStrings(["/.init", "/var/task", String(spec.id.prefix(63))])
         // RLIMIT_NPROC is counted for each host user, and each sandbox has its own: it holds where pids.max cannot.
         let processes = (resource: Int32(6), limit: UInt64(spec.limits.pids))
         let limits = (Self.resourceLimits + [processes]).map { clinux_rlimit(resource: $0.resource, limit: $0.limit) }
@@ -65,8 +64,11 @@ struct LaunchPlan: ~Copyable {
                     unsafe plan.tmp_mount = tmpMount
                     unsafe plan.control_mount = controlMount
                     unsafe plan.working_directory = strings[1]
-                    unsafe plan.standard_input = standardInput
-                    unsafe plan.standard_output = standardOutput
+                    unsafe plan.host_name = strings[2]
+                    unsafe plan.host_name_length = strings[2].map { unsafe strlen($0) } ?? 0
+                    unsafe plan.standard_input = standards.input
+                    unsafe plan.standard_output = standards.output
+                    unsafe plan.last_descriptor = standards.last
                     unsafe plan.limits = limits.baseAddress
                     unsafe plan.limit_count = limits.count
                     unsafe plan.last_capability = cap_max_bits() - 1
@@ -87,6 +89,34 @@ struct LaunchPlan: ~Copyable {
         }
         return launched
     }
+}
+
+/// Two descriptors with low numbers, kept for the launcher: what a child keeps of the daemon's table is what is not above
+/// them. They are opened early, so that this is little.
+struct StandardDescriptors: Sendable {
+    let input: CInt
+    let output: CInt
+    var last: CInt { max(input, output) }
+
+    init() throws(SyscallError) {
+        input = try Descriptor.open("/dev/null", O_RDONLY).release()
+        do throws(SyscallError) {
+            output = try Descriptor.open("/dev/null", O_WRONLY).release()
+        } catch {
+            Glibc.close(input)
+            throw error
+        }
+    }
+
+    /// Puts what a sandbox prints to in place, for the launch that follows.
+    func take(output descriptor: CInt) throws(SyscallError) {
+        try SyscallError.check("dup3", "standard output", clinux_dup_over(descriptor, output))
+    }
+
+    /// Nothing of the last launch is held open by it any more.
+    func reset() { _ = clinux_dup_over(input, output) }
+
+    func close() { for fd in [input, output] { Glibc.close(fd) } }
 }
 
 /// C strings and the array of pointers to them, ended by a null pointer.

@@ -4,24 +4,36 @@ import Glibc
 import Linux
 import Synchronization
 
-/// A network namespace for one sandbox: loopback is up, and the Runtime API's socket listens inside.
+/// The namespaces that one sandbox takes and nobody after it: network, IPC and UTS. In the network namespace loopback is
+/// up, and the Runtime API's socket listens.
 ///
-/// Making one costs half a millisecond and does not run in parallel (the kernel's RTNL lock), so they are kept in stock.
-struct NetworkItem: ~Copyable, Sendable {
-    let namespace: Descriptor
-    let listener: Descriptor
+/// Making a network namespace costs half a millisecond and does not run in parallel (the kernel's RTNL lock), so they are
+/// kept in stock.
+struct NamespaceSet: Sendable {
+    let network: Int32
+    let ipc: Int32
+    let uts: Int32
+    let listener: Int32
 
     static let port: UInt16 = 9001
 
-    static func make() throws(SyscallError) -> (namespace: Int32, listener: Int32) {
-        try Thread.run(name: "netns") { () throws(SyscallError) -> (namespace: Int32, listener: Int32) in
-            try SyscallError.check("unshare", "network namespace", clinux_unshare(CLINUX_NETWORK))
-            try SyscallError.check("ioctl", "loopback", clinux_loopback_up())
-            let listener = Descriptor(owning: try listen())
-            let namespace = try Descriptor.open("/proc/thread-self/ns/net", O_RDONLY)
-            return (namespace.release(), listener.release())
-        }
+    /// Makes one, on a thread that gives up its own namespaces for it and must not be used for anything else.
+    static func make() throws(SyscallError) -> NamespaceSet {
+        try SyscallError.check("unshare", "network, ipc and uts namespaces", clinux_unshare(CLINUX_SET))
+        try SyscallError.check("ioctl", "loopback", clinux_loopback_up())
+        let listener = Descriptor(owning: try listen())
+        let network = try Descriptor.open("/proc/thread-self/ns/net", O_RDONLY)
+        let ipc = try Descriptor.open("/proc/thread-self/ns/ipc", O_RDONLY)
+        let uts = try Descriptor.open("/proc/thread-self/ns/uts", O_RDONLY)
+        return NamespaceSet(
+            network: network.release(),
+            ipc: ipc.release(),
+            uts: uts.release(),
+            listener: listener.release()
+        )
     }
+
+    func close() { for fd in [network, ipc, uts, listener] { Glibc.close(fd) } }
 
     private static func listen() throws(SyscallError) -> CInt {
         let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
@@ -40,7 +52,8 @@ struct NetworkItem: ~Copyable, Sendable {
     }
 }
 
-/// The namespaces that sandboxes take: network, IPC and UTS are used once; user namespaces come back.
+/// The namespaces that sandboxes take: sets are used once, user namespaces come back. Both are made ahead, on a thread of
+/// the pool's own.
 final class NamespacePool: Sendable {
     /// A user namespace in which user 1000 is one host user that nobody else is.
     struct Slot: Sendable {
@@ -54,50 +67,52 @@ final class NamespacePool: Sendable {
     static let insideID: UInt32 = 1000
 
     private struct Stock {
-        var networks: [(namespace: Int32, listener: Int32)] = []
+        var sets: [NamespaceSet] = []
         var slots: [Slot] = []
         var slotCount = 0
+        var target: Int
         var isRefilling = false
         var isShutDown = false
+
+        var isShort: Bool { !isShutDown && (sets.count < target || slots.count < min(target, 1)) }
     }
 
-    private let stock = Mutex(Stock())
-    private let target: Int
+    private let stock: Mutex<Stock>
 
-    /// - Parameter target: how many network namespaces are kept ready.
+    /// - Parameter target: how many sets are kept ready.
     init(target: Int) {
-        self.target = target
+        stock = Mutex(Stock(target: target))
         refill()
     }
 
-    /// A network namespace nobody has used: from the stock, or made now.
-    func takeNetwork() throws(SyscallError) -> (namespace: Int32, listener: Int32) {
-        defer { refill() }
-        if let item = stock.withLock({ $0.networks.popLast() }) { return item }
-        return try NetworkItem.make()
+    /// How many sets are kept ready from now on; what is there beyond that is used up.
+    func setTarget(_ target: Int) {
+        stock.withLock { $0.target = target }
+        refill()
     }
 
-    /// IPC and UTS namespaces with a host name; made on demand, they cost microseconds.
-    func makeIdentity(hostName: String) throws(SyscallError) -> (ipc: Int32, uts: Int32) {
-        try Thread.run(name: "ipc-uts") { () throws(SyscallError) -> (ipc: Int32, uts: Int32) in
-            try SyscallError.check("unshare", "ipc and uts namespaces", clinux_unshare(CLINUX_IPC_AND_UTS))
-            let name = String(hostName.prefix(63))
-            try SyscallError.check("sethostname", name, unsafe sethostname(name, name.utf8.count))
-            let ipc = try Descriptor.open("/proc/thread-self/ns/ipc", O_RDONLY)
-            let uts = try Descriptor.open("/proc/thread-self/ns/uts", O_RDONLY)
-            return (ipc.release(), uts.release())
-        }
+    /// How many sets are ready.
+    var readyCount: Int { stock.withLock { $0.sets.count } }
+
+    /// Namespaces that nobody has used: from the stock, or made now.
+    func takeSet() throws(SyscallError) -> NamespaceSet {
+        defer { refill() }
+        if let set = stock.withLock({ $0.sets.popLast() }) { return set }
+        return try Thread.run(name: "namespaces") { () throws(SyscallError) in try NamespaceSet.make() }
     }
 
     func takeSlot() throws(SyscallError) -> Slot {
-        let (free, index) = stock.withLock { stock -> (Slot?, Int) in
-            if let slot = stock.slots.popLast() { return (slot, 0) }
-            stock.slotCount += 1
-            return (nil, stock.slotCount - 1)
+        if let free = stock.withLock({ $0.slots.popLast() }) { return free }
+        // On a thread that lives as long as it takes: what holds the namespace meanwhile dies with its maker.
+        return try makeSlot()
+    }
+
+    private func makeSlot() throws(SyscallError) -> Slot {
+        let index = stock.withLock { stock in
+            defer { stock.slotCount += 1 }
+            return stock.slotCount
         }
-        if let free { return free }
-        let hostID = Self.firstHostID + UInt32(index)
-        let fd = clinux_user_namespace(Self.insideID, hostID)
+        let fd = clinux_user_namespace(Self.insideID, Self.firstHostID + UInt32(index))
         return Slot(index: index, namespace: try SyscallError.check("clone", "user namespace", fd))
     }
 
@@ -111,38 +126,40 @@ final class NamespacePool: Sendable {
 
     /// Lets go of everything in stock.
     func shutdown() {
-        let (networks, slots) = stock.withLock { stock in
+        let (sets, slots) = stock.withLock { stock in
             defer {
-                stock.networks = []
+                stock.sets = []
                 stock.slots = []
                 stock.isShutDown = true
             }
-            return (stock.networks, stock.slots)
+            return (stock.sets, stock.slots)
         }
-        for item in networks {
-            close(item.namespace)
-            close(item.listener)
-        }
+        for set in sets { set.close() }
         for slot in slots { close(slot.namespace) }
     }
 
     private func refill() {
         let isNeeded = stock.withLock { stock in
-            guard !stock.isRefilling, !stock.isShutDown, stock.networks.count < target else { return false }
+            guard !stock.isRefilling, stock.isShort else { return false }
             stock.isRefilling = true
             return true
         }
         guard isNeeded else { return }
-        Thread.start(name: "netns-refill") { [self] in
-            while let item = try? NetworkItem.make() {
-                let goesOn = stock.withLock { stock in
-                    guard !stock.isShutDown else { return false }
-                    stock.networks.append(item)
-                    return stock.networks.count < target
-                }
-                if !goesOn { break }
-            }
+        Thread.start(name: "namespaces") { [self] in
+            Thread.stepBack()
+            while stock.withLock({ $0.isShort }), (try? refillOnce()) != nil {}
             stock.withLock { $0.isRefilling = false }
         }
+    }
+
+    private func refillOnce() throws(SyscallError) {
+        if stock.withLock({ $0.slots.isEmpty }) { giveBack(try makeSlot()) }
+        guard stock.withLock({ $0.sets.count < $0.target }) else { return }
+        let set = try NamespaceSet.make()
+        let isKept = stock.withLock { stock in
+            if !stock.isShutDown { stock.sets.append(set) }
+            return !stock.isShutDown
+        }
+        if !isKept { set.close() }
     }
 }

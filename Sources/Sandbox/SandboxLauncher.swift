@@ -18,27 +18,36 @@ package final class SandboxLauncher: Sendable {
     private let namespaces: NamespacePool
     private let thread = SerialThread(name: "launcher")
     private let mounter: Mounter
+    private let standards: StandardDescriptors
     private let templates = Mutex<[SandboxTemplate: Int32]>([:])
 
     /// - Parameters:
     ///   - stateDirectory: where the launcher may keep an empty directory to mount on.
     ///   - initPath: the static program that becomes process 1 of each sandbox.
-    ///   - readyNetworks: how many network namespaces are kept in stock.
+    ///   - readyNamespaces: how many sets of namespaces are kept in stock.
     package init(
         tree: CgroupTree,
         events: EventWatcher,
         stateDirectory: String,
         initPath: String,
-        readyNetworks: Int = 8
+        readyNamespaces: Int = 8
     ) throws(SandboxError) {
         self.tree = tree
         self.events = events
         self.workDirectory = "\(stateDirectory)/mnt"
         self.initPath = initPath
+        do throws(SyscallError) {
+            standards = try StandardDescriptors()
+            mounter = try Mounter()
+        } catch {
+            throw .preparation(what: "the launcher", error)
+        }
         profile = try SeccompProfile()
-        do throws(SyscallError) { mounter = try Mounter() } catch { throw .preparation(what: "the mounting thread", error) }
-        namespaces = NamespacePool(target: readyNetworks)
+        namespaces = NamespacePool(target: readyNamespaces)
     }
+
+    /// How many sets of namespaces are kept in stock from now on.
+    package func setReadyNamespaces(_ count: Int) { namespaces.setTarget(count) }
 
     /// Starts a sandbox; blocks until its process 1 runs, or throws with nothing left behind.
     package func launch(_ spec: SandboxSpec) throws(SandboxError) -> Sandbox {
@@ -57,6 +66,7 @@ package final class SandboxLauncher: Sendable {
         thread.stop()
         mounter.stop()
         namespaces.shutdown()
+        standards.close()
         for namespace in templates.withLock({ $0.values.map { $0 } }) { close(namespace) }
     }
 
@@ -133,29 +143,34 @@ package final class SandboxLauncher: Sendable {
 
     private func start(_ spec: SandboxSpec, in group: Cgroup, template: Int32) throws(SandboxError) -> Sandbox {
         let parts = try gather(spec)
-        let filters = profile.programs
+        let (filters, standards) = (profile.programs, standards)
         let launched: clinux_launched
         do throws(SandboxError) {
             launched = try thread.run { () throws(SandboxError) -> clinux_launched in
+                do throws(SyscallError) {
+                    try standards.take(output: parts.outputWrite)
+                } catch {
+                    throw .preparation(what: "sandbox \(spec.id)", error)
+                }
+                defer { standards.reset() }
                 let plan = LaunchPlan(
                     cgroup: group.directory,
                     mountNamespace: template,
-                    networkNamespace: parts.network,
-                    ipcNamespace: parts.ipc,
-                    utsNamespace: parts.uts,
+                    networkNamespace: parts.namespaces.network,
+                    ipcNamespace: parts.namespaces.ipc,
+                    utsNamespace: parts.namespaces.uts,
                     userNamespace: parts.slot.namespace,
                     codeMount: parts.code ?? -1,
                     layersMount: parts.layers ?? -1,
                     tmpMount: parts.tmp.mount,
                     controlMount: parts.control.mount,
-                    standardInput: parts.null,
-                    standardOutput: parts.outputWrite
+                    standards: standards
                 )
                 return try plan.run(spec, filters: filters)
             }
         } catch {
             parts.closeBorrowed()
-            close(parts.listener)
+            close(parts.namespaces.listener)
             close(parts.outputRead)
             namespaces.giveBack(parts.slot)
             throw error
@@ -169,7 +184,7 @@ package final class SandboxLauncher: Sendable {
             cgroup: group,
             tmp: parts.tmp,
             control: parts.control,
-            listener: parts.listener,
+            listener: parts.namespaces.listener,
             output: parts.outputRead,
             events: events
         ) { namespaces.giveBack(slot) }
@@ -179,22 +194,18 @@ package final class SandboxLauncher: Sendable {
 
     /// The descriptors that one launch needs.
     private struct Parts: Sendable {
-        var network: CInt
-        var listener: CInt
-        var ipc: CInt
-        var uts: CInt
+        var namespaces: NamespaceSet
         var slot: NamespacePool.Slot
         var code: CInt?
         var layers: CInt?
         var tmp: ScratchSpace
         var control: ControlDirectory
-        var null: CInt
         var outputRead: CInt
         var outputWrite: CInt
 
         /// What the child has its own copies of by now.
         func closeBorrowed() {
-            for fd in [network, ipc, uts, null, outputWrite] { close(fd) }
+            for fd in [namespaces.network, namespaces.ipc, namespaces.uts, outputWrite] { close(fd) }
             for fd in [code, layers] { if let fd { close(fd) } }
         }
     }
@@ -216,28 +227,20 @@ package final class SandboxLauncher: Sendable {
                 cpu: spec.announcedCPU ?? spec.limits.cpu,
                 tmp: spec.tmpSize
             )
-            let null = try Descriptor.open("/dev/null", O_RDONLY).release()
-            taken.append(null)
             let (read, write) = try Descriptor.pipe()
             taken += [read, write]
-            let network = try namespaces.takeNetwork()
-            taken += [network.namespace, network.listener]
-            let identity = try namespaces.makeIdentity(hostName: spec.id)
-            taken += [identity.ipc, identity.uts]
+            let set = try namespaces.takeSet()
+            taken += [set.network, set.listener, set.ipc, set.uts]
             let slot = try namespaces.takeSlot()
             // So that the function may open /dev/stdout again, by name.
             _ = fchown(write, slot.hostID, slot.hostID)
             return Parts(
-                network: network.namespace,
-                listener: network.listener,
-                ipc: identity.ipc,
-                uts: identity.uts,
+                namespaces: set,
                 slot: slot,
                 code: mounts[0],
                 layers: mounts[1],
                 tmp: tmp,
                 control: control,
-                null: null,
                 outputRead: read,
                 outputWrite: write
             )

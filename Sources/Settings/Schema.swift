@@ -229,12 +229,11 @@ package enum Schema {
         ),
         int("pools.events", \.pools.events, "64", 1...100_000, "asynchronous events that run at once"),
         int(
-            "pools.ready_networks",
-            \.pools.readyNetworks,
+            "pools.ready_namespaces",
+            \.pools.readyNamespaces,
             "8",
             0...1000,
-            live: false,
-            "network namespaces kept in stock"
+            "sets of namespaces (network, IPC, UTS) kept in stock, about 0.3 MiB each; a start without one takes half a millisecond longer"
         ),
     ]
 

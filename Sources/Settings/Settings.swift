@@ -78,7 +78,7 @@ package struct Settings: Sendable, Equatable {
         package var maxSandboxes = 0
         package var queueTimeout = Duration.zero
         package var events = 0
-        package var readyNetworks = 0
+        package var readyNamespaces = 0
         package var prewarm = 0
     }
 
