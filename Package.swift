@@ -124,6 +124,12 @@ let package = Package(
 
         // What a call is compared with: see Tests/Bench.
         .executableTarget(name: "nio-echo", dependencies: nio, path: "Tests/Bench/NIOEcho", swiftSettings: strict),
+        .executableTarget(
+            name: "launch-bench",
+            dependencies: ["Sandbox", "Cgroup", "Linux", "Units"],
+            path: "Tests/Bench/Launch",
+            swiftSettings: strict
+        ),
 
         tests("Units"), tests("Linux"), tests("Cgroup", ["Linux", "Units"]),
         tests("HTTP", nio + [.product(name: "NIOEmbedded", package: "swift-nio")]), tests("RuntimeAPI", ["HTTP"] + nio),

@@ -91,8 +91,7 @@ final class NamespacePool: Sendable {
         refill()
     }
 
-    /// How many sets are ready.
-    var readyCount: Int { stock.withLock { $0.sets.count } }
+    func waitUntilReady() { while stock.withLock({ $0.isShort || $0.isRefilling }) { usleep(100) } }
 
     /// Namespaces that nobody has used: from the stock, or made now.
     func takeSet() throws(SyscallError) -> NamespaceSet {

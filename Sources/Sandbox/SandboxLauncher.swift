@@ -46,6 +46,9 @@ package final class SandboxLauncher: Sendable {
         namespaces = NamespacePool(target: readyNamespaces)
     }
 
+    /// Waits until everything that is kept in stock is there; for measurements.
+    package func waitUntilReady() { namespaces.waitUntilReady() }
+
     /// How many sets of namespaces are kept in stock from now on.
     package func setReadyNamespaces(_ count: Int) { namespaces.setTarget(count) }
 

@@ -67,10 +67,12 @@ def make_group():
 class Daemon:
     """One running fnd with directories and a cgroup of its own."""
 
-    def __init__(self, config="", arguments=(), finds_group=False, wrapper=(), ca=None, public=False):
+    def __init__(self, config="", arguments=(), finds_group=False, wrapper=(), ca=None, public=False,
+                 prewarm=False):
         """With `finds_group` it is started inside its group and not told where that is; `wrapper` starts it.
 
-        `ca` is the file of the authority whose certificate it shows; `public` listens on every address.
+        `ca` is the file of the authority whose certificate it shows; `public` listens on every address. Without
+        `prewarm` it starts no runtime ahead of a function: most tests count sandboxes.
         """
         self.group = make_group()
         self.finds_group = finds_group
@@ -83,6 +85,7 @@ class Daemon:
         self.socket = self.directory / "fn.sock"
         self.log_path = self.directory / "fnd.log"
         self.arguments = list(arguments)
+        self.environment = None if prewarm else {**os.environ, "FN_POOLS_PREWARM": "0"}
         self.process = None
         self.port = None
 
@@ -108,7 +111,7 @@ class Daemon:
     def start(self):
         log = open(self.log_path, "ab")
         self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                        preexec_fn=self.enter_group)
+                                        env=self.environment, preexec_fn=self.enter_group)
         wait_until(self.is_ready, "the daemon to serve", 20)
         return self
 
@@ -260,7 +263,8 @@ def clean(daemon):
 @pytest.fixture(scope="module")
 def daemon(request):
     """One daemon for a file of tests; `CONFIG` of the file is its fn.yaml. Afterwards nothing may be left."""
-    running = Daemon(getattr(request.module, "CONFIG", "")).start()
+    module = request.module
+    running = Daemon(getattr(module, "CONFIG", ""), prewarm=getattr(module, "PREWARM", False)).start()
     yield running
     clean(running)
 

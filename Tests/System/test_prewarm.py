@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runtimes are started ahead of any function, and given to whichever needs one next, at its own size."""
+import pathlib
+
+import pytest
+
+from conftest import cgroup_file, wait_until
+
+PREWARM = True
+CONFIG = """
+defaults: {timeout: 60s, init_timeout: 60s}
+pools: {prewarm: 2}
+"""
+TELL = {
+    "python": ("app.handle", {"app.py": """
+import os, sys
+def handle(event, context):
+    return {"function": context.function_name, "size": context.memory_limit_in_mb, "own": os.environ.get("OWN"),
+            "cwd": os.getcwd(), "prewarmed": os.environ.get("FN_PREWARMED"), "pid": os.getpid(),
+            "host": os.uname().nodename, "stream": os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]}
+"""}),
+    "node": ("app.handle", {"app.mjs": """
+import os from "node:os";
+export const handle = async (event, context) => ({
+    function: context.functionName, size: context.memoryLimitInMB, own: process.env.OWN, cwd: process.cwd(),
+    prewarmed: process.env.FN_PREWARMED ?? null, pid: process.pid, host: os.hostname(),
+    stream: process.env.AWS_LAMBDA_LOG_STREAM_NAME,
+});
+"""}),
+}
+
+
+def ready(daemon, runtime, count=1):
+    """The prewarmed sandboxes of a runtime, once so many are frozen."""
+    def look():
+        found = [s for s in daemon.sandboxes(f"@{runtime}") if s["state"] == "shrunk"]
+        return found if len(found) >= count else None
+    return wait_until(look, f"{count} prewarmed {runtime}", 60)
+
+
+def needed(daemon, runtime="python"):
+    """Makes the daemon know that the runtime is needed, and waits until one is ready."""
+    if not daemon.sandboxes(f"@{runtime}"):
+        handler, files = TELL[runtime]
+        daemon.deploy_code(f"first-{runtime}", files, runtime, handler)
+        assert daemon.invoke(f"first-{runtime}").status == 200
+    return ready(daemon, runtime)
+
+
+@pytest.mark.parametrize("runtime", ["python", "node"])
+def test_a_function_gets_a_runtime_that_was_started_ahead_and_finds_itself_in_it(daemon, runtime):
+    names = {s["id"] for s in needed(daemon, runtime)}
+    handler, files = TELL[runtime]
+    daemon.deploy_code(f"tell-{runtime}", files, runtime, handler, "--memory", "192MiB", "--env", "OWN=mine")
+    answer = daemon.invoke(f"tell-{runtime}")
+    assert answer.status == 200 and answer.headers["x-fn-start"] == "prewarmed", answer.body
+    told = answer.json
+    sandbox = daemon.sandbox(f"tell-{runtime}")
+    assert sandbox["id"] in names
+    assert told.pop("pid") == 2
+    assert told == {"function": f"tell-{runtime}", "size": "192", "own": "mine", "cwd": "/var/task", "prewarmed": None,
+                    "host": sandbox["id"], "stream": sandbox["id"]}
+    why = daemon.fn("why", answer.headers["x-fn-request-id"]).stdout.decode()
+    assert "prewarmed" in why
+    again = daemon.invoke(f"tell-{runtime}")
+    assert again.headers["x-fn-start"] in ("warm", "thawed") and again.json["pid"] == 2
+
+
+def test_one_pool_serves_every_size(daemon, limits):
+    for size in (96, 200, 320):
+        needed(daemon)
+        daemon.deploy_code(f"size-{size}", TELL["python"][1], "python", "app.handle", "--memory", f"{size}MiB")
+        answer = daemon.invoke(f"size-{size}")
+        assert answer.headers["x-fn-start"] == "prewarmed"
+        assert answer.json["size"] == str(size)
+        assert cgroup_file(daemon.sandbox(f"size-{size}", "idle", "busy"), "memory.max") == str(size << 20)
+
+
+def test_what_waits_for_a_function_holds_what_it_uses_and_no_more(daemon, limits):
+    sandbox = needed(daemon)[0]
+    current, most = (int(cgroup_file(sandbox, f"memory.{file}")) for file in ("current", "max"))
+    assert current <= most <= current + (16 << 20) and most < 64 << 20
+    assert cgroup_file(sandbox, "cgroup.freeze") == "1"
+    # Its pages are left where they are: a function would need them all.
+    assert int(cgroup_file(sandbox, "memory.swap.current")) == 0
+    assert int(cgroup_file(sandbox, "memory.events").split("oom_kill ")[1].split()[0]) == 0
+
+
+def test_no_two_functions_ever_share_one(daemon):
+    for name in ("mine", "yours"):
+        needed(daemon)
+        daemon.deploy_code(name, TELL["python"][1])
+        assert daemon.invoke(name).headers["x-fn-start"] == "prewarmed"
+    mine, yours = daemon.sandbox("mine"), daemon.sandbox("yours")
+    assert mine["id"] != yours["id"]
+    assert not {s["id"] for s in daemon.sandboxes("@python")} & {mine["id"], yours["id"]}
+
+
+@pytest.mark.parametrize("name, environment, files", [
+    ("reads-at-start", "PYTHONHASHSEED=7", {}),
+    ("with-an-extension", "A=1", {"extensions/watcher": "#!/bin/sh\nsleep 1000\n"}),
+])
+def test_what_has_to_be_there_at_the_start_gets_a_start_of_its_own(daemon, name, environment, files):
+    needed(daemon)
+    daemon.deploy_code(name, {**TELL["python"][1], **files}, "python", "app.handle", "--env", environment)
+    answer = daemon.invoke(name)
+    # The extension never registers, which ends that start: what counts is that nothing prewarmed was used for it.
+    assert answer.headers.get("x-fn-start") != "prewarmed"
+
+
+def test_a_request_that_wants_its_own_start_has_it(daemon):
+    needed(daemon)
+    daemon.deploy_code("cold", TELL["python"][1])
+    assert daemon.invoke("cold", headers={"X-Fn-Cold": "1"}).headers["x-fn-start"] == "cold"
+
+
+def test_a_handler_that_cannot_be_loaded_is_told_as_from_any_start(daemon):
+    needed(daemon)
+    daemon.deploy_code("broken", {"app.py": "import nothing_of_the_kind\n"})
+    answer = daemon.invoke("broken")
+    assert answer.status == 502 and answer.json["errorType"] == "Runtime.ImportModuleError"
+    assert "nothing_of_the_kind" in answer.json["errorMessage"]
+    wait_until(lambda: not daemon.sandboxes("broken"), "its sandbox to go")
+
+
+def test_changed_code_is_what_runs(daemon):
+    for number in (1, 2):
+        needed(daemon)
+        daemon.deploy_code("changing", {"app.py": f"def handle(event, context):\n    return {number}\n"})
+        answer = daemon.invoke("changing")
+        assert answer.json == number and answer.headers["x-fn-start"] == "prewarmed"
+
+
+def test_modules_beside_the_handler_are_found_and_those_of_the_system_are_not_hidden(daemon):
+    needed(daemon)
+    daemon.deploy_code("modules", {
+        "app.py": "import helper, package.inner, email.message\ndef handle(event, context):\n"
+                  "    return [helper.VALUE, package.inner.VALUE, email.message.__name__]\n",
+        "helper.py": "VALUE = 5\n", "package/__init__.py": "", "package/inner.py": "VALUE = 6\n"})
+    answer = daemon.invoke("modules")
+    assert answer.headers["x-fn-start"] == "prewarmed" and answer.json == [5, 6, "email.message"]
+
+
+def test_what_it_prints_is_its_functions(daemon):
+    needed(daemon)
+    daemon.deploy_code("talker", {"app.py": "print('loaded')\ndef handle(event, context):\n    print('called')\n"})
+    answer = daemon.invoke("talker")
+    assert answer.headers["x-fn-start"] == "prewarmed"
+    log = wait_until(lambda: (text := daemon.fn("logs", "talker").stdout.decode()) and "called" in text and text, "its log")
+    assert "loaded" in log
+
+
+def test_how_many_there_are_follows_the_operators_word_at_once(daemon):
+    needed(daemon)
+    before = daemon.config.read_text()
+    daemon.config.write_text(before.replace("prewarm: 2", "prewarm: 0"))
+    assert daemon.fn("config", "reload").returncode == 0
+    wait_until(lambda: not [s for s in daemon.sandboxes() if s["function"].startswith("@")], "all of them to go", 30)
+    daemon.config.write_text(before)
+    assert daemon.fn("config", "reload").returncode == 0
+    ready(daemon, "python")
+
+
+def test_an_empty_sandbox_costs_the_kernel_little(daemon, limits, tmp_path):
+    """Beside the pages of its own program: what the kernel keeps for processes, namespaces, mounts and sockets."""
+    daemon.deploy("counter")
+    assert daemon.invoke("counter").status == 200
+    stat = dict(line.split() for line in cgroup_file(daemon.sandbox("counter", "idle"), "memory.stat").splitlines())
+    own = sum(int(stat[field]) for field in ("anon", "file"))
+    current = int(cgroup_file(daemon.sandbox("counter"), "memory.current"))
+    kernel = int(stat["kernel"])
+    print(f"kernel memory of an idle sandbox: {kernel >> 10} KiB, beside {own >> 10} KiB of its own")
+    # Page tables belong to the function's own pages.
+    assert kernel - int(stat["pagetables"]) <= 1 << 20
+    assert current - own - int(stat["pagetables"]) <= (1 << 20) + (512 << 10) * len(list(pathlib.Path("/sys/devices/system/cpu").glob("cpu[0-9]*")))
