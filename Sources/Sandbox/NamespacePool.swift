@@ -93,9 +93,8 @@ final class NamespacePool: Sendable {
 
     func waitUntilReady() { while stock.withLock({ $0.isShort || $0.isRefilling }) { usleep(100) } }
 
-    /// Namespaces that nobody has used: from the stock, or made now.
+    /// Namespaces that nobody has used: from the stock, or made now. What is taken is made again by `refill`.
     func takeSet() throws(SyscallError) -> NamespaceSet {
-        defer { refill() }
         if let set = stock.withLock({ $0.sets.popLast() }) { return set }
         return try Thread.run(name: "namespaces") { () throws(SyscallError) in try NamespaceSet.make() }
     }
@@ -137,7 +136,8 @@ final class NamespacePool: Sendable {
         for slot in slots { close(slot.namespace) }
     }
 
-    private func refill() {
+    /// Begins to make what is missing. Not beside a launch: the kernel would let that wait for the network namespace.
+    func refill() {
         let isNeeded = stock.withLock { stock in
             guard !stock.isRefilling, stock.isShort else { return false }
             stock.isRefilling = true

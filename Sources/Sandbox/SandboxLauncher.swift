@@ -54,6 +54,7 @@ package final class SandboxLauncher: Sendable {
 
     /// Starts a sandbox; blocks until its process 1 runs, or throws with nothing left behind.
     package func launch(_ spec: SandboxSpec) throws(SandboxError) -> Sandbox {
+        defer { namespaces.refill() }
         let template = try namespace(of: spec.template)
         let group = try makeGroup(spec)
         do throws(SandboxError) {

@@ -17,7 +17,6 @@ guard arguments.count >= 6 else {
     print("usage: launch-bench CGROUP STATE INIT IMAGE CODE [DESCRIPTORS [RESIDENT_MB]]")
     exit(64)
 }
-setvbuf(stdout, nil, _IOLBF, 0)
 let tree = try CgroupTree.discover(allowUnenforced: true, base: arguments[1])
 let launcher = try SandboxLauncher(
     tree: tree,
@@ -37,7 +36,7 @@ func firstInstruction(_ output: CInt) -> Int64 {
     while got < 8 {
         var ready = pollfd(fd: output, events: Int16(POLLIN), revents: 0)
         guard unsafe poll(&ready, 1, 10_000) > 0 else { fatalError("the program did not start within 10 s") }
-        let count = unsafe withUnsafeMutableBytes(of: &time) { unsafe read(output, $0.baseAddress! + got, 8 - got) }
+        let count = unsafe withUnsafeMutableBytes(of: &time) { unsafe read(output, $0.baseAddress?.advanced(by: got), 8 - got) }
         guard count > 0 else { fatalError("the program ended before it began") }
         got += count
     }
@@ -70,6 +69,7 @@ while let line = readLine(), let count = Int(line) {
         number += 1
         print(try launch(number))
     }
+    fflush(nil)
 }
 launcher.shutdown()
 try tree.teardown()
