@@ -15,7 +15,10 @@ struct RandomWalkTests {
     @Test("the same where busy sandboxes are charged what they have needed", arguments: [4] as [UInt64])
     func measured(seed: UInt64) { walk(seed, isMeasured: true) }
 
-    @Test("the same with room for prewarmed sandboxes, where requests wait and where they do not", arguments: [5, 6] as [UInt64])
+    @Test(
+        "the same with room for prewarmed sandboxes, where requests wait and where they do not",
+        arguments: [5, 6] as [UInt64]
+    )
     func prewarmed(seed: UInt64) {
         let isCalm = seed == 5
         let driver = walk(seed, isMeasured: false, budget: .mib(2100), sandboxes: 16, isCalm: isCalm)

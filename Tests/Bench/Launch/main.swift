@@ -36,7 +36,9 @@ func firstInstruction(_ output: CInt) -> Int64 {
     while got < 8 {
         var ready = pollfd(fd: output, events: Int16(POLLIN), revents: 0)
         guard unsafe poll(&ready, 1, 10_000) > 0 else { fatalError("the program did not start within 10 s") }
-        let count = unsafe withUnsafeMutableBytes(of: &time) { unsafe read(output, $0.baseAddress?.advanced(by: got), 8 - got) }
+        let count = unsafe withUnsafeMutableBytes(of: &time) {
+            unsafe read(output, $0.baseAddress?.advanced(by: got), 8 - got)
+        }
         guard count > 0 else { fatalError("the program ended before it began") }
         got += count
     }
