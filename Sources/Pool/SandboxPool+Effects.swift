@@ -181,15 +181,16 @@ extension SandboxPool {
         member.watchStart(timer)
     }
 
-    /// A prewarmed sandbox becomes a function's: its files and limits while it is frozen, then the word.
+    /// A prewarmed sandbox becomes a function's: its limits and files, then the word. It runs again meanwhile, and waits.
     private func assign(_ id: SandboxID, _ function: String, _ contract: Bytes) {
         // One that has ended meanwhile is told as such.
         guard let member = member(id), !member.hasExited else { return }
         do {
+            _ = try member.limits.wake(at: contract, low: .zero, cpu: member.limits.cpu)
             let assignment = try factory.assign(member.sandbox, id, function)
             member.become(function)
             member.setTmp(assignment.tmp, log)
-            _ = try member.limits.wake(at: contract, low: .zero, cpu: assignment.cpu)
+            try member.limits.setCPU(assignment.cpu)
             member.announce(memory: contract, cpu: assignment.cpu)
             watchStart(member, assignment.initTimeout)
             guard member.assign(assignment.identity, environment: assignment.environment) else { return member.kill() }

@@ -44,6 +44,9 @@ package final class LimitControl: Sendable {
     /// `memory.max` as last written by us.
     package var memoryMax: Bytes { files.withLock { $0.max } }
 
+    /// `cpu.max` as last written by us.
+    package var cpu: CPUQuota? { files.withLock { $0.cpu } }
+
     /// How often each limit was edited since the sandbox was started.
     package var changes: [LimitChange: Int64] { files.withLock { $0.changes } }
 
