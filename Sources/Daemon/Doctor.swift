@@ -147,7 +147,7 @@ package struct Doctor: Sendable {
                 "root images",
                 .fail,
                 "none below \(places.images)",
-                fix: "scripts/build-image python \(places.images)"
+                fix: "\(places.imageBuilder) python \(places.images)"
             )
             : DoctorCheck("root images", .pass, "\(images.joined(separator: ", ")) below \(places.images)")
     }
