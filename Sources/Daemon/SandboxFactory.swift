@@ -41,7 +41,7 @@ final class FunctionSandboxes: Sendable {
         let image = "\(places.images)/\(runtime.image)"
         guard Directory.isDirectory(image) else {
             throw FunctionsError.invalid(
-                "the root image '\(runtime.image)' of runtime \(runtime.name) is not below \(places.images); build it with scripts/build-image"
+                "the root image '\(runtime.image)' of runtime \(runtime.name) is not below \(places.images); build it with \(places.imageBuilder) \(runtime.image) \(places.images)"
             )
         }
         // More of the processor while the runtime starts; it goes back at the first request for work.

@@ -106,8 +106,9 @@ extension Manifest {
         page.example(example)
         page.section("SEE ALSO")
         page.line(".Xr fn 1 ,")
+        page.line(".Xr crontab 5 ,")
         page.line(".Xr fn.yaml 5 ,")
-        page.line(".Xr crontab 5")
+        page.line(".Xr fnd 8")
         return page.text
     }
 

@@ -14,7 +14,7 @@ package struct ManualText: Sendable {
         var previous: Character = " "
         var line = ""
         for word in prose.split(whereSeparator: \.isWhitespace) {
-            if previous == "." && word.first?.isUppercase == true || line.count + word.count > 77 {
+            if previous == "." && word.first?.isUppercase == true || line.utf8.count + word.utf8.count > 77 {
                 self.line(Self.escaped(line))
                 line = ""
             }
