@@ -51,7 +51,7 @@ extension Manifest {
     ]
 
     private static let destination =
-        "a function's name or ARN, 'file:///…' below storage.destinations, or 'http://…' of limits.destination_hosts"
+        "a function's name or ARN, 'file:///PATH' below storage.destinations, or 'http://HOST' of limits.destination_hosts"
 
     /// The keys of a section; those at the top, sections included, without one.
     static func keys(of section: String? = nil) -> [String] {

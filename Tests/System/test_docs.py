@@ -16,6 +16,8 @@ import re
 import select
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 
 import pytest
@@ -88,9 +90,14 @@ class Session:
 
     def __init__(self, daemon, directory):
         self.daemon, self.directory = daemon, directory
+        tools = pathlib.Path(tempfile.mkdtemp(prefix="tools-", dir=daemon.directory))
+        # The AWS CLI of the tests, by the Python that runs them.
+        (tools / "aws").write_text(
+            f"#!{sys.executable}\nimport sys, awscli.clidriver\nsys.exit(awscli.clidriver.main())\n")
+        (tools / "aws").chmod(0o755)
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "FN_"))},
-            "PATH": f"{BIN}:{os.environ.get('PYTHONPATH', '').split(':')[-1]}/bin:{os.environ['PATH']}",
+            "PATH": f"{tools}:{BIN}:{os.environ['PATH']}",
             "HOME": str(directory), "FN_SOCKET": str(daemon.socket), "FN_CONFIG": str(daemon.config),
             "FN_RUNTIMES": RUNTIMES, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x",
             "AWS_DEFAULT_REGION": "us-east-1",
