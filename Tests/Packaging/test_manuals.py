@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Manual pages, judged by mandoc."""
+"""Manual pages, judged by mandoc and groff."""
 import json
 import re
 import subprocess
@@ -29,6 +29,9 @@ def test_a_page_is_clean(pages, name):
     # mandoc knows only the manuals of this machine.
     problems = [line for line in found.splitlines() if "referenced manual not found" not in line]
     assert not problems
+    # And by groff, which is what most people have.
+    result = run("man", "--warnings", "--local-file", pages / name, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})
+    assert result.stderr == "" and "NAME" in result.stdout
 
 
 def commands(tool, words=()):

@@ -183,7 +183,7 @@ class Session:
 
 
 # What only looks: it may take a while until it shows what is said.
-LOOKS = re.compile(r"^fn (sandboxes|ls|mem|top|queue (show|ls)|logs|why|describe|size|schedule ls|config show)\b")
+LOOKS = re.compile(r"^(?:cat |fn (?:sandboxes|ls|mem|top|queue (show|ls)|logs|why|describe|size|schedule ls|config show)\b)")
 
 
 def check(session, block):
