@@ -90,8 +90,8 @@ def test_prebuilt_programs_are_taken_when_that_is_asked_for(containers, context,
 CAPABILITIES = ["chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap", "net_bind_service",
                 "sys_chroot", "setfcap"]
 ADDED = ["sys_admin", "net_admin", "sys_ptrace", "mknod"]
-# As an engine starts it: namespaces of its own, cgroup v2 writable below its own group, the image as the root. buildah's
-# own way is a chroot, in which the kernel makes no user namespaces.
+# As an engine starts it: namespaces of its own, cgroup v2 writable below its own group, the image as the root.
+# buildah's own way is a chroot, in which the kernel makes no user namespaces.
 ENGINE = """set -e
 echo $$ >{group}/cgroup.procs
 exec unshare --mount --pid --ipc --uts --cgroup --fork --propagation private sh -ec '

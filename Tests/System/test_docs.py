@@ -2,8 +2,8 @@
 """Every command that README.md and docs/ show is run, against a real daemon, and shows what they say.
 
 A block marked `console` is run: lines after `$ ` are commands (`> ` goes on with one), what follows is what they show,
-where `...` stands for anything and a line of it for any lines. `# exit N` at a command's end is its exit status. A comment
-in the line before a block says what is special about it:
+where `...` stands for anything and a line of it for any lines. `# exit N` at a command's end is its exit status. A
+comment in the line before a block says what is special about it:
 
     <!-- file: NAME -->           the block is written to that file
     <!-- until Ctrl-C -->         its last command runs until it has shown what stands there, and gets SIGINT then
@@ -27,8 +27,8 @@ from conftest import BIN, HAS_LIMITS, ROOT, RUNTIMES, SCALE
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # What a reader would take for something to type.
 COMMAND = re.compile(
-    r"^\s*(?:\$ |#? ?(?:sudo )?(?:fn|fnd|make|apt|apt-get|dpkg|docker|podman|buildah|kubectl|systemctl|journalctl|curl|aws|git"
-    r"|scripts/\S+|source|export|swift|mkdir|modprobe|zramctl|mkswap|swapon|man)\s)")
+    r"^\s*(?:\$ |#? ?(?:sudo )?(?:fn|fnd|make|apt|apt-get|dpkg|docker|podman|buildah|kubectl|systemctl|journalctl"
+    r"|curl|aws|git|scripts/\S+|source|export|swift|mkdir|modprobe|zramctl|mkswap|swapon|man)\s)")
 
 
 class Block:
@@ -145,7 +145,8 @@ class Session:
             self.daemon.start()
             return "", 0
         mark = f"EBB-DOCS-{time.monotonic_ns()}"
-        self.shell.stdin.write(f"{{ {self.here(command)}\n}} </dev/null 2>&1; printf '\\n%s %d\\n' {mark} $?\n".encode())
+        text = f"{{ {self.here(command)}\n}} </dev/null 2>&1; printf '\\n%s %d\\n' {mark} $?\n"
+        self.shell.stdin.write(text.encode())
         self.shell.stdin.flush()
         end = re.compile(rf"\n{mark} (\d+)\n".encode())
         deadline = time.monotonic() + 60 * SCALE
@@ -183,7 +184,8 @@ class Session:
 
 
 # What only looks: it may take a while until it shows what is said.
-LOOKS = re.compile(r"^(?:cat |fn (?:sandboxes|ls|mem|top|queue (show|ls)|logs|why|describe|size|schedule ls|config show)\b)")
+LOOKS = re.compile(
+    r"^(?:cat |fn (?:sandboxes|ls|mem|top|queue (show|ls)|logs|why|describe|size|schedule ls|config show)\b)")
 
 
 def check(session, block):
@@ -195,17 +197,18 @@ def check(session, block):
         if block.kind == "until Ctrl-C" and number == len(commands) - 1:
             session.run_until(command.split("  #")[0], wanted)
             continue
-        shows_limits = block.kind == "needs limits" and not HAS_LIMITS
-        compares = any(line.strip() for line in lines) and not shows_limits
+        is_other_here = block.kind == "needs limits" and not HAS_LIMITS
+        compares = any(line.strip() for line in lines) and not is_other_here
         deadline = time.monotonic() + 30 * SCALE
         while True:
             text, code = session.run(command)
             matches = not compares or wanted.fullmatch(text)
-            if (code == status or shows_limits) and matches or not LOOKS.match(command) or time.monotonic() > deadline:
+            if (code == status or is_other_here) and matches or not LOOKS.match(command) or time.monotonic() > deadline:
                 break
             time.sleep(0.2)
-        assert code == status or shows_limits, f"{block.place}: `{command}` exits with {code}, not {status}, and shows:\n{text}"
-        assert matches, f"{block.place}: `{command}` shows\n{text}\nand not\n" + "\n".join(lines)
+        said = f"{block.place}: `{command}`"
+        assert code == status or is_other_here, f"{said} exits with {code}, not {status}, and shows:\n{text}"
+        assert matches, f"{said} shows\n{text}\nand not\n" + "\n".join(lines)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
