@@ -314,20 +314,19 @@ package final class Daemon: Sendable {
         return "Serving on \(current.http.listen) and \(current.socket.path)"
     }
 
-    /// Twice in the time that the service manager gives, if every event loop, a worker and the pool's lock answer.
+    /// Twice in the time that the service manager gives, if every event loop and the pool's lock answer. Workers are not
+    /// asked: many deployments at once may keep all of them for longer than that, and are no reason to be killed.
     private func scheduleWatchdog() {
         guard let patience = manager.watchdog else { return }
-        let (group, workers, manager, pool) = (group, workers, manager, pool)
+        let (group, manager, pool) = (group, manager, pool)
         let half = TimeAmount.milliseconds(max(1, patience.milliseconds / 2))
         group.next()
             .scheduleRepeatedTask(initialDelay: .zero, delay: half) { _ in
                 let loops = group.makeIterator().map { $0.submit {} }
                 EventLoopFuture.andAllSucceed(loops, on: group.any())
                     .whenSuccess {
-                        workers.submit { _ in
-                            _ = pool.waiting
-                            manager.isAlive()
-                        }
+                        _ = pool.waiting
+                        manager.isAlive()
                     }
             }
     }

@@ -40,10 +40,11 @@ package struct ServiceManager: Sendable {
 
     package func isStopping() { tell("STOPPING=1\nSTATUS=Ending the sandboxes") }
 
-    package func isAlive() { tell("WATCHDOG=1") }
+    /// Never waits: it is called on event loops, and the next one comes soon.
+    package func isAlive() { tell("WATCHDOG=1", flags: Int32(MSG_DONTWAIT)) }
 
     /// Best effort: who does not listen misses it.
-    private func tell(_ message: String) {
+    private func tell(_ message: String, flags: Int32 = 0) {
         guard let name else { return }
         let fd = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
         guard fd >= 0 else { return }
@@ -56,7 +57,7 @@ package struct ServiceManager: Sendable {
         let bytes = Array(message.utf8)
         _ = unsafe withUnsafePointer(to: address) { pointer in
             unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-                unsafe sendto(fd, bytes, bytes.count, Int32(MSG_NOSIGNAL), $0, length)
+                unsafe sendto(fd, bytes, bytes.count, flags | Int32(MSG_NOSIGNAL), $0, length)
             }
         }
     }

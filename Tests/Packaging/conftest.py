@@ -52,10 +52,13 @@ class Containers:
 
     def __init__(self, directory):
         self.directory = directory
+        # Overlays do not lie on overlays, as the root of a container is one.
+        system = run("stat", "-f", "-c", "%T", directory).stdout.strip()
+        self.storage = ["--root", directory / "storage", "--runroot", directory / "run", "--storage-driver",
+                        "vfs" if system == "overlayfs" else "overlay"]
 
     def buildah(self, *arguments, **options):
-        storage = ["--root", self.directory / "storage", "--runroot", self.directory / "run"]
-        return run("buildah", *storage, "--storage-driver", "overlay", *arguments, **options)
+        return run("buildah", *self.storage, *arguments, **options)
 
     def image(self, name, source):
         """Makes an image of a container and ends that."""
@@ -74,8 +77,9 @@ def containers():
     base = CACHE / f"base-{SUITE}.tar"
     if not base.exists():
         # Debian's archive alone, as this machine knows it.
+        sources = pathlib.Path("/etc/apt/sources.list.d/debian.sources")
         run("mmdebstrap", "--quiet", "--variant=minbase", SUITE, base.with_suffix(".new.tar"),
-            "/etc/apt/sources.list.d/debian.sources")
+            *([sources] if sources.exists() else []))
         base.with_suffix(".new.tar").rename(base)
     directory = pathlib.Path(tempfile.mkdtemp(prefix="ebb-containers-"))
     containers = Containers(directory)

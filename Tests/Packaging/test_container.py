@@ -126,7 +126,9 @@ def engine(containers, image):
     name = containers.start(image)
     root = containers.buildah("mount", name).stdout.strip()
     unified = pathlib.Path("/sys/fs/cgroup")
-    if not (unified / "cgroup.controllers").exists():
+    if (unified / "cgroup.controllers").exists():
+        (unified / "cgroup.subtree_control").write_text("+memory +cpu +pids +io")
+    else:
         unified = unified / "unified"
     group = unified / f"ebb-container-{time.monotonic_ns()}"
     group.mkdir()
