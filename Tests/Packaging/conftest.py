@@ -3,6 +3,7 @@
 
 On the host, as root, with the release programs; containers have a storage of their own, which is removed.
 """
+import contextlib
 import os
 import pathlib
 import re
@@ -47,6 +48,29 @@ def package():
         yield pathlib.Path(run(ROOT / "scripts/build-deb", directory).stdout.strip())
 
 
+# What Podman gives a container by itself; Docker gives more.
+CAPABILITIES = ["chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap", "net_bind_service",
+                "sys_chroot", "setfcap"]
+# As an engine starts it: namespaces of its own, cgroup v2 writable below its own group, the image as the root.
+# buildah's own way is a chroot, in which the kernel makes no user namespaces.
+ENGINE = """set -e
+echo $$ >{group}/cgroup.procs
+exec unshare --mount --pid --ipc --uts --cgroup --fork --propagation private sh -ec '
+    mount --bind {root} {root}
+    cd {root}
+    mount -t proc proc proc
+    mount -t tmpfs tmpfs tmp
+    mount --rbind /dev dev
+    mount -t sysfs -o ro sysfs sys
+    mount -t cgroup2 cgroup2 sys/fs/cgroup
+    mkdir tmp/old
+    pivot_root . tmp/old
+    umount -l /tmp/old
+    rmdir /tmp/old
+    exec setpriv --bounding-set -all{capabilities} "$@"' engine "$@"
+"""
+
+
 class Containers:
     """buildah without a daemon, without user namespaces, and without anybody else's images."""
 
@@ -71,14 +95,40 @@ class Containers:
         return self.buildah("run", "--isolation", "chroot", *options, container, "--", *command, **others)
 
 
+    @contextlib.contextmanager
+    def engine(self, container):
+        """Gives what runs a command in a container as an engine would; in a cgroup of its own, empty afterwards."""
+        root = self.buildah("mount", container).stdout.strip()
+        unified = pathlib.Path("/sys/fs/cgroup")
+        if (unified / "cgroup.controllers").exists():
+            (unified / "cgroup.subtree_control").write_text("+memory +cpu +pids +io")
+        else:
+            unified = unified / "unified"
+        group = pathlib.Path(tempfile.mkdtemp(prefix="ebb-container-", dir=unified))
+
+        def start(capabilities, *command, **options):
+            script = ENGINE.format(group=group, root=root, capabilities="".join(f",+{name}" for name in capabilities))
+            return run("sh", "-c", script, "sh", *command, check=False, timeout=300, **options)
+
+        yield start
+        left = [path for path in group.rglob("*") if path.is_dir()]
+        for path in sorted(left, reverse=True):
+            path.rmdir()
+        group.rmdir()
+        self.buildah("umount", container)
+        assert not left
+
+
 @pytest.fixture(scope="session")
 def containers():
-    """With Debian's base as `debian:bookworm-slim`: made of the same packages, as no registry is asked."""
-    base = CACHE / f"base-{SUITE}.tar"
+    """With Debian's base as `debian:bookworm-slim`: of the same packages and options, as no registry is asked."""
+    base = CACHE / f"base-{SUITE}-slim.tar"
     if not base.exists():
         # Debian's archive alone, as this machine knows it.
         sources = pathlib.Path("/etc/apt/sources.list.d/debian.sources")
-        run("mmdebstrap", "--quiet", "--variant=minbase", SUITE, base.with_suffix(".new.tar"),
+        options = ["force-unsafe-io", *(f"path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale", "info"))]
+        run("mmdebstrap", "--quiet", "--variant=minbase", *(f"--dpkgopt={option}" for option in options),
+            '--aptopt=Acquire::Languages "none"', SUITE, base.with_suffix(".new.tar"),
             *([sources] if sources.exists() else []))
         base.with_suffix(".new.tar").rename(base)
     directory = pathlib.Path(tempfile.mkdtemp(prefix="ebb-containers-"))

@@ -3,11 +3,10 @@
 import pathlib
 import re
 import shutil
-import time
 
 import pytest
 
-from conftest import BIN, ROOT, run
+from conftest import BIN, CAPABILITIES, ROOT
 
 # Compiling takes ten minutes and is what `make release` was just seen to do. Where the Dockerfile calls Swift, this
 # hands out what that made; everything else of the stage is real: its packages, its files, its compiler.
@@ -24,12 +23,8 @@ cp "/prebuilt/$1" ".build-release/release/$1"
 @pytest.fixture(scope="module")
 def context(tmp_path_factory):
     """What `docker build .` would send: the files of the repository, and the release programs where they belong."""
-    directory = tmp_path_factory.mktemp("context")
-    for name in run("git", "-C", ROOT, "ls-files").stdout.splitlines() or []:
-        target = directory / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).exists():
-            shutil.copy2(ROOT / name, target)
+    directory = tmp_path_factory.mktemp("context") / "ebb"
+    shutil.copytree(ROOT, directory, ignore=shutil.ignore_patterns(".build*", ".git", "__pycache__"))
     shutil.copytree(BIN, directory / ".build-release/bin")
     return directory
 
@@ -86,28 +81,8 @@ def test_prebuilt_programs_are_taken_when_that_is_asked_for(containers, context,
     containers.buildah("rm", name)
 
 
-# What Podman gives a container by itself (Docker gives more), and what docs/containers.md adds.
-CAPABILITIES = ["chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap", "net_bind_service",
-                "sys_chroot", "setfcap"]
+# What docs/containers.md adds to what an engine gives by itself.
 ADDED = ["sys_admin", "net_admin", "sys_ptrace", "mknod"]
-# As an engine starts it: namespaces of its own, cgroup v2 writable below its own group, the image as the root.
-# buildah's own way is a chroot, in which the kernel makes no user namespaces.
-ENGINE = """set -e
-echo $$ >{group}/cgroup.procs
-exec unshare --mount --pid --ipc --uts --cgroup --fork --propagation private sh -ec '
-    mount --bind {root} {root}
-    cd {root}
-    mount -t proc proc proc
-    mount -t tmpfs tmpfs tmp
-    mount --rbind /dev dev
-    mount -t sysfs -o ro sysfs sys
-    mount -t cgroup2 cgroup2 sys/fs/cgroup
-    mkdir tmp/old
-    pivot_root . tmp/old
-    umount -l /tmp/old
-    rmdir /tmp/old
-    exec setpriv --bounding-set -all{capabilities} "$@"' engine "$@"
-"""
 
 
 def test_docs_name_the_privileges_that_are_tried_here():
@@ -120,31 +95,13 @@ def test_docs_name_the_privileges_that_are_tried_here():
 
 @pytest.fixture
 def engine(containers, image):
-    """Runs a command in a container of the image with these capabilities; in a cgroup of its own, empty afterwards."""
+    """Runs a command in a container of the image with these capabilities."""
     environment = containers.buildah("inspect", "--type", "image", "--format", "{{.OCIv1.Config.Env}}", image).stdout
     variables = dict(word.split("=", 1) for word in environment.strip("[]\n ").split())
     name = containers.start(image)
-    root = containers.buildah("mount", name).stdout.strip()
-    unified = pathlib.Path("/sys/fs/cgroup")
-    if (unified / "cgroup.controllers").exists():
-        (unified / "cgroup.subtree_control").write_text("+memory +cpu +pids +io")
-    else:
-        unified = unified / "unified"
-    group = unified / f"ebb-container-{time.monotonic_ns()}"
-    group.mkdir()
-
-    def start(capabilities, *command):
-        script = ENGINE.format(group=group, root=root, capabilities="".join(f",+{name}" for name in capabilities))
-        return run("sh", "-c", script, "sh", *command, check=False, env=variables, timeout=300)
-
-    yield start
-    left = [path for path in group.rglob("*") if path.is_dir()]
-    for path in sorted(left, reverse=True):
-        path.rmdir()
-    group.rmdir()
-    containers.buildah("umount", name)
+    with containers.engine(name) as start:
+        yield lambda capabilities, *command: start(capabilities, *command, env=variables)
     containers.buildah("rm", name)
-    assert not left
 
 
 def test_doctor_names_the_privilege_that_a_container_lacks(engine):

@@ -4,7 +4,7 @@ import pathlib
 
 import pytest
 
-from conftest import ROOT, run
+from conftest import CAPABILITIES, ROOT, run
 
 
 def test_lintian_finds_nothing(package):
@@ -22,8 +22,13 @@ def machine(containers):
     """A bare Debian with apt's lists."""
     container = containers.start("docker.io/library/debian:bookworm-slim")
     containers.run(container, "apt-get", "update", "-qq")
-    yield lambda *words, **others: containers.run(
-        container, *words, options=["--env", "DEBIAN_FRONTEND=noninteractive", *others.pop("options", [])], **others)
+
+    def machine(*words, options=(), **others):
+        options = ["--env", "DEBIAN_FRONTEND=noninteractive", *options]
+        return containers.run(container, *words, options=options, **others)
+
+    machine.engine = lambda: containers.engine(container)
+    yield machine
     containers.buildah("rm", container)
 
 
@@ -61,7 +66,12 @@ def test_it_is_installed_works_and_is_gone_after_the_purge(machine, package):
     assert {path for path in left if not path.startswith("/etc/systemd/")} <= {
         "/etc/fn/fn.yaml", "/var/lib/fn/code/x", *(p for p in left if p.startswith("/var/lib/systemd/"))}
     assert "/etc/fn/fn.yaml" in left and "/var/lib/fn/code/x" in left
-    machine("apt-get", "purge", "-y", "-qq", "ebb")
+    # And what a daemon that was killed left in the kernel: in a machine whose cgroups can be written.
+    with machine.engine() as start:
+        groups = "/sys/fs/cgroup/fn.slice/pool/hello-1"
+        script = f"mkdir -p {groups}; dpkg --purge ebb; ! ls -d /sys/fs/cgroup/fn.slice"
+        purged = start(CAPABILITIES + ["sys_admin"], "sh", "-ec", script, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+        assert purged.returncode == 0, purged.stdout + purged.stderr
     assert files(machine) - before == set()
     gone = machine("sh", "-c", "ls -d /etc/fn /var/lib/fn /usr/lib/fn /usr/share/fn /run/fn", check=False)
     assert gone.stdout == ""
