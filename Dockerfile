@@ -8,8 +8,9 @@
 # docs/containers.md tells which privileges are needed where, and why the network is the host's.
 ARG BUILD_IMAGE=swift:6.3-bookworm
 ARG BASE_IMAGE=debian:bookworm-slim
-# `prebuilt` takes the programs that `make release` has left in .build-release/bin.
-ARG PROGRAMS=build
+# `prebuilt` takes the programs that `make release` has left in .build-release/bin. The default is below: buildah up to
+# 1.28 at least takes one from here for an image.
+ARG PROGRAMS
 
 FROM ${BUILD_IMAGE} AS build
 RUN apt-get update \
@@ -26,7 +27,7 @@ RUN scripts/build release && mkdir /programs && cp .build-release/bin/* /program
 FROM scratch AS prebuilt
 COPY .build-release/bin /programs
 
-FROM ${PROGRAMS} AS programs
+FROM ${PROGRAMS:-build} AS programs
 
 FROM ${BASE_IMAGE} AS python
 COPY Runtimes/images/python.packages scripts/finish-image /

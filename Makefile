@@ -19,6 +19,15 @@ release: deps ## the programs as they are shipped, in .build-release/bin
 run: release ## a daemon with a function deployed and invoked; serves on 127.0.0.1:9000 until Ctrl-C
 	@scripts/run
 
+install: release ## install below PREFIX (/usr/local), with DESTDIR in front; then `fn doctor`
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install
+
+uninstall: ## remove what `make install` installed; a changed configuration and /var/lib/fn stay
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install --remove
+
+deb: release ## a Debian package, in .build-deb
+	@scripts/build-deb
+
 test: ## everything CI runs: unit tests, then system tests on a real cgroup v2 kernel
 	@scripts/test
 
@@ -27,6 +36,9 @@ test-unit: deps ## the unit tests alone: no root needed
 
 test-system: release ## the system tests alone
 	@scripts/test-system
+
+test-packaging: release ## installing, the package and the container image, on this host; needs root
+	@scripts/test-packaging
 
 bench: release bench-warm ## the reclaimer's promises as ratios, in the long form (an hour under emulation)
 	@EBB_LONG=1 EBB_PYTEST=-s EBB_GUEST_TIMEOUT=14400 scripts/test-system test_claims.py
@@ -43,9 +55,9 @@ fmt: ## format the Swift sources
 
 lint: ## check format and shell scripts
 	@swift format lint --strict --recursive Sources Tests Package.swift
-	@shellcheck $$(grep -lE "^.!.*sh$$" scripts/*)
+	@shellcheck $$(grep -lE "^.!.*sh$$" scripts/* packaging/debian/*)
 
 clean: ## remove what was built here
 	@rm -rf .build .build-*
 
-.PHONY: help deps build release run test test-unit test-system bench bench-warm soak fmt lint clean
+.PHONY: help deps build release run install uninstall deb test-packaging test test-unit test-system bench bench-warm soak fmt lint clean

@@ -112,7 +112,7 @@ let package = Package(
         ),
         .executableTarget(
             name: "fnd",
-            dependencies: ["Daemon", "Gateway", "Settings", arguments],
+            dependencies: ["Daemon", "Functions", "Gateway", "Settings", arguments],
             swiftSettings: strict
         ),
         .executableTarget(

@@ -48,12 +48,14 @@ package final class Daemon: Sendable {
     private let lock: Int32
     private let log: Logger
     private let servers = Mutex<[HTTPServer]>([])
+    private let manager: ServiceManager
 
     /// Builds everything but the doors. Throws with nothing left running.
     package init(_ options: DaemonOptions, environment: [String: String]) throws {
         let (file, isRequired) = options.configPlace(environment)
         let machine = Machine.current
         settings = try Self.settings(file, isRequired, environment, options.flags, machine)
+        manager = ServiceManager(environment)
         let current = settings.current.settings
         portGuard = try Self.portGuard(current)
         LoggingSystem.bootstrap { _ in LineLogHandler(level: Logger.Level(rawValue: current.log.level) ?? .info) }
@@ -311,6 +313,31 @@ package final class Daemon: Sendable {
         scheduleConfigCheck()
         scheduleSaving()
         scheduleLogFlush()
+        scheduleWatchdog()
+        // After `CgroupTree` moved this process to a leaf: with a reload systemd makes a group of its own beside it.
+        manager.isReady(status)
+    }
+
+    private var status: String {
+        let current = settings.current.settings
+        return "Serving on \(current.http.listen) and \(current.socket.path)"
+    }
+
+    /// Twice in the time that the service manager gives, if every event loop and the pool's lock answer. Workers are not
+    /// asked: many deployments at once may keep all of them for longer than that, and are no reason to be killed.
+    private func scheduleWatchdog() {
+        guard let patience = manager.watchdog else { return }
+        let (group, manager, pool) = (group, manager, pool)
+        let half = TimeAmount.milliseconds(max(1, patience.milliseconds / 2))
+        group.next()
+            .scheduleRepeatedTask(initialDelay: .zero, delay: half) { _ in
+                let loops = group.makeIterator().map { $0.submit {} }
+                EventLoopFuture.andAllSucceed(loops, on: group.any())
+                    .whenSuccess {
+                        _ = pool.waiting
+                        manager.isAlive()
+                    }
+            }
     }
 
     /// Ten times a second, what functions printed meanwhile goes to disk.
@@ -389,6 +416,8 @@ package final class Daemon: Sendable {
 
     /// Reads the configuration again, as `SIGHUP` asks.
     package func reload() {
+        manager.isReloading()
+        defer { manager.isReady(status) }
         if case .refused(let errors) = settings.reload() {
             log.error("config refused, the settings in force stay:\n\(errors)")
         }
@@ -397,6 +426,7 @@ package final class Daemon: Sendable {
     /// Closes the doors, lets running requests finish for a while, ends every sandbox, and leaves nothing behind.
     package func stop(patience: Duration = .seconds(20)) {
         log.notice("stopping")
+        manager.isStopping()
         for server in servers.withLock({ $0 }) { server.stopAccepting() }
         saveLearning()
         scheduler.stop()

@@ -135,9 +135,31 @@ package struct Doctor: Sendable {
     }
 
     private func root() -> DoctorCheck {
-        geteuid() == 0
+        guard geteuid() == 0 else {
+            return DoctorCheck("privileges", .fail, "fnd has to run as root", fix: "use sudo, or the systemd unit")
+        }
+        let missing = Self.missingCapabilities
+        return missing.isEmpty
             ? DoctorCheck("privileges", .pass, "running as root")
-            : DoctorCheck("privileges", .fail, "fnd has to run as root", fix: "use sudo, or the systemd unit")
+            : DoctorCheck(
+                "privileges",
+                .fail,
+                "root lacks \(missing.map { "CAP_\($0)" }.joined(separator: ", "))",
+                fix: "give the container \(missing.map { "--cap-add \($0)" }.joined(separator: " "))"
+            )
+    }
+
+    /// What making a sandbox takes (include/uapi/linux/capability.h): an engine takes most of it from a container's root.
+    private static let capabilities: [(number: UInt64, name: String)] = [
+        (0, "CHOWN"), (1, "DAC_OVERRIDE"), (3, "FOWNER"), (5, "KILL"), (6, "SETGID"), (7, "SETUID"), (8, "SETPCAP"),
+        (12, "NET_ADMIN"), (18, "SYS_CHROOT"), (19, "SYS_PTRACE"), (21, "SYS_ADMIN"), (27, "MKNOD"), (31, "SETFCAP"),
+    ]
+
+    private static var missingCapabilities: [String] {
+        let status = (try? KernelFile.read("/proc/self/status")) ?? ""
+        let line = status.split(separator: "\n").first { $0.hasPrefix("CapEff:") }
+        guard let word = line?.split(separator: "\t").last, let held = UInt64(word, radix: 16) else { return [] }
+        return capabilities.filter { held & (1 << $0.number) == 0 }.map(\.name)
     }
 
     private func images() -> DoctorCheck {
@@ -147,7 +169,7 @@ package struct Doctor: Sendable {
                 "root images",
                 .fail,
                 "none below \(places.images)",
-                fix: "scripts/build-image python \(places.images)"
+                fix: "\(places.imageBuilder) python \(places.images)"
             )
             : DoctorCheck("root images", .pass, "\(images.joined(separator: ", ")) below \(places.images)")
     }

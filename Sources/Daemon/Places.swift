@@ -9,17 +9,26 @@ package struct Places: Sendable {
     package var images: String
     /// The static program that becomes process 1 of each sandbox.
     package var initProgram: String
+    /// The script that makes root images.
+    package var imageBuilder: String
 
     /// Looks beside the program, in the checkout it was built in, and in the system's directories.
     package init(_ settings: Settings, environment: [String: String]) {
         let home = Self.directoryOfProgram
+        // `make install` and the package put it into PREFIX/bin.
+        let prefix = home.hasSuffix("/bin") ? String(home.dropLast(4)) : "/usr"
         let storage = settings.storage
         runtimes =
             storage.runtimes != "auto"
             ? storage.runtimes
-            : environment["FN_RUNTIMES"] ?? Self.upwards(from: home, "Runtimes") ?? "/usr/share/fn/runtimes"
+            : environment["FN_RUNTIMES"] ?? Self.upwards(from: home, "Runtimes", holding: "images")
+                ?? "\(prefix)/share/fn/runtimes"
         images = storage.images != "auto" ? storage.images : "\(storage.state)/images"
-        initProgram = ["\(home)/fn-init", "/usr/lib/fn/fn-init"].first { KernelFile.exists($0) } ?? "\(home)/fn-init"
+        initProgram =
+            ["\(home)/fn-init", "\(prefix)/lib/fn/fn-init"].first { KernelFile.exists($0) } ?? "\(home)/fn-init"
+        imageBuilder =
+            Self.upwards(from: home, "scripts", holding: "build-image").map { "\($0)/build-image" }
+            ?? "\(prefix)/lib/fn/build-image"
     }
 
     private static var directoryOfProgram: String {
@@ -30,10 +39,10 @@ package struct Places: Sendable {
         return String(path[..<(path.lastIndex(of: "/") ?? path.endIndex)])
     }
 
-    private static func upwards(from directory: String, _ name: String) -> String? {
+    private static func upwards(from directory: String, _ name: String, holding part: String) -> String? {
         var place = directory
         for _ in 0..<6 {
-            if Directory.isDirectory("\(place)/\(name)/images") { return "\(place)/\(name)" }
+            if KernelFile.exists("\(place)/\(name)/\(part)") { return "\(place)/\(name)" }
             guard let slash = place.lastIndex(of: "/"), slash != place.startIndex else { return nil }
             place = String(place[..<slash])
         }

@@ -122,7 +122,7 @@ final class FunctionSandboxes: Sendable {
         let image = "\(places.images)/\(runtime.image)"
         guard Directory.isDirectory(image) else {
             throw FunctionsError.invalid(
-                "the root image '\(runtime.image)' of runtime \(runtime.name) is not below \(places.images); build it with scripts/build-image"
+                "the root image '\(runtime.image)' of runtime \(runtime.name) is not below \(places.images); build it with \(places.imageBuilder) \(runtime.image) \(places.images)"
             )
         }
         return SandboxTemplate(name: runtime.name, imageRoot: image, runtimeDirectory: runtime.directory)

@@ -2,15 +2,13 @@
 import Units
 
 extension EventHandling {
-    static let keys = ["retries", "max_age", "on_success", "on_failure"]
-
     /// The `events` section of `function.yaml`.
     init(_ yaml: StrictYAML) throws(FunctionsError) {
         self.init()
-        retries = try yaml.value("retries", "a whole number from 0 to 100") { text in
+        retries = try yaml.value("retries", Manifest.form("events.retries")) { text in
             Int(text).flatMap { (0...100).contains($0) ? $0 : nil }
         }
-        maxAgeSeconds = try yaml.value("max_age", "a duration from 1s to 7d such as '6h'") { text in
+        maxAgeSeconds = try yaml.value("max_age", Manifest.form("events.max_age")) { text in
             Duration(text: text).map { Int($0.milliseconds / 1000) }.flatMap { (1...604_800).contains($0) ? $0 : nil }
         }
         onSuccess = try Self.destination(yaml, "on_success")

@@ -21,35 +21,29 @@ package struct Manifest: Sendable, Equatable {
 
     package init() {}
 
-    private static let keys = [
-        "name", "runtime", "handler", "description", "memory", "memory_burst", "cpus", "timeout", "env", "tmp",
-        "concurrency",
-        "min_warm", "per_sandbox", "events", "schedules",
-    ]
-
     /// Reads the file strictly: an unknown key or a wrong unit is an error with its place.
     package init(yaml text: String, file: String = "function.yaml") throws(FunctionsError) {
-        let yaml = try StrictYAML(text, file: file, keys: Self.keys)
+        let yaml = try StrictYAML(text, file: file, keys: Self.keys())
         name = try yaml.string("name")
         runtime = try yaml.string("runtime")
         handler = try yaml.string("handler")
         description = try yaml.string("description")
-        memory = try yaml.value("memory", "a size such as '256MiB'") { Bytes($0) }
-        memoryBurst = try yaml.value("memory_burst", "a size such as '512MiB'") { Bytes($0) }
-        cpus = try yaml.value("cpus", "a number of cores such as '0.5'") { CPUQuota($0) }
-        timeoutMs = try yaml.value("timeout", "a duration such as '30s'") {
+        memory = try yaml.value("memory", Self.form("memory")) { Bytes($0) }
+        memoryBurst = try yaml.value("memory_burst", Self.form("memory_burst")) { Bytes($0) }
+        cpus = try yaml.value("cpus", Self.form("cpus")) { CPUQuota($0) }
+        timeoutMs = try yaml.value("timeout", Self.form("timeout")) {
             Duration(text: $0).map { Int($0.milliseconds) }
         }
         env = try yaml.map("env")
-        tmp = try yaml.value("tmp", "a size such as '64MiB'") { Bytes($0) }
-        concurrency = try yaml.value("concurrency", "a whole number") { Int($0) }
-        minWarm = try yaml.value("min_warm", "a whole number") { Int($0) }
-        perSandbox = try yaml.value("per_sandbox", "a whole number from 1 to 64") { Int($0) }
-        events = try yaml.section("events", keys: EventHandling.keys)
+        tmp = try yaml.value("tmp", Self.form("tmp")) { Bytes($0) }
+        concurrency = try yaml.value("concurrency", Self.form("concurrency")) { Int($0) }
+        minWarm = try yaml.value("min_warm", Self.form("min_warm")) { Int($0) }
+        perSandbox = try yaml.value("per_sandbox", Self.form("per_sandbox")) { Int($0) }
+        events = try yaml.section("events", keys: Self.keys(of: "events"))
             .map { section throws(FunctionsError) in
                 try EventHandling(section)
             }
-        schedules = try yaml.sections("schedules", keys: Schedule.keys)
+        schedules = try yaml.sections("schedules", keys: Self.keys(of: "schedules"))
             .map { sections throws(FunctionsError) in
                 try Schedule.list(sections)
             }

@@ -31,7 +31,6 @@ package struct Schedule: Codable, Sendable, Equatable {
 }
 
 extension Schedule {
-    static let keys = ["cron", "input", "name"]
     /// Of one function.
     private static let limit = 100
     private static let inputLimit = 65_536

@@ -62,10 +62,12 @@ enum Siblings {
             if isDirectory("\(place)/Runtimes/images") { return "\(place)/Runtimes" }
             place = String(place[..<slash])
         }
-        guard isDirectory("/usr/share/fn/runtimes") else {
+        // PREFIX/bin/fn has PREFIX/share/fn/runtimes.
+        let installed = directory.hasSuffix("/bin") ? "\(directory.dropLast(4))/share/fn/runtimes" : ""
+        guard let found = [installed, "/usr/share/fn/runtimes"].first(where: isDirectory) else {
             throw Failure(.notFound, "fn: no runtimes found; set FN_RUNTIMES")
         }
-        return "/usr/share/fn/runtimes"
+        return found
     }
 
     /// Runtimes that have a template.

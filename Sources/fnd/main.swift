@@ -3,6 +3,7 @@ import ArgumentParser
 import Daemon
 import FnProtocol
 import Foundation
+import Functions
 import Gateway
 import Settings
 
@@ -17,7 +18,7 @@ struct Fnd: ParsableCommand {
         commandName: "fnd",
         abstract: "The Ebb daemon: holds the sandboxes and serves requests.",
         version: Version.current,
-        subcommands: [Serve.self, CheckConfig.self, ShowConfig.self, ConfigSchema.self, RunDoctor.self],
+        subcommands: [Serve.self, CheckConfig.self, ShowConfig.self, ConfigSchema.self, RunDoctor.self, Manual.self],
         defaultSubcommand: Serve.self
     )
 }
@@ -97,6 +98,22 @@ struct ConfigSchema: ParsableCommand {
     )
 
     func run() { print(JSONText.encode(Schema.json, pretty: true)) }
+}
+
+/// What scripts/manuals makes pages of: they are true of the program that prints them.
+struct Manual: ParsableCommand {
+    enum Page: String, ExpressibleByArgument, CaseIterable {
+        case settings = "fn.yaml"
+        case manifest = "function.yaml"
+    }
+    static let configuration = CommandConfiguration(
+        commandName: "manual",
+        abstract: "Print a manual page of a file, from its first section on.",
+        shouldDisplay: false
+    )
+    @Argument(help: "fn.yaml or function.yaml.") var page: Page
+
+    func run() { print(page == .settings ? Schema.manual : Manifest.manual, terminator: "") }
 }
 
 struct RunDoctor: ParsableCommand {
