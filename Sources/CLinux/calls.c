@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/landlock.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
 #include <net/if.h>
@@ -155,6 +156,10 @@ int clinux_unshare(enum clinux_namespace which) {
     }
     errno = EINVAL;
     return -1;
+}
+
+int clinux_landlock_abi(void) {
+    return (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 }
 
 int clinux_memfd(const char *name) { return memfd_create(name, MFD_CLOEXEC); }

@@ -61,6 +61,11 @@ final class FunctionSandboxes: Sendable {
             tmpSize: function.tmp.value
         )
         spec.announcedCPU = function.cpus.value
+        spec.proc =
+            switch function.record.spec.proc ?? runtime.proc {
+            case .minimal: .minimal
+            case .masked: .masked
+            }
         spec.layersDirectory = function.record.layersDigest.map { store.directory($0) }
         let settings = catalog.settings
         return FactoryResult(

@@ -24,6 +24,8 @@ package struct RuntimeDefinition: Sendable, Equatable {
     package var handlerExample: String?
     package var payload: Payload
     package var environment: [String: String]
+    /// What its functions see at `/proc` where they do not say otherwise.
+    package var proc: ProcWish
     /// The runtime's own directory on the host.
     package var directory: String
     /// Lambda's names for it; one that ends in `*` is a prefix.
@@ -33,6 +35,14 @@ package struct RuntimeDefinition: Sendable, Equatable {
     package var preload: [String]
 }
 
+/// What a function sees at `/proc`: its own processes alone, or a full procfs in which what tells of the host is covered.
+package enum ProcWish: String, Codable, Sendable {
+    case minimal
+    case masked
+
+    static let expected = "minimal or masked"
+}
+
 /// The runtimes that are there: one is added by adding a directory.
 package struct RuntimeCatalog: Sendable {
     package private(set) var all: [RuntimeDefinition] = []
@@ -40,7 +50,7 @@ package struct RuntimeCatalog: Sendable {
     package private(set) var problems: [FunctionsError] = []
 
     private static let keys = [
-        "name", "image", "command", "handler", "handler_example", "payload", "env", "lambda_names", "preload",
+        "name", "image", "command", "handler", "handler_example", "payload", "env", "lambda_names", "preload", "proc",
     ]
 
     package init(directory: String) throws(FunctionsError) {
@@ -74,6 +84,7 @@ package struct RuntimeCatalog: Sendable {
             handlerExample: try yaml.string("handler_example"),
             payload: try yaml.value("payload", "json or bytes") { .init(rawValue: $0) } ?? .json,
             environment: try yaml.map("env") ?? [:],
+            proc: try yaml.value("proc", ProcWish.expected) { .init(rawValue: $0) } ?? .minimal,
             directory: directory,
             lambdaNames: try yaml.list("lambda_names") ?? [],
             preload: try yaml.list("preload") ?? []

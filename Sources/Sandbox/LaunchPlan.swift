@@ -35,10 +35,15 @@ struct LaunchPlan: ~Copyable {
     var standardOutput: CInt
 
     /// Runs the plan on the calling thread.
-    func run(_ spec: SandboxSpec, filters: [[UInt8]]) throws(SandboxError) -> clinux_launched {
+    func run(
+        _ spec: SandboxSpec,
+        filters: [[UInt8]],
+        landlock: Landlock?
+    ) throws(SandboxError) -> clinux_launched {
         let arguments = CStrings(["/.init"] + spec.arguments)
         let environment = CStrings(spec.environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" })
-        let strings = CStrings(["/.init", "/var/task"])
+        let strings = CStrings(["/.init", "/var/task", spec.proc.options])
+        let confinement = Confinement(spec.proc.masks, landlock)
         // RLIMIT_NPROC is counted for each host user, and each sandbox has its own: it holds where pids.max cannot.
         let processes = (resource: Int32(6), limit: UInt64(spec.limits.pids))
         let limits = (Self.resourceLimits + [processes]).map { clinux_rlimit(resource: $0.resource, limit: $0.limit) }
@@ -48,7 +53,7 @@ struct LaunchPlan: ~Copyable {
         }
         var launched = clinux_launched()
         // The plan holds bare pointers into these: without this the optimiser may free them before the call.
-        let result = withExtendedLifetime((arguments, environment, strings, programs)) {
+        let result = withExtendedLifetime((arguments, environment, strings, confinement, programs)) {
             unsafe limits.withUnsafeBufferPointer { limits in
                 unsafe descriptions.withUnsafeBufferPointer { filters in
                     var plan = unsafe clinux_plan()
@@ -64,6 +69,8 @@ struct LaunchPlan: ~Copyable {
                     unsafe plan.tmp_mount = tmpMount
                     unsafe plan.control_mount = controlMount
                     unsafe plan.working_directory = strings[1]
+                    unsafe plan.proc_options = strings[2]
+                    unsafe confinement.describe(&plan)
                     unsafe plan.standard_input = standardInput
                     unsafe plan.standard_output = standardOutput
                     unsafe plan.limits = limits.baseAddress
@@ -89,7 +96,7 @@ struct LaunchPlan: ~Copyable {
 }
 
 /// C strings and the array of pointers to them, ended by a null pointer.
-@safe private final class CStrings {
+@safe final class CStrings {
     // SAFETY: allocated here, freed in deinit, never written after init.
     let pointer: UnsafePointer<UnsafePointer<CChar>?>
     private let storage: UnsafeMutablePointer<UnsafePointer<CChar>?>

@@ -15,6 +15,7 @@ package final class SandboxLauncher: Sendable {
     private let workDirectory: String
     private let initPath: String
     private let profile: SeccompProfile
+    private let landlock = Landlock.probe()
     private let namespaces: NamespacePool
     private let thread = SerialThread(name: "launcher")
     private let templates = Mutex<[SandboxTemplate: Int32]>([:])
@@ -105,7 +106,7 @@ package final class SandboxLauncher: Sendable {
 
     private func start(_ spec: SandboxSpec, in group: Cgroup, template: Int32) throws(SandboxError) -> Sandbox {
         let parts = try gather(spec)
-        let filters = profile.programs
+        let (filters, landlock) = (profile.programs, landlock)
         let launched: clinux_launched
         do throws(SandboxError) {
             launched = try thread.run { () throws(SandboxError) -> clinux_launched in
@@ -123,7 +124,7 @@ package final class SandboxLauncher: Sendable {
                     standardInput: parts.null,
                     standardOutput: parts.outputWrite
                 )
-                return try plan.run(spec, filters: filters)
+                return try plan.run(spec, filters: filters, landlock: landlock)
             }
         } catch {
             parts.closeBorrowed()
