@@ -6,6 +6,7 @@
 #include <linux/landlock.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
+#include <linux/openat2.h>
 #include <net/if.h>
 #include <pthread.h>
 #include <sched.h>
@@ -84,6 +85,20 @@ int clinux_user_namespace(uint32_t inside, uint32_t outside) {
         kill(pid, SIGKILL);
         waitpid(pid, NULL, 0);
     }
+    errno = error;
+    return fd;
+}
+
+int clinux_open_beneath(const char *root, const char *path) {
+    int directory = open(root, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (directory < 0) return -1;
+    struct open_how how = {
+        .flags = O_PATH | O_CLOEXEC,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV,
+    };
+    int fd = (int)syscall(SYS_openat2, directory, path, &how, sizeof how);
+    int error = errno;
+    close(directory);
     errno = error;
     return fd;
 }

@@ -127,6 +127,9 @@ int clinux_child_main(void *child);
 // A detached, read-only, nosuid, nodev copy of the mount at `path`; -1 with errno.
 int clinux_detached_mount(const char *path);
 
+// What is at `path` beneath `root`, reached through no link and no other mount: ELOOP or EXDEV otherwise. O_PATH.
+int clinux_open_beneath(const char *root, const char *path);
+
 // A user namespace in which `inside` is `outside` of the host, one user and one group. A descriptor, or -1 with errno.
 int clinux_user_namespace(uint32_t inside, uint32_t outside);
 
