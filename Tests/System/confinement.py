@@ -298,7 +298,7 @@ def outcome(text):
 
 
 def build(directory):
-    """The probe, compiled here; where there is no compiler, the one that scripts/build-probe has put beside fnd."""
+    """The probe, compiled here; where there is no compiler, the one that scripts/test-system has put beside fnd."""
     program = directory / "probe"
     if shutil.which("cc"):
         subprocess.run([HERE / "build", program], check=True)

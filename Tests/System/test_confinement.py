@@ -78,6 +78,11 @@ def test_every_probe_has_a_row_and_every_row_a_probe(inside):
     assert len(ROWS) == len({row.probe for row in ROWS})
 
 
+def test_doctor_says_whether_there_is_landlock(daemon):
+    line = next(line for line in daemon.fn("doctor").stdout.decode().splitlines() if "landlock" in line)
+    assert f"version {LANDLOCK}:" in line if LANDLOCK >= 2 else "without" in line
+
+
 def test_every_known_attack_has_a_row():
     named = {name for row in ROWS for name in row.against}
     known = {name for names in ATTACKS.values() for name in names}
