@@ -6,9 +6,10 @@ import Linux
 
 /// The system calls a function may make, as programs for the kernel, built once with libseccomp.
 ///
-/// Two programs, because the kernel takes the stricter answer of all that are loaded: the first allows what is listed
-/// and answers `ENOSYS` to everything else, new system calls included, so that libc falls back as on an old kernel; the
-/// second refuses single arguments of calls that the first allows. Of two errors the one loaded last is told.
+/// Two programs, because the kernel takes the stricter answer of all that are loaded, and libseccomp has no way to say
+/// "all but these" of an argument: the first allows what is listed and answers `ENOSYS` to everything else, new system
+/// calls included, so that libc falls back as on an old kernel; the second, a small one, refuses single arguments of
+/// calls that the first allows.
 package struct SeccompProfile: Sendable {
     /// Programs of 8-byte instructions, in the order in which they are loaded.
     package let programs: [[UInt8]]
@@ -25,6 +26,7 @@ package struct SeccompProfile: Sendable {
     private static func allowed(_ optimization: UInt32) throws(SandboxError) -> [UInt8] {
         let filter = try SeccompFilter(otherwise: .fail(ENOSYS), optimization: optimization)
         for name in SystemCalls.allowed { try filter.add(name, .allow) }
+        for name in SystemCalls.refused { try filter.add(name, .fail(EPERM)) }
         for name in ["clone"] + outOfBand.map(\.call) { try filter.add(name, .allow) }  // some of it is refused below
         // Which execution domain it is may be asked, not changed: one of them turns address randomisation off.
         try filter.add("personality", .allow, [.low(0, equals: 0xFFFF_FFFF)])
@@ -95,7 +97,6 @@ package struct SeccompProfile: Sendable {
         }
         // MSG_OOB: out-of-band data on UNIX sockets has led out of sandboxes (CVE-2025-38236).
         for (call, flags) in outOfBand { try filter.add(call, .fail(EOPNOTSUPP), [.bit(flags, 1)]) }
-        for name in SystemCalls.refused { try filter.add(name, .fail(EPERM)) }
         return try filter.export()
     }
 

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import IMAGES, RUNTIMES
 
-CONFIG = "reclaim: {mode: off}\ndefaults: {timeout: 120s}\n"
+CONFIG = "reclaim: {mode: off}\ndefaults: {timeout: 120s, init_timeout: 120s}\n"
 
 PROBE = r"""
 import ctypes, os, socket

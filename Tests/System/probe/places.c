@@ -49,7 +49,10 @@ PROBE(proc_ostype) { return reads("/proc/sys/kernel/ostype"); }
 PROBE(proc_meminfo) { return reads("/proc/meminfo"); }
 PROBE(proc_cpuinfo) { return reads("/proc/cpuinfo"); }
 PROBE(proc_kcore) { return reads("/proc/kcore"); }
-PROBE(proc_keys) { return reads("/proc/keys"); }
+PROBE(proc_keys) {
+    syscall(SYS_add_key, "user", "ebb-probe", "x", 1, -2 /* the process's own keyring */);  // so that there is one
+    return reads("/proc/keys");
+}
 PROBE(proc_key_users) { return reads("/proc/key-users"); }
 PROBE(proc_kallsyms) { return reads("/proc/kallsyms"); }
 PROBE(proc_kmsg) { return reads("/proc/kmsg"); }
