@@ -69,7 +69,8 @@ int clinux_mask_proc(struct clinux_child *child) {
         case CLINUX_MASK_READ_ONLY: cover = copy((int)over, "", AT_EMPTY_PATH, 0); break;
         }
         TRY(PROC_MASKS, cover);
-        TRY(PROC_MASKS, syscall(SYS_move_mount, cover, "", over, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
+        TRY(PROC_MASKS,
+            syscall(SYS_move_mount, cover, "", over, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH));
         syscall(SYS_close, cover);
         syscall(SYS_close, over);
     }

@@ -3,6 +3,12 @@
 
 A row is `probe | answer | what is so | against`. The answer is an errno, `ok`, or `signal N`; two of them, as in
 `ENOENT/ENODATA`, are for `proc: minimal` and for `proc: masked`. `against` names CVEs by number, or a word of CLASSES.
+After the answer may stand:
+
+:landlock       it is landlock's; without that the answer is `ok`, or the word that follows
+:lacks          a kernel may be built without it; then it is not there for anybody
+:new            a call that older kernels do not have
+:x86            there is no such thing on arm64
 """
 import collections
 import errno
@@ -14,7 +20,7 @@ from conftest import BIN
 
 HERE = pathlib.Path(__file__).parent / "probe"
 
-# Section by section; every one of them has a row below (see test_confinement.py).
+# What has led out of sandboxes, as in docs/isolation.md; every one has a row below.
 ATTACKS = {
     "the daemon's or the runtime's program overwritten": ["2019-5736"],
     "a descriptor or working directory that leads out": ["2024-21626", "2021-4197"],
@@ -30,7 +36,7 @@ ATTACKS = {
     "privileges that come back": ["2022-29162", "2021-4034"],
     "terminals": ["2019-10063", "2017-5226"],
 }
-# What is refused without a number of its own.
+# What is refused, or has to work, without being any of them.
 CLASSES = {
     "memory of others", "the machine", "names of files", "keys", "escape by name", "another architecture", "new calls",
     "resources", "what the kernel tells", "must work",
@@ -308,7 +314,7 @@ def build(directory):
 
 
 def run_outside(program):
-    """The same probe as root and without a sandbox; in namespaces of its own, so that it changes nothing of the host."""
+    """The same probe as root without a sandbox; in namespaces of its own, so that the host stays as it is."""
     command = ["setsid", "--wait", "unshare", "--mount", "--uts", "--ipc", "--net", "--cgroup", "--pid", "--fork",
                "--mount-proc", program, "--report"]
     return subprocess.run(command, check=True, capture_output=True, cwd="/", stdin=subprocess.DEVNULL).stdout

@@ -14,59 +14,28 @@ from conftest import IMAGES, RUNTIMES
 
 CONFIG = "reclaim: {mode: off}\ndefaults: {timeout: 120s, init_timeout: 120s}\n"
 
+# What a program of C tries is in confinement.py; this is what only this sandbox has: its code, its limits, its network.
 PROBE = r"""
-import ctypes, os, socket
-libc = ctypes.CDLL(None, use_errno=True)
+import os, socket
 
 def attempt(body):
     try:
-        result = body()
-        return "allowed" if result is None or result >= 0 else os.strerror(ctypes.get_errno())
+        body()
+        return "allowed"
     except OSError as error:
         return os.strerror(error.errno)
 
 def write(path):
     return lambda: open(path, "w").close()
 
-def option(level, name):
-    # By number: EPERM is the answer of the filter, anything else the answer of the kernel.
-    kind = socket.SOCK_STREAM if level == 6 else socket.SOCK_DGRAM
-    with socket.socket(socket.AF_INET, kind) as opened:
-        libc.syscall.argtypes = [ctypes.c_long] * 6
-        number = {"x86_64": 54, "aarch64": 208}[os.uname().machine]
-        libc.syscall(number, opened.fileno(), level, name, 0, 0)
-        libc.syscall.argtypes = None
-        return "allowed" if ctypes.get_errno() != 1 else "refused"
-
 def handle(event, context):
     found = {
-        "mount": attempt(lambda: libc.mount(b"tmpfs", b"/tmp", b"tmpfs", 0, None)),
-        "unshare": attempt(lambda: libc.unshare(0x10000000)),
-        "setns": attempt(lambda: libc.setns(0, 0)),
-        "ptrace": attempt(lambda: libc.ptrace(0, 0, 0, 0)),
-        "chroot": attempt(lambda: os.chroot("/tmp")),
-        "alg socket": attempt(lambda: socket.socket(38, socket.SOCK_SEQPACKET)and None),
-        "vsock": attempt(lambda: socket.socket(40, socket.SOCK_STREAM) and None),
-        "raw socket": attempt(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1) and None),
-        "inet6": attempt(lambda: socket.socket(socket.AF_INET6) and None),
         "write code": attempt(write("/var/task/x")),
         "write runtime": attempt(write("/var/runtime/x")),
-        "write root": attempt(write("/x")),
-        "write etc": attempt(write("/etc/passwd")),
         "write own limits": attempt(write("/run/fn/limits.json")),
         "make a file in run": attempt(write("/run/fn/x")),
         "write the pressure pipe": attempt(lambda: os.close(os.open("/run/fn/pressure", os.O_WRONLY | os.O_NONBLOCK))),
-        "make device": attempt(lambda: os.mknod("/tmp/d", 0o60600, os.makedev(254, 0))),
-        "upper layer protocol": option(6, 31),
-        "upper layer protocol, high bits set": option(6, 31 | 1 << 32),
-        "encapsulation, high bits set": option(17, 100 | 1 << 32),
-        "become root": attempt(lambda: os.setuid(0)),
-        "read sys": attempt(lambda: os.listdir("/proc/sys") and None),
-        "connect out": attempt(lambda: socket.create_connection(("192.0.2.1", 80), 1) and None),
-        "bpf": attempt(lambda: libc.syscall(321, 0, 0, 0)),
-        "keyctl": attempt(lambda: libc.syscall(250, 0, 0, 0)),
-        "io_uring": attempt(lambda: libc.syscall(425, 0, 0)),
-        "userfaultfd": attempt(lambda: libc.syscall(323, 0)),
+        "connect out": attempt(lambda: socket.create_connection(("192.0.2.1", 80), 1)),
     }
     os.kill(1, 9)  # process 1 has no handler: the kernel ignores what comes from inside
     return {
@@ -172,7 +141,8 @@ class Task:
 
     @property
     def status(self):
-        return {key: value.strip() for key, _, value in (line.partition(":") for line in self.read("status").splitlines())}
+        parts = (line.partition(":") for line in self.read("status").splitlines())
+        return {key: value.strip() for key, _, value in parts}
 
     @property
     def limits(self):
@@ -230,9 +200,9 @@ def masked():
 def all_sandboxes(daemon, probe, masked):
     """Every sandbox that lives: of each runtime, of both views of /proc, and those that are kept ready."""
     files = {"app.py": BUSY}
-    daemon.deploy_code("busy", files, "python", "app.handle", "--timeout", "100s")
-    daemon.deploy_code("busy-masked", files | {"function.yaml": "proc: masked\n"}, "python", "app.handle", "--timeout", "100s")
-    for name in ("busy", "busy-masked"):
+    for name, proc in {"busy": "minimal", "busy-masked": "masked"}.items():
+        files["function.yaml"] = f"proc: {proc}\n"
+        daemon.deploy_code(name, files, "python", "app.handle", "--timeout", "100s")
         assert daemon.invoke(name).json >= 4
     for runtime in ("node", "provided", "command"):
         assert daemon.fn("init", f"own-{runtime}", "--runtime", runtime).returncode == 0

@@ -52,7 +52,8 @@ PROBE(bpf) {
     return syscall(SYS_bpf, BPF_MAP_CREATE, &attributes, sizeof attributes);
 }
 PROBE(perf_event_open) {
-    struct perf_event_attr event = {.type = PERF_TYPE_SOFTWARE, .size = sizeof event, .config = PERF_COUNT_SW_CPU_CLOCK};
+    struct perf_event_attr event = {
+        .type = PERF_TYPE_SOFTWARE, .size = sizeof event, .config = PERF_COUNT_SW_CPU_CLOCK};
     return syscall(SYS_perf_event_open, &event, 0, -1, -1, 0);
 }
 PROBE(userfaultfd) { return syscall(SYS_userfaultfd, O_CLOEXEC | 1 /* UFFD_USER_MODE_ONLY */); }

@@ -116,7 +116,7 @@ void collect_facts(void) {
     snprintf(text, sizeof text, "%#x", prctl(PR_GET_SECUREBITS, 0, 0, 0, 0));
     add_fact("fact securebits", text);
     int bounding = 0;
-    for (int capability = 0; capability < 64; capability++) bounding += prctl(PR_CAPBSET_READ, capability, 0, 0, 0) == 1;
+    for (int number = 0; number < 64; number++) bounding += prctl(PR_CAPBSET_READ, number, 0, 0, 0) == 1;
     snprintf(text, sizeof text, "%d", bounding);
     add_fact("fact capabilities in the bounding set", text);
     add_fact("fact working directory", getcwd(text, sizeof text) ? text : "unknown");

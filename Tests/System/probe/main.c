@@ -25,8 +25,9 @@ void add_probe(const char *name, long (*run)(void)) {
 }
 
 static void tell(const char *format, const char *name, const char *text) {
-    int size = snprintf(report + report_size, sizeof report - report_size, format, report_size == 1 ? "" : ",", name, text);
-    if (size < 0 || report_size + (size_t)size >= sizeof report) abort();
+    size_t room = sizeof report - report_size;
+    int size = snprintf(report + report_size, room, format, report_size == 1 ? "" : ",", name, text);
+    if (size < 0 || (size_t)size >= room) abort();
     report_size += (size_t)size;
 }
 
@@ -70,7 +71,8 @@ static void run_all(void) {
 
 // One call of the Runtime API; the head of the answer and what came with it are left in `answer`.
 static int call(const char *head, const char *body, size_t size, char *answer, size_t room) {
-    struct sockaddr_in api = {.sin_family = AF_INET, .sin_port = htons(9001), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in api = {.sin_family = AF_INET, .sin_port = htons(9001)};
+    api.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int connection = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (connection < 0 || connect(connection, (struct sockaddr *)&api, sizeof api) < 0) return -1;
     dprintf(connection, "%s\r\nHost: 127.0.0.1:9001\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n", head, size);

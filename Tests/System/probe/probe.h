@@ -2,8 +2,8 @@
 // A program that tries, one after the other, what a sandbox has to refuse, and reports what each attempt came to.
 //
 // Each probe runs in a process of its own and returns what a system call returns: -1 with errno, or anything else where
-// it worked. They are written so that each works, or fails in another way, for root outside of a sandbox: then a refusal
-// inside is the sandbox's. `probe --report` is that run; `bootstrap` (no argument) is a function of runtime `provided`.
+// it worked. They are written so that each works, or fails in another way, for root outside of a sandbox: then a
+// refusal inside is the sandbox's. `probe --report` is that run; `bootstrap` (no argument) is a function of runtime `provided`.
 #ifndef PROBE_H
 #define PROBE_H
 

@@ -7,7 +7,7 @@
 
 #include "probe.h"
 
-// With a type that no family has, which the kernel refuses with EINVAL before it looks for the family's module: so another
+// With a type that no family has, which the kernel refuses with EINVAL before it looks for the family's module: another
 // answer is the filter's, whether this kernel has the family or not.
 enum { NO_TYPE = 15 };
 static char family_names[46][24];
