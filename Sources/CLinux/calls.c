@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/landlock.h>
 #include <linux/magic.h>
 #include <linux/mount.h>
+#include <linux/openat2.h>
 #include <net/if.h>
 #include <pthread.h>
 #include <sched.h>
@@ -52,6 +54,20 @@ int clinux_mount_in(int there, int home, int mount, const char *target) {
     if (setns(home, CLONE_NEWNS) < 0) abort();
     errno = error;
     return result;
+}
+
+int clinux_open_beneath(const char *root, const char *path) {
+    int directory = open(root, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (directory < 0) return -1;
+    struct open_how how = {
+        .flags = O_PATH | O_CLOEXEC,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV,
+    };
+    int fd = (int)syscall(SYS_openat2, directory, path, &how, sizeof how);
+    int error = errno;
+    close(directory);
+    errno = error;
+    return fd;
 }
 
 int clinux_pivot_root_here(void) { return (int)syscall(SYS_pivot_root, ".", "."); }
@@ -123,6 +139,10 @@ int clinux_unshare(enum clinux_namespace which) {
     }
     errno = EINVAL;
     return -1;
+}
+
+int clinux_landlock_abi(void) {
+    return (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 }
 
 int clinux_memfd(const char *name) { return memfd_create(name, MFD_CLOEXEC); }

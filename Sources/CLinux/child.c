@@ -17,7 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "clinux.h"
+#include "child.h"
 
 // From <sys/mount.h>, which clashes with <linux/mount.h> on glibc 2.36.
 #define MOUNT_NOSUID 2
@@ -29,15 +29,6 @@ struct limit64 {
     uint64_t soft, hard;
 };
 
-#define TRY(name, call)                    \
-    do {                                   \
-        child->step = CLINUX_STEP_##name;  \
-        if ((call) < 0) {                  \
-            child->error = errno;          \
-            return -1;                     \
-        }                                  \
-    } while (0)
-
 static int filesystems(struct clinux_child *child) {
     const struct clinux_plan *plan = child->plan;
     TRY(MOUNT_NAMESPACE, syscall(SYS_setns, plan->mount_namespace, CLONE_NEWNS));
@@ -45,7 +36,8 @@ static int filesystems(struct clinux_child *child) {
     TRY(MOUNT_NAMESPACE, syscall(SYS_unshare, CLONE_NEWNS));
     // After clone3 made the pid namespace: procfs shows the one it is mounted from.
     TRY(PROC, syscall(SYS_mount, "proc", "/proc", "proc", MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC,
-                      "hidepid=invisible,subset=pid"));
+                      plan->proc_options));
+    if (clinux_mask_proc(child) < 0) return -1;
     TRY(TMP, syscall(SYS_move_mount, plan->tmp_mount, "", AT_FDCWD, "/tmp", MOVE_MOUNT_F_EMPTY_PATH));
     TRY(CONTROL, syscall(SYS_move_mount, plan->control_mount, "", AT_FDCWD, "/run/fn", MOVE_MOUNT_F_EMPTY_PATH));
     if (plan->code_mount >= 0)
@@ -124,6 +116,7 @@ static int privileges(struct clinux_child *child) {
     struct __user_cap_data_struct none[2] = {{0, 0, 0}, {0, 0, 0}};
     TRY(CAPABILITIES, syscall(SYS_capset, &header, none));
     TRY(NO_NEW_PRIVILEGES, syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+    if (clinux_restrict_files(child) < 0) return -1;
     // After the last change of credentials: commit_creds() clears it (kernel/cred.c).
     TRY(PARENT_DEATH_SIGNAL, syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0));
     return 0;

@@ -3,6 +3,7 @@ import Cgroup
 import FnProtocol
 import Glibc
 import Linux
+import Sandbox
 import Settings
 
 /// Looks whether this host can do what Ebb needs: one line a check, with the fix where one fails.
@@ -23,7 +24,8 @@ package struct Doctor: Sendable {
     package func report() -> DoctorReport {
         DoctorReport(
             checks: cgroupChecks() + [
-                pressure(), reclaim(), swap(), userNamespaces(), overlay(), seccomp(), root(), images(), socket(),
+                pressure(), reclaim(), swap(), userNamespaces(), overlay(), seccomp(), landlock(), root(), images(),
+                socket(),
                 state(), config(),
             ]
         )
@@ -132,6 +134,18 @@ package struct Doctor: Sendable {
                 "the kernel has no seccomp filters",
                 fix: "use a kernel with CONFIG_SECCOMP_FILTER"
             )
+    }
+
+    private func landlock() -> DoctorCheck {
+        if let landlock = Landlock.probe() {
+            return DoctorCheck("landlock", .pass, "version \(landlock.version): functions write beneath /tmp alone")
+        }
+        return DoctorCheck(
+            "landlock",
+            .warn,
+            "not in this kernel, or older than version \(Landlock.oldest): sandboxes do without this second lock on files",
+            fix: "use Linux 5.19 or newer with CONFIG_SECURITY_LANDLOCK, and `landlock` in the kernel's lsm= list"
+        )
     }
 
     private func root() -> DoctorCheck {

@@ -47,6 +47,7 @@ final class FunctionSandboxes: Sendable {
             tmpSize: function.tmp.value
         )
         spec.announcedCPU = function.cpus.value
+        spec.proc = (function.record.spec.proc ?? runtime.proc).view
         spec.layersDirectory = function.record.layersDigest.map { store.directory($0) }
         let settings = catalog.settings
         return FactoryResult(
@@ -74,7 +75,7 @@ final class FunctionSandboxes: Sendable {
         var variables = Self.places.merging(runtime.environment) { $1 }
         variables["AWS_LAMBDA_RUNTIME_API"] = Self.runtimeAPI
         variables["FN_PREWARMED"] = "1"
-        let spec = SandboxSpec(
+        var spec = SandboxSpec(
             id: id.description,
             template: try template(runtime),
             codeDirectory: nil,
@@ -83,6 +84,7 @@ final class FunctionSandboxes: Sendable {
             limits: limits,
             tmpSize: defaults.tmp
         )
+        spec.proc = runtime.proc.view
         return FactoryResult(
             sandbox: try launcher.launch(spec),
             cpu: limits.cpu,
@@ -178,5 +180,14 @@ final class FunctionSandboxes: Sendable {
             variables["AWS_LAMBDA_MAX_CONCURRENCY"] = String(function.perSandbox.value)
         }
         return variables
+    }
+}
+
+extension ProcWish {
+    fileprivate var view: ProcView {
+        switch self {
+        case .minimal: .minimal
+        case .masked: .masked
+        }
     }
 }

@@ -335,5 +335,6 @@ extension FunctionSpec {
         concurrency = manifest.concurrency
         minWarm = manifest.minWarm
         perSandbox = manifest.perSandbox
+        proc = manifest.proc
     }
 }

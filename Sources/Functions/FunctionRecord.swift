@@ -17,6 +17,8 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
     package var minWarm: Int?
     /// Requests that may run at once in one of its sandboxes.
     package var perSandbox: Int?
+    /// What it sees at `/proc`; `nil` leaves it to its runtime.
+    package var proc: ProcWish?
     /// What becomes of events that were accepted for later.
     package var events = EventHandling()
     package var schedules: [Schedule] = []
@@ -51,6 +53,7 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
         concurrency = try values.decodeIfPresent(Int.self, forKey: .concurrency)
         minWarm = try values.decodeIfPresent(Int.self, forKey: .minWarm)
         perSandbox = try values.decodeIfPresent(Int.self, forKey: .perSandbox)
+        proc = try values.decodeIfPresent(ProcWish.self, forKey: .proc)
         events = try values.decodeIfPresent(EventHandling.self, forKey: .events) ?? EventHandling()
         schedules = try values.decodeIfPresent([Schedule].self, forKey: .schedules) ?? []
         tags = try values.decodeIfPresent([String: String].self, forKey: .tags) ?? [:]

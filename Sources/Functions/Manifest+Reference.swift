@@ -30,6 +30,11 @@ extension Manifest {
         .init(path: "min_warm", form: "a whole number", doc: "sandboxes of it that are always kept"),
         .init(path: "per_sandbox", form: "a whole number from 1 to 64", doc: "requests at once in one sandbox"),
         .init(
+            path: "proc",
+            form: ProcWish.expected,
+            doc: "what it sees at /proc: its own processes, or memory and processors too; else as its runtime has it"
+        ),
+        .init(
             path: "events.retries",
             form: "a whole number from 0 to 100",
             doc: "attempts after an asynchronous event's first one failed"

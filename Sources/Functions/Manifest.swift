@@ -16,6 +16,7 @@ package struct Manifest: Sendable, Equatable {
     package var concurrency: Int?
     package var minWarm: Int?
     package var perSandbox: Int?
+    package var proc: ProcWish?
     package var events: EventHandling?
     package var schedules: [Schedule]?
 
@@ -39,6 +40,7 @@ package struct Manifest: Sendable, Equatable {
         concurrency = try yaml.value("concurrency", Self.form("concurrency")) { Int($0) }
         minWarm = try yaml.value("min_warm", Self.form("min_warm")) { Int($0) }
         perSandbox = try yaml.value("per_sandbox", Self.form("per_sandbox")) { Int($0) }
+        proc = try yaml.value("proc", Self.form("proc")) { ProcWish(rawValue: $0) }
         events = try yaml.section("events", keys: Self.keys(of: "events"))
             .map { section throws(FunctionsError) in
                 try EventHandling(section)

@@ -38,6 +38,8 @@ package struct RuntimeDefinition: Sendable, Equatable {
     package var handlerExample: String?
     package var payload: Payload
     package var environment: [String: String]
+    /// What its functions see at `/proc` where they do not say otherwise.
+    package var proc: ProcWish
     /// The runtime's own directory on the host.
     package var directory: String
     /// Lambda's names for it; one that ends in `*` is a prefix.
@@ -49,6 +51,14 @@ package struct RuntimeDefinition: Sendable, Equatable {
     package var prewarm: Prewarm?
 }
 
+/// What a function sees at `/proc`: its own processes alone, or a full procfs in which what tells of the host is covered.
+package enum ProcWish: String, Codable, Sendable {
+    case minimal
+    case masked
+
+    static let expected = "minimal or masked"
+}
+
 /// The runtimes that are there: one is added by adding a directory.
 package struct RuntimeCatalog: Sendable {
     package private(set) var all: [RuntimeDefinition] = []
@@ -56,7 +66,7 @@ package struct RuntimeCatalog: Sendable {
     package private(set) var problems: [FunctionsError] = []
 
     private static let keys = [
-        "name", "image", "command", "handler", "handler_example", "payload", "env", "lambda_names", "preload",
+        "name", "image", "command", "handler", "handler_example", "payload", "env", "lambda_names", "preload", "proc",
         "prewarm",
     ]
 
@@ -91,6 +101,7 @@ package struct RuntimeCatalog: Sendable {
             handlerExample: try yaml.string("handler_example"),
             payload: try yaml.value("payload", "json or bytes") { .init(rawValue: $0) } ?? .json,
             environment: try yaml.map("env") ?? [:],
+            proc: try yaml.value("proc", ProcWish.expected) { .init(rawValue: $0) } ?? .minimal,
             directory: directory,
             lambdaNames: try yaml.list("lambda_names") ?? [],
             preload: try yaml.list("preload") ?? [],

@@ -35,10 +35,15 @@ struct LaunchPlan: ~Copyable {
     var standards: StandardDescriptors
 
     /// Runs the plan on the calling thread.
-    func run(_ spec: SandboxSpec, filters: [[UInt8]]) throws(SandboxError) -> clinux_launched {
+    func run(
+        _ spec: SandboxSpec,
+        filters: [[UInt8]],
+        landlock: Landlock?
+    ) throws(SandboxError) -> clinux_launched {
         let arguments = CStrings(["/.init"] + spec.arguments)
         let environment = CStrings(spec.environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" })
-        let strings = CStrings(["/.init", "/var/task", String(spec.id.prefix(63))])
+        let strings = CStrings(["/.init", "/var/task", String(spec.id.prefix(63)), spec.proc.options])
+        let confinement = Confinement(spec.proc.masks, landlock)
         // RLIMIT_NPROC is counted for each host user, and each sandbox has its own: it holds where pids.max cannot.
         let processes = (resource: Int32(6), limit: UInt64(spec.limits.pids))
         let limits = (Self.resourceLimits + [processes]).map { clinux_rlimit(resource: $0.resource, limit: $0.limit) }
@@ -48,7 +53,7 @@ struct LaunchPlan: ~Copyable {
         }
         var launched = clinux_launched()
         // The plan holds bare pointers into these: without this the optimiser may free them before the call.
-        let result = withExtendedLifetime((arguments, environment, strings, programs)) {
+        let result = withExtendedLifetime((arguments, environment, strings, confinement, programs)) {
             unsafe limits.withUnsafeBufferPointer { limits in
                 unsafe descriptions.withUnsafeBufferPointer { filters in
                     var plan = unsafe clinux_plan()
@@ -66,6 +71,8 @@ struct LaunchPlan: ~Copyable {
                     unsafe plan.working_directory = strings[1]
                     unsafe plan.host_name = strings[2]
                     unsafe plan.host_name_length = strings[2].map { unsafe strlen($0) } ?? 0
+                    unsafe plan.proc_options = strings[3]
+                    unsafe confinement.describe(&plan)
                     unsafe plan.standard_input = standards.input
                     unsafe plan.standard_output = standards.output
                     unsafe plan.last_descriptor = standards.last
@@ -120,7 +127,7 @@ struct StandardDescriptors: Sendable {
 }
 
 /// C strings and the array of pointers to them, ended by a null pointer.
-@safe private final class CStrings {
+@safe final class CStrings {
     // SAFETY: allocated here, freed in deinit, never written after init.
     let pointer: UnsafePointer<UnsafePointer<CChar>?>
     private let storage: UnsafeMutablePointer<UnsafePointer<CChar>?>

@@ -8,6 +8,7 @@ package enum LaunchStep: Int32, Sendable {
     case clone = 1
     case mountNamespace
     case proc
+    case procMasks
     case tmp
     case control
     case code
@@ -26,6 +27,7 @@ package enum LaunchStep: Int32, Sendable {
     case identity
     case capabilities
     case noNewPrivileges
+    case landlock
     case parentDeathSignal
     case signals
     case seccomp

@@ -15,6 +15,7 @@ package final class SandboxLauncher: Sendable {
     private let workDirectory: String
     private let initPath: String
     private let profile: SeccompProfile
+    private let landlock = Landlock.probe()
     private let namespaces: NamespacePool
     private let thread = SerialThread(name: "launcher")
     private let mounter: Mounter
@@ -147,7 +148,7 @@ package final class SandboxLauncher: Sendable {
 
     private func start(_ spec: SandboxSpec, in group: Cgroup, template: Int32) throws(SandboxError) -> Sandbox {
         let parts = try gather(spec)
-        let (filters, standards) = (profile.programs, standards)
+        let (filters, landlock, standards) = (profile.programs, landlock, standards)
         let launched: clinux_launched
         do throws(SandboxError) {
             launched = try thread.run { () throws(SandboxError) -> clinux_launched in
@@ -170,7 +171,7 @@ package final class SandboxLauncher: Sendable {
                     controlMount: parts.control.mount,
                     standards: standards
                 )
-                return try plan.run(spec, filters: filters)
+                return try plan.run(spec, filters: filters, landlock: landlock)
             }
         } catch {
             parts.closeBorrowed()

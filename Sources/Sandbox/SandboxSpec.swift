@@ -53,6 +53,7 @@ package struct SandboxSpec: Sendable {
     package var limits: SandboxLimits
     /// The share of the processor that the program is told of, when it starts with another one for a while.
     package var announcedCPU: CPUQuota?
+    package var proc = ProcView.minimal
     /// The size of `/tmp`, whose pages count towards the memory limit.
     package var tmpSize: Bytes
 

@@ -23,8 +23,12 @@ enum TemplateNamespace {
         workDirectory: String,
         initPath: String
     ) throws(SyscallError) -> Int32 {
-        for point in mountPoints { try Directory.make("\(template.imageRoot)/\(point)") }
+        for point in mountPoints {
+            try Directory.make("\(template.imageRoot)/\(point)")
+            try check(point, in: template.imageRoot)
+        }
         try touch("\(template.imageRoot)/.init")
+        try check(".init", in: template.imageRoot)
         try Directory.makeAll(workDirectory)
         // Mount namespaces belong to threads: this one does its work and ends, the namespace lives on in its descriptor.
         return try Thread.run(name: "template") { () throws(SyscallError) -> Int32 in
@@ -73,6 +77,12 @@ enum TemplateNamespace {
         // Both roots are stacked at "." now, the old one on top.
         try SyscallError.check("umount", "old root", clinux_detach_here())
         try SyscallError.check("chdir", "/", unsafe chdir("/"))
+    }
+
+    /// Refuses an image that would send a mount elsewhere by a link. Nothing else writes there: what is checked stays so.
+    private static func check(_ point: String, in image: String) throws(SyscallError) {
+        let fd = unsafe clinux_open_beneath(image, point)
+        close(try SyscallError.check("open without links", "\(image)/\(point)", fd))
     }
 
     private static func touch(_ path: String) throws(SyscallError) {

@@ -92,6 +92,7 @@ struct ManifestTests {
             ("memroy: 1MiB", "function.yaml:1:1: error: unknown key 'memroy'; did you mean 'memory'?"),
             ("memory: 64", ""),
             ("timeout: soon", "function.yaml:1:1: error: timeout: expected a duration such as '30s', got 'soon'"),
+            ("proc: all", "function.yaml:1:1: error: proc: expected minimal or masked, got 'all'"),
             ("[1]", "function.yaml:1:1: error: expected `key: value` lines"),
         ]
     )
@@ -105,6 +106,18 @@ struct ManifestTests {
             error?.description.hasSuffix(message.split(separator: "error: ").last ?? "") == true,
             "\(String(describing: error))"
         )
+    }
+
+    @Test("what is seen at /proc is the function's word, and its runtime's before it")
+    func proc() throws {
+        #expect(try Manifest(yaml: "proc: masked").proc == .masked)
+        #expect(try Manifest(yaml: "name: f").proc == nil)
+        let text = "name: jvm\nimage: java\ncommand: [/usr/bin/java]\n"
+        #expect(try RuntimeCatalog.parse(text, file: "", directory: "").proc == .minimal)
+        #expect(try RuntimeCatalog.parse(text + "proc: masked\n", file: "", directory: "").proc == .masked)
+        #expect(throws: FunctionsError.self) {
+            try RuntimeCatalog.parse(text + "proc: none\n", file: "", directory: "")
+        }
     }
 
     @Test("the runtimes that come with Ebb can be read, and are found by Lambda's names as well")

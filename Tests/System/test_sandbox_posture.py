@@ -1,65 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a sandbox is, seen from the host and from inside."""
+import fcntl
 import os
 import pathlib
+import re
+import shutil
+import stat
+import subprocess
 
 import pytest
 
-CONFIG = "reclaim: {mode: off}\ndefaults: {timeout: 120s}\n"
+from conftest import IMAGES, RUNTIMES
 
+CONFIG = "reclaim: {mode: off}\ndefaults: {timeout: 120s, init_timeout: 120s}\n"
+
+# What a program of C tries is in confinement.py; this is what only this sandbox has: its code, its limits, its network.
 PROBE = r"""
-import ctypes, os, socket
-libc = ctypes.CDLL(None, use_errno=True)
+import os, socket
 
 def attempt(body):
     try:
-        result = body()
-        return "allowed" if result is None or result >= 0 else os.strerror(ctypes.get_errno())
+        body()
+        return "allowed"
     except OSError as error:
         return os.strerror(error.errno)
 
 def write(path):
     return lambda: open(path, "w").close()
 
-def option(level, name):
-    # By number: EPERM is the answer of the filter, anything else the answer of the kernel.
-    kind = socket.SOCK_STREAM if level == 6 else socket.SOCK_DGRAM
-    with socket.socket(socket.AF_INET, kind) as opened:
-        libc.syscall.argtypes = [ctypes.c_long] * 6
-        number = {"x86_64": 54, "aarch64": 208}[os.uname().machine]
-        libc.syscall(number, opened.fileno(), level, name, 0, 0)
-        libc.syscall.argtypes = None
-        return "allowed" if ctypes.get_errno() != 1 else "refused"
-
 def handle(event, context):
     found = {
-        "mount": attempt(lambda: libc.mount(b"tmpfs", b"/tmp", b"tmpfs", 0, None)),
-        "unshare": attempt(lambda: libc.unshare(0x10000000)),
-        "setns": attempt(lambda: libc.setns(0, 0)),
-        "ptrace": attempt(lambda: libc.ptrace(0, 0, 0, 0)),
-        "chroot": attempt(lambda: os.chroot("/tmp")),
-        "alg socket": attempt(lambda: socket.socket(38, socket.SOCK_SEQPACKET)and None),
-        "vsock": attempt(lambda: socket.socket(40, socket.SOCK_STREAM) and None),
-        "raw socket": attempt(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1) and None),
-        "inet6": attempt(lambda: socket.socket(socket.AF_INET6) and None),
         "write code": attempt(write("/var/task/x")),
         "write runtime": attempt(write("/var/runtime/x")),
-        "write root": attempt(write("/x")),
-        "write etc": attempt(write("/etc/passwd")),
         "write own limits": attempt(write("/run/fn/limits.json")),
         "make a file in run": attempt(write("/run/fn/x")),
         "write the pressure pipe": attempt(lambda: os.close(os.open("/run/fn/pressure", os.O_WRONLY | os.O_NONBLOCK))),
-        "make device": attempt(lambda: os.mknod("/tmp/d", 0o60600, os.makedev(254, 0))),
-        "upper layer protocol": option(6, 31),
-        "upper layer protocol, high bits set": option(6, 31 | 1 << 32),
-        "encapsulation, high bits set": option(17, 100 | 1 << 32),
-        "become root": attempt(lambda: os.setuid(0)),
-        "read sys": attempt(lambda: os.listdir("/proc/sys") and None),
-        "connect out": attempt(lambda: socket.create_connection(("192.0.2.1", 80), 1) and None),
-        "bpf": attempt(lambda: libc.syscall(321, 0, 0, 0)),
-        "keyctl": attempt(lambda: libc.syscall(250, 0, 0, 0)),
-        "io_uring": attempt(lambda: libc.syscall(425, 0, 0)),
-        "userfaultfd": attempt(lambda: libc.syscall(323, 0)),
+        "connect out": attempt(lambda: socket.create_connection(("192.0.2.1", 80), 1)),
     }
     os.kill(1, 9)  # process 1 has no handler: the kernel ignores what comes from inside
     return {
@@ -81,13 +57,6 @@ def probe(daemon):
     return answer.json
 
 
-@pytest.fixture(scope="module")
-def processes(daemon, probe):
-    """The sandbox's processes, by their numbers on the host."""
-    group = pathlib.Path(daemon.sandbox("probe")["cgroup"])
-    return [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
-
-
 def test_nothing_that_leads_out_is_allowed(probe):
     allowed = {what for what, result in probe["attempts"].items() if result == "allowed"}
     assert not allowed
@@ -104,48 +73,305 @@ def test_nothing_of_the_daemons_environment_is_inside(probe):
     assert not [name for name in probe["environment"] if name.startswith(("FN_", "EBB_", "SUDO", "SSH"))]
 
 
-def test_every_process_is_without_privileges(processes):
-    assert processes
-    for pid in processes:
-        status = dict(
-            line.split(":\t", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
-        for capabilities in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"):
-            assert int(status[capabilities], 16) == 0, (pid, capabilities)
-        assert status["NoNewPrivs"] == "1"
-        assert status["Seccomp"] == "2"
-        assert int(status["Uid"].split()[0]) >= 100000
-
-
-def test_every_namespace_is_its_own(processes):
-    for pid in processes:
-        for kind in ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts"):
-            theirs, ours = os.readlink(f"/proc/{pid}/ns/{kind}"), os.readlink(f"/proc/self/ns/{kind}")
-            assert theirs != ours, f"{kind} namespace of {pid} is the host's"
-
-
-def test_only_three_descriptors_reach_process_1(daemon, processes):
-    first = daemon.sandbox("probe")["pid"]
-    descriptors = {fd: os.readlink(f"/proc/{first}/fd/{fd}") for fd in os.listdir(f"/proc/{first}/fd")}
-    assert sorted(descriptors) == ["0", "1", "2"]
-    assert descriptors["0"] == "/dev/null"
-    assert descriptors["1"] == descriptors["2"] and descriptors["1"].startswith("pipe:")
-
-
-def test_its_mounts_are_few_and_none_may_carry_privileges(processes):
-    mounts = pathlib.Path(f"/proc/{processes[0]}/mountinfo").read_text().splitlines()
-    points = {}
-    for line in mounts:
-        fields = line.split()
-        points[fields[4]] = fields[5].split(",")
-    assert set(points) == {"/", "/dev", "/proc", "/tmp", "/var/task", "/var/runtime", "/.init", "/run/fn"}
-    for point, options in points.items():
-        assert "nosuid" in options, point
-        # /run/fn is written from outside; what it holds belongs to the host's root (see the next test).
-        if point not in ("/proc", "/tmp", "/run/fn"):
-            assert "ro" in options, point
-
-
 def test_the_runtime_api_is_reachable_from_inside_only(daemon, probe):
     import socket
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", 9001), 1)
+
+
+# From here on: what the host's /proc says of every thread of every sandbox, as gVisor tests its own
+# (test/root/sandboxposture_test.go), held against one declared posture.
+
+# A function with threads, a child, a child of that without a parent, and what a program opens besides.
+BUSY = """
+import mmap, os, socket, subprocess, tempfile, threading
+kept = [tempfile.TemporaryFile(), socket.socketpair(), os.pipe(), mmap.mmap(-1, 4096), open(__file__)]
+for _ in range(3):
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+subprocess.Popen(["/bin/sh", "-c", "sleep 1000 & sleep 1000"])
+def handle(event, context):
+    return threading.active_count()
+"""
+
+STATUS = {
+    "Groups": "", "CapInh": "0" * 16, "CapPrm": "0" * 16, "CapEff": "0" * 16, "CapBnd": "0" * 16, "CapAmb": "0" * 16,
+    "NoNewPrivs": "1", "Seccomp": "2", "Seccomp_filters": "2", "TracerPid": "0", "Umask": "0022",
+}
+LIMITS = {
+    "Max core file size": 0, "Max processes": 128, "Max open files": 1024, "Max locked memory": 64 << 10,
+    "Max pending signals": 1024, "Max msgqueue size": 0, "Max nice priority": 0, "Max realtime priority": 0,
+}
+# All that there are; those of time are the host's, as its clocks are.
+NAMESPACES = {"cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "user", "uts"}
+SHARED_NAMESPACES = {"time", "time_for_children"}
+
+CODE = ("ro", "nosuid", "nodev", "relatime")
+MOUNTS = {
+    "/": CODE, "/var/task": CODE, "/var/runtime": CODE, "/.init": CODE,
+    "/dev": ("ro", "nosuid", "noexec", "relatime"),
+    "/proc": ("rw", "nosuid", "nodev", "noexec", "relatime"),
+    "/tmp": ("rw", "nosuid", "nodev", "relatime"),
+    "/run/fn": ("rw", "nosuid", "nodev", "noexec", "relatime"),  # only the host's root may write there
+}
+# What `proc: masked` adds, where this kernel has it; each is read-only, whatever covers it.
+MASKED_FILES = """buddyinfo cmdline config.gz interrupts iomem ioports kallsyms kcore key-users keys kmsg kpagecgroup
+    kpagecount kpageflags latency_stats modules mtrr pagetypeinfo sched_debug schedstat slabinfo softirqs timer_list
+    timer_stats vmallocinfo zoneinfo""".split()
+MASKED_DIRECTORIES = "acpi asound driver pressure scsi".split()
+READ_ONLY = "bus fs irq sys sysrq-trigger".split()
+
+
+def masked_mounts():
+    kinds = [(MASKED_FILES, "file"), (MASKED_DIRECTORIES, "directory"), (READ_ONLY, "itself")]
+    return {f"/proc/{name}": kind for names, kind in kinds for name in names if pathlib.Path(f"/proc/{name}").exists()}
+
+
+# Descriptors by what they are; the rest has to be a file of the sandbox's own mounts.
+CLASSES = ("pipe:[", "socket:[", "anon_inode:[eventpoll]", "anon_inode:[eventfd]", "/memfd:")
+
+
+class Task:
+    """One thread, as the host's /proc shows it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def read(self, name):
+        return (self.path / name).read_text()
+
+    @property
+    def status(self):
+        parts = (line.partition(":") for line in self.read("status").splitlines())
+        return {key: value.strip() for key, _, value in parts}
+
+    @property
+    def limits(self):
+        lines = [re.split(r"\s{2,}", line.strip()) for line in self.read("limits").splitlines()[1:]]
+        return {line[0]: line[1:3] for line in lines}
+
+    @property
+    def namespaces(self):
+        return {kind: os.stat(self.path / "ns" / kind).st_ino for kind in os.listdir(self.path / "ns")}
+
+    @property
+    def mounts(self):
+        """Of each mount point: number, own options, optional fields, type, source, and the file system's options."""
+        found = {}
+        for line in self.read("mountinfo").splitlines():
+            own, _, rest = line.partition(" - ")
+            number, _, _, _, point, options, *propagation = own.split(" ")
+            kind, source, whole = rest.split(" ")
+            assert point not in found, f"{point} is mounted twice"
+            found[point] = (number, tuple(options.split(",")), propagation, kind, source, whole.split(","))
+        return found
+
+    @property
+    def descriptors(self):
+        found = {}
+        for name in os.listdir(self.path / "fd"):
+            try:
+                target, info = os.readlink(self.path / "fd" / name), self.read(f"fdinfo/{name}")
+            except FileNotFoundError:
+                continue  # closed since
+            found[int(name)] = (target, dict(line.split(":\t", 1) for line in info.splitlines() if ":\t" in line))
+        return found
+
+
+class Sandbox:
+    """One leaf of the daemon's tree with everything that runs in it, whatever the daemon says of it."""
+
+    def __init__(self, group):
+        self.group = group
+        self.processes = [Task(pathlib.Path(f"/proc/{pid}")) for pid in (group / "cgroup.procs").read_text().split()]
+        self.threads = [Task(path) for process in self.processes for path in (process.path / "task").iterdir()]
+        self.first = next(p for p in self.processes if p.status["NSpid"].split()[-1] == "1")
+
+    def __repr__(self):
+        return self.group.name
+
+
+@pytest.fixture(scope="module")
+def masked():
+    """The functions whose /proc is a masked one."""
+    return {"busy-masked"}
+
+
+@pytest.fixture(scope="module")
+def all_sandboxes(daemon, probe, masked):
+    """Every sandbox that lives: of each runtime, of both views of /proc, and those that are kept ready."""
+    files = {"app.py": BUSY}
+    for name, proc in {"busy": "minimal", "busy-masked": "masked"}.items():
+        files["function.yaml"] = f"proc: {proc}\n"
+        daemon.deploy_code(name, files, "python", "app.handle", "--timeout", "100s")
+        assert daemon.invoke(name).json >= 4
+    for runtime in ("node", "provided", "command"):
+        assert daemon.fn("init", f"own-{runtime}", "--runtime", runtime).returncode == 0
+        result = daemon.fn("deploy", f"own-{runtime}", "--timeout", "100s")
+        assert result.returncode == 0, result.stderr
+        assert daemon.invoke(f"own-{runtime}", {"n": 1}).status == 200
+    groups = [path.parent for path in daemon.group.rglob("cgroup.procs") if path.read_text().strip()]
+    daemon_group = next(g for g in groups if str(daemon.process.pid) in (g / "cgroup.procs").read_text().split())
+    found = [Sandbox(group) for group in groups if group != daemon_group]
+    known = {pathlib.Path(s["cgroup"]) for s in daemon.sandboxes()}
+    assert known <= {s.group for s in found} and len(found) >= 6
+    return found
+
+
+@pytest.fixture(scope="module")
+def daemon_task(daemon):
+    return Task(pathlib.Path(f"/proc/{daemon.process.pid}"))
+
+
+def test_every_thread_has_the_declared_status(all_sandboxes):
+    users = set()
+    for sandbox in all_sandboxes:
+        ids = {(task.status["Uid"], task.status["Gid"]) for task in sandbox.threads}
+        assert len(ids) == 1, "one user and one group a sandbox"
+        (uid, gid), = ids
+        assert len(set(uid.split() + gid.split())) == 1 and int(uid.split()[0]) >= 100000
+        users.add(uid)
+        for task in sandbox.threads:
+            status = task.status
+            assert {key: status[key] for key in STATUS} == STATUS, (sandbox, task.path)
+    assert len(users) == len(all_sandboxes), "each sandbox has a host user of its own"
+    assert max(len(s.threads) for s in all_sandboxes) >= 6, "some have several threads and processes"
+
+
+def test_every_thread_has_the_declared_limits(all_sandboxes):
+    for sandbox in all_sandboxes:
+        for task in sandbox.threads:
+            for name, most in LIMITS.items():
+                soft, hard = task.limits[name][:2]
+                assert (soft, hard) == (str(most), str(most)), (sandbox, name)
+            assert int(task.read("oom_score_adj")) >= 500
+
+
+def test_every_thread_is_in_its_sandboxs_group(all_sandboxes):
+    for sandbox in all_sandboxes:
+        for task in sandbox.threads:
+            unified = next(line for line in task.read("cgroup").splitlines() if line.startswith("0::"))
+            assert sandbox.group.match(unified.removeprefix("0::").split("/../")[-1].lstrip("/"))
+
+
+def test_namespaces_are_one_sandboxs_alone(all_sandboxes, daemon_task):
+    ours, seen = daemon_task.namespaces, {}
+    assert set(ours) == NAMESPACES | SHARED_NAMESPACES, "a kind of namespace that nobody has declared"
+    for sandbox in all_sandboxes:
+        theirs = {tuple(sorted(task.namespaces.items())) for task in sandbox.threads}
+        assert len(theirs) == 1, f"the threads of {sandbox} are in different namespaces"
+        for kind, number in theirs.pop():
+            if kind in SHARED_NAMESPACES:
+                assert number == ours[kind]
+                continue
+            assert number != ours[kind], f"the {kind} namespace of {sandbox} is the daemon's"
+            other = seen.setdefault((kind, number), sandbox)
+            assert other is sandbox, f"{sandbox} and {other} share a {kind} namespace"
+
+
+NS_GET_USERNS = 0xB701  # include/uapi/linux/nsfs.h
+
+
+def test_no_namespace_but_the_users_belongs_to_the_sandbox(all_sandboxes, daemon_task):
+    """So that no capability in its user namespace, should it ever have one, means anything in the others."""
+    for sandbox in all_sandboxes:
+        for kind in NAMESPACES:
+            with open(sandbox.first.path / "ns" / kind) as namespace:
+                owner = fcntl.ioctl(namespace, NS_GET_USERNS)
+            try:
+                assert os.fstat(owner).st_ino == daemon_task.namespaces["user"], (sandbox, kind)
+            finally:
+                os.close(owner)
+        uid = sandbox.first.status["Uid"].split()[0]
+        for file in ("uid_map", "gid_map"):
+            assert sandbox.first.read(file).split() == ["1000", uid, "1"]
+
+
+def test_every_descriptor_is_of_a_declared_class(all_sandboxes):
+    for sandbox in all_sandboxes:
+        own_mounts = {mount[0] for mount in sandbox.first.mounts.values()}
+        first = sandbox.first.descriptors
+        assert sorted(first) == [0, 1, 2], f"process 1 of {sandbox} has more than it was given"
+        assert first[1][0] == first[2][0] and first[1][0].startswith("pipe:[")
+        for task in sandbox.threads:
+            for number, (target, info) in task.descriptors.items():
+                if target.startswith(CLASSES):
+                    continue
+                # The host's /dev/null is what standard input is; for reading only, and no directory to start from.
+                is_input = target == "/dev/null" and int(info["flags"], 8) & os.O_ACCMODE == os.O_RDONLY
+                assert is_input or info["mnt_id"] in own_mounts, (sandbox, number, target)
+
+
+def test_every_process_stands_inside(all_sandboxes):
+    for sandbox in all_sandboxes:
+        root = os.stat(sandbox.first.path / "root")
+        for process in sandbox.processes:
+            assert os.readlink(process.path / "cwd").split("/")[1] in ("var", "tmp")
+            assert os.path.samestat(os.stat(process.path / "root"), root)
+        assert not os.path.samestat(root, os.stat("/"))
+
+
+def test_the_mounts_are_the_declared_ones(all_sandboxes, masked):
+    for sandbox in all_sandboxes:
+        is_masked = any(sandbox.group.name.startswith(name) for name in masked)
+        mounts = sandbox.first.mounts
+        covered = masked_mounts() if is_masked else {}
+        assert set(mounts) == set(MOUNTS) | set(covered), sandbox
+        for point, expected in MOUNTS.items():
+            _, options, propagation, kind, source, _ = mounts[point]
+            assert set(options) - {"relatime"} == set(expected) - {"relatime"}, (sandbox, point)
+            assert propagation == [], f"{point} of {sandbox} hears of the host's mounts"
+        options = {option for option in mounts["/proc"][5] if option.startswith(("hidepid", "subset", "gid"))}
+        assert options == ({"hidepid=invisible"} if is_masked else {"hidepid=invisible", "subset=pid"})
+        for point, cover in covered.items():
+            _, options, propagation, kind, source, _ = mounts[point]
+            assert {"ro", "nosuid", "noexec"} <= set(options) and propagation == []
+            assert kind == ("proc" if cover == "itself" else "tmpfs"), point
+            covering = os.stat(f"{sandbox.first.path}/root{point}")
+            if cover == "file":
+                assert stat.S_ISCHR(covering.st_mode) and covering.st_rdev == os.makedev(1, 3), "the null device"
+            elif cover == "directory":
+                assert not os.listdir(f"{sandbox.first.path}/root{point}") and "nodev" in options
+
+
+def test_every_thread_of_a_sandbox_has_the_same_label(all_sandboxes):
+    def label(task):
+        try:
+            return task.read("attr/current")
+        except OSError as error:
+            return error.errno  # no security module has labels here
+
+    for sandbox in all_sandboxes:
+        assert len({label(task) for task in sandbox.threads}) == 1
+
+
+def test_no_file_of_an_image_carries_privileges_or_is_a_device():
+    command = ["find", IMAGES, "(", "-perm", "/6000", "-type", "f", ")", "-o", "-type", "b", "-o", "-type", "c"]
+    assert subprocess.run(command, check=True, capture_output=True).stdout == b""
+
+
+def test_an_image_that_sends_a_mount_elsewhere_is_refused(own_daemon, tmp_path):
+    """As CVE-2021-30465 and its kin: a mount point that is a link."""
+    images = tmp_path / "images"
+    (images / "python/run").mkdir(parents=True)
+    outside = tmp_path / "outside"
+    (outside / "fn").mkdir(parents=True)
+    (images / "python/var").symlink_to(outside)
+    daemon = own_daemon(CONFIG, arguments=("--images", str(images))).start()
+    daemon.deploy_code("lost", {"app.py": "def handle(event, context): pass\n"})
+    answer = daemon.invoke("lost")
+    assert answer.status >= 500
+    assert "symbolic links" in daemon.log
+    assert sorted(path.name for path in outside.iterdir()) == ["fn"], "something was made behind the link"
+
+
+def test_a_runtime_asks_for_a_masked_proc_and_a_function_may_ask_for_less(own_daemon, tmp_path):
+    runtimes = tmp_path / "runtimes"
+    shutil.copytree(RUNTIMES, runtimes)
+    with open(runtimes / "python/runtime.yaml", "a") as file:
+        file.write("proc: masked\n")
+    daemon = own_daemon(CONFIG, arguments=("--runtimes", str(runtimes))).start()
+    code = {"app.py": "import os\ndef handle(event, context): return os.path.exists('/proc/meminfo')\n"}
+    daemon.deploy_code("large", code)
+    assert daemon.invoke("large").json is True
+    daemon.deploy_code("large", code | {"function.yaml": "proc: minimal\n"})
+    assert daemon.invoke("large").json is False

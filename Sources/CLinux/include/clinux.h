@@ -15,6 +15,7 @@ enum clinux_step {
     CLINUX_STEP_CLONE = 1,
     CLINUX_STEP_MOUNT_NAMESPACE,
     CLINUX_STEP_PROC,
+    CLINUX_STEP_PROC_MASKS,
     CLINUX_STEP_TMP,
     CLINUX_STEP_CONTROL,
     CLINUX_STEP_CODE,
@@ -33,6 +34,7 @@ enum clinux_step {
     CLINUX_STEP_IDENTITY,
     CLINUX_STEP_CAPABILITIES,
     CLINUX_STEP_NO_NEW_PRIVILEGES,
+    CLINUX_STEP_LANDLOCK,
     CLINUX_STEP_PARENT_DEATH_SIGNAL,
     CLINUX_STEP_SIGNALS,
     CLINUX_STEP_SECCOMP,
@@ -51,6 +53,25 @@ struct clinux_filter {
     uint16_t length;
 };
 
+// One thing below /proc that is covered: by /dev/null, by an empty directory, or by itself without writing.
+enum clinux_mask_kind { CLINUX_MASK_FILE, CLINUX_MASK_DIRECTORY, CLINUX_MASK_READ_ONLY };
+struct clinux_mask {
+    const char *path;  // relative to /proc; one that this kernel lacks is passed over
+    int32_t kind;
+};
+
+// A landlock domain: `handled` rights (LANDLOCK_ACCESS_FS_*) are refused but beneath the paths of the rules.
+struct clinux_path_rule {
+    const char *path;
+    uint64_t allowed;
+};
+struct clinux_landlock {
+    uint64_t handled;
+    uint64_t scoped;  // LANDLOCK_SCOPE_*
+    const struct clinux_path_rule *rules;
+    size_t rule_count;
+};
+
 // Everything that the child needs. Descriptors are borrowed and stay the caller's; strings outlive the call.
 struct clinux_plan {
     int32_t cgroup;             // directory of the leaf; the child is born inside it
@@ -64,6 +85,9 @@ struct clinux_plan {
     int32_t layers_mount;       // another one, moved to /opt; -1 when there is none
     int32_t tmp_mount;          // detached mounts too, moved to /tmp and /run/fn
     int32_t control_mount;
+    const char *proc_options;   // of the procfs at /proc
+    const struct clinux_mask *masks;
+    size_t mask_count;
     const char *working_directory;
     const char *host_name;
     size_t host_name_length;
@@ -77,6 +101,7 @@ struct clinux_plan {
     int32_t last_capability;    // highest number that the running kernel may know
     uint32_t user;              // inside the user namespace
     uint32_t group;
+    const struct clinux_landlock *landlock;  // NULL where the kernel has none
     const struct clinux_filter *filters;
     size_t filter_count;
     const char *executable;
@@ -111,9 +136,14 @@ int clinux_detached_mount(const char *path);
 // its root and working directory with no other (clinux_own_root). 0, or -1 with errno.
 int clinux_mount_in(int there, int home, int mount, const char *target);
 int clinux_own_root(void);
+// What is at `path` beneath `root`, reached through no link and no other mount: ELOOP or EXDEV otherwise. O_PATH.
+int clinux_open_beneath(const char *root, const char *path);
 
 // A user namespace in which `inside` is `outside` of the host, one user and one group. A descriptor, or -1 with errno.
 int clinux_user_namespace(uint32_t inside, uint32_t outside);
+
+// The version of landlock's interface that this kernel has; -1 with errno when it is absent or switched off.
+int clinux_landlock_abi(void);
 
 // Thin wrappers for calls that glibc 2.36 lacks or that import badly. -1 with errno.
 enum clinux_namespace { CLINUX_MOUNT, CLINUX_SET };  // the set: network, IPC and UTS

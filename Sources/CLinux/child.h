@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the files of the child share. Nothing here is seen from Swift.
+#ifndef CLINUX_CHILD_H
+#define CLINUX_CHILD_H
+
+#include "clinux.h"
+
+// Does one step: on failure, says which one it was and why, and leaves the function. `child` is in scope.
+#define TRY(name, call)                    \
+    do {                                   \
+        child->step = CLINUX_STEP_##name;  \
+        if ((call) < 0) {                  \
+            child->error = errno;          \
+            return -1;                     \
+        }                                  \
+    } while (0)
+
+// Covers what plan->masks names, below the /proc that has just been mounted.
+int clinux_mask_proc(struct clinux_child *child);
+
+// Enters plan->landlock, where there is one. Takes no_new_privs.
+int clinux_restrict_files(struct clinux_child *child);
+
+#endif
