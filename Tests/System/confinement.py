@@ -53,7 +53,7 @@ kcmp | EPERM | addresses of kernel objects are not compared | memory of others
 proc_self_mem | EACCES:landlock | /proc/self/mem cannot be opened for writing | 2016-5195
 proc_self_comm | EACCES:landlock | nothing below /proc is written, one's own files there included | escape by name
 proc_self_oom_score | EACCES:landlock | a function does not choose who is killed first | resources
-proc_self_uid_map | EACCES | users are not mapped again | 2022-0185
+proc_self_uid_map | EACCES:landlock | the map of users is not even opened for writing | 2022-0185
 
 bpf | EPERM | there are no BPF programs or maps | 2022-23222, 2021-3444, 2021-4204
 perf_event_open | EPERM | nothing is measured by the kernel's counters | memory of others
