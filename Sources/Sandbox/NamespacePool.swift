@@ -133,7 +133,7 @@ final class NamespacePool: Sendable {
             return true
         }
         guard isNeeded else { return }
-        Thread.start(name: "netns-refill") { [self] in
+        let refills = { @Sendable [self] in
             while let item = try? NetworkItem.make() {
                 let goesOn = stock.withLock { stock in
                     guard !stock.isShutDown else { return false }
@@ -144,5 +144,7 @@ final class NamespacePool: Sendable {
             }
             stock.withLock { $0.isRefilling = false }
         }
+        // Without a thread to make more of them each launch makes its own, and asks again.
+        do { try Thread.start(name: "netns-refill", refills) } catch { stock.withLock { $0.isRefilling = false } }
     }
 }

@@ -16,7 +16,7 @@ package final class SandboxLauncher: Sendable {
     private let initPath: String
     private let profile: SeccompProfile
     private let namespaces: NamespacePool
-    private let thread = SerialThread(name: "launcher")
+    private let thread: SerialThread
     private let templates = Mutex<[SandboxTemplate: Int32]>([:])
 
     /// - Parameters:
@@ -35,6 +35,11 @@ package final class SandboxLauncher: Sendable {
         self.workDirectory = "\(stateDirectory)/mnt"
         self.initPath = initPath
         profile = try SeccompProfile()
+        do throws(SyscallError) {
+            thread = try SerialThread(name: "launcher", isVital: true)
+        } catch {
+            throw .preparation(what: "the launcher", error)
+        }
         namespaces = NamespacePool(target: readyNetworks)
     }
 
@@ -45,7 +50,7 @@ package final class SandboxLauncher: Sendable {
         do throws(SandboxError) {
             return try start(spec, in: group, template: template)
         } catch {
-            try? group.remove()
+            try? group.remove(patience: .seconds(5))
             throw error
         }
     }
@@ -82,7 +87,9 @@ package final class SandboxLauncher: Sendable {
     private func makeGroup(_ spec: SandboxSpec) throws(SandboxError) -> Cgroup {
         do throws(CgroupError) {
             let group = try tree.pool.makeChild(spec.id)
+            Failpoint.pass("group-made")
             do throws(CgroupError) {
+                try tree.requireControllers(of: group)
                 let limits = spec.limits
                 try group.setOOMGroup(true)
                 try group.setMemoryMax(limits.memoryMax)
@@ -93,6 +100,7 @@ package final class SandboxLauncher: Sendable {
                 try group.setCPUWeight(limits.cpuWeight)
                 try group.setPidsMax(limits.pids)
                 for device in limits.devices where limits.io != .none { try group.setIOMax(device, limits.io) }
+                Failpoint.pass("limits-set")
             } catch {
                 try? group.remove()
                 throw error
@@ -105,10 +113,12 @@ package final class SandboxLauncher: Sendable {
 
     private func start(_ spec: SandboxSpec, in group: Cgroup, template: Int32) throws(SandboxError) -> Sandbox {
         let parts = try gather(spec)
+        Failpoint.pass("parts-gathered")
         let filters = profile.programs
         let launched: clinux_launched
         do throws(SandboxError) {
             launched = try thread.run { () throws(SandboxError) -> clinux_launched in
+                Failpoint.pass("launcher")
                 let plan = LaunchPlan(
                     cgroup: group.directory,
                     mountNamespace: template,
@@ -132,6 +142,7 @@ package final class SandboxLauncher: Sendable {
             namespaces.giveBack(parts.slot)
             throw error
         }
+        Failpoint.pass("launched")
         parts.closeBorrowed()
         let (slot, namespaces) = (parts.slot, namespaces)
         let sandbox = Sandbox(
@@ -145,7 +156,11 @@ package final class SandboxLauncher: Sendable {
             output: parts.outputRead,
             events: events
         ) { namespaces.giveBack(slot) }
-        sandbox.watch()
+        do throws(SyscallError) {
+            try sandbox.watch()
+        } catch {
+            throw .preparation(what: "sandbox \(spec.id)", error)
+        }
         return sandbox
     }
 
@@ -183,6 +198,7 @@ package final class SandboxLauncher: Sendable {
                 taken.append(mount)
                 layers = mount
             }
+            try Failpoint.fail("parts-tmp")
             let tmp = try ScratchSpace(size: spec.tmpSize)
             let control = try ControlDirectory()
             control.announce(
@@ -194,10 +210,13 @@ package final class SandboxLauncher: Sendable {
             taken.append(null)
             let (read, write) = try Descriptor.pipe()
             taken += [read, write]
+            try Failpoint.fail("parts-network")
             let network = try namespaces.takeNetwork()
             taken += [network.namespace, network.listener]
+            try Failpoint.fail("parts-identity")
             let identity = try namespaces.makeIdentity(hostName: spec.id)
             taken += [identity.ipc, identity.uts]
+            try Failpoint.fail("parts-slot")
             let slot = try namespaces.takeSlot()
             // So that the function may open /dev/stdout again, by name.
             _ = fchown(write, slot.hostID, slot.hostID)

@@ -23,7 +23,12 @@ enum TemplateNamespace {
         workDirectory: String,
         initPath: String
     ) throws(SyscallError) -> Int32 {
-        for point in mountPoints { try Directory.make("\(template.imageRoot)/\(point)") }
+        for point in mountPoints {
+            let path = "\(template.imageRoot)/\(point)"
+            try Directory.make(path)
+            // Parents come first in the list: no part of the path is a symbolic link, which would lead out of the image.
+            close(try Descriptor.open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW).release())
+        }
         try touch("\(template.imageRoot)/.init")
         try Directory.makeAll(workDirectory)
         // Mount namespaces belong to threads: this one does its work and ends, the namespace lives on in its descriptor.
