@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a function can do to the machine: use up everything it is given, and attack its Runtime API. It hurts itself."""
 import concurrent.futures
+import os
 import pathlib
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from conftest import wait_until
 from leaks import Leaks
 
+LONG = os.environ.get("EBB_LONG") == "1"
 CONFIG = """
 defaults: {timeout: 100s, init_timeout: 100s, memory: 256MiB}
 pools: {evict_after: 300ms}
@@ -15,7 +17,7 @@ reclaim: {mode: off}
 """
 
 HOSTILE = r'''
-import errno, os, random, signal, socket, subprocess, sys, time
+import contextlib, errno, os, random, signal, socket, subprocess, sys, time
 
 API = ("127.0.0.1", 9001)
 kept = []
@@ -68,7 +70,8 @@ def kill_init(event):
     return "still here"
 
 def kill_all(event):
-    os.kill(-1, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # everybody but process 1 and the caller: nobody
+        os.kill(-1, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
 
 def abort(event):
@@ -151,6 +154,9 @@ def malformed(event):
         found[kind] = found.get(kind, 0) + 1
     return found
 
+def pause(event):
+    time.sleep(event["seconds"])
+
 def fine(event):
     return "fine"
 
@@ -164,8 +170,11 @@ def hostile(daemon):
     """Deployed, with a neighbour; and what the daemon has after a call, when no sandbox is left."""
     daemon.deploy_code("hostile", {"app.py": HOSTILE})
     daemon.deploy_code("neighbour", {"app.py": HOSTILE})
-    for name in ("hostile", "neighbour"):
-        assert daemon.invoke(name).json == "fine"
+    # As many at once as there will be: what they take of the stock comes back to it, and is not more later.
+    with concurrent.futures.ThreadPoolExecutor(6) as threads:
+        calls = [threads.submit(daemon.invoke, name, {"what": "pause", "seconds": 2})
+                 for name in ("hostile", "neighbour") for _ in range(3)]
+        assert {call.result().status for call in calls} == {200}
     nobody(daemon)
     return Leaks(daemon)
 
@@ -210,7 +219,7 @@ def test_process_1_cannot_be_killed_from_inside(daemon, hostile):
 def test_a_function_that_kills_itself_costs_its_caller_an_error_and_nobody_else(daemon, hostile, what):
     answer = attack(daemon, hostile, what)
     assert (answer.status, answer.json["errorType"]) == (502, "Runtime.ExitError"), answer.body
-    assert ("killed" if what == "kill_all" else "abort") in answer.json["errorMessage"].lower(), answer.json
+    assert ("signal: 6" if what == "abort" else "killed") in answer.json["errorMessage"], answer.json
 
 
 def test_children_that_leave_their_session_end_with_their_sandbox(daemon, hostile):
@@ -230,10 +239,10 @@ def resident(daemon):
     return int(pathlib.Path(f"/proc/{daemon.process.pid}/statm").read_text().split()[1]) * 4096 >> 20
 
 
-def test_ten_thousand_connections_to_the_runtime_api_are_a_few_for_the_daemon(daemon, hostile):
+def test_thousands_of_connections_to_the_runtime_api_are_a_few_for_the_daemon(daemon, hostile):
     before = resident(daemon)
     # As many as its own 1024 descriptors allow, again and again.
-    for _ in range(10):
+    for _ in range(10 if LONG else 2):
         answer = daemon.invoke("hostile", {"what": "connections", "number": 1000})
         assert answer.status == 200, answer.body
         assert answer.json["alive"] <= 32, answer.json
@@ -252,7 +261,7 @@ def test_malformed_requests_to_the_runtime_api_are_refused_or_cut_and_the_daemon
     daemon.invoke("hostile", {"what": "malformed", "number": 100, "seed": 0})
     before = resident(daemon)
     found = {}
-    for seed in range(1, 5):
+    for seed in range(1, 1000 if LONG else 3):
         # Any of it may be understood as the end of this very invocation: then the call is answered with that.
         answer = daemon.invoke("hostile", {"what": "malformed", "number": 250, "seed": seed})
         if answer.status == 200 and isinstance(answer.json, dict):
