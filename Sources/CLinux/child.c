@@ -140,9 +140,9 @@ static int privileges(struct clinux_child *child) {
     TRY(NO_NEW_PRIVILEGES, syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
     // After the last change of credentials: commit_creds() clears it (kernel/cred.c).
     TRY(PARENT_DEATH_SIGNAL, syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0));
-    // Who died before that sends no signal any more, and nobody would end this process: the launcher's mark is looked at
-    // after the signal is ordered, and made before the signal is sent.
-    if (*child->launcher & FUTEX_OWNER_DIED) {
+    // Who died before that sends no signal any more, and nobody would end this process: the futex of the launcher's life
+    // is looked at after the signal is ordered, and the kernel takes the thread's id out of it before it sends the signal.
+    if ((*child->launcher & FUTEX_TID_MASK) != child->launcher_id) {
         child->error = ESRCH;
         return -1;
     }

@@ -2,6 +2,7 @@
 // The parent's side of a launch: clone3 on a private stack, which glibc cannot express together with a cgroup.
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <linux/sched.h>
 #include <pthread.h>
 #include <signal.h>
@@ -106,7 +107,8 @@ int clinux_launch(const struct clinux_plan *plan, struct clinux_launched *launch
         munmap(stack, CHILD_STACK_SIZE);
         return fail(launched, CLINUX_STEP_CLONE, ENOMEM);
     }
-    struct clinux_child child = {.plan = plan, .launcher = clinux_life_word(life), .step = 0, .error = 0};
+    const volatile int32_t *word = clinux_life_word(life);
+    struct clinux_child child = {.plan = plan, .launcher = word, .launcher_id = *word & FUTEX_TID_MASK};
     int pidfd = -1;
 #ifdef EBB_FAILPOINTS
     order(&child);

@@ -123,7 +123,7 @@ def test_without_descriptors_requests_are_refused_and_the_daemon_lives(daemon, l
 def test_without_room_for_a_thread_or_process_requests_are_refused_and_the_daemon_lives(daemon, leaks, limits):
     own = daemon.group / "fn.slice" / "daemon"
     try:
-        (own / "pids.max").write_text((own / "pids.current").read_text())
+        (own / "pids.max").write_text("1")  # fewer than there are: no more, until there are fewer
         refused(cold(daemon), os.strerror(errno.EAGAIN))
         assert daemon.request("GET", "/readyz").status == 200
     finally:

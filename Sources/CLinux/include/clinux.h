@@ -95,6 +95,7 @@ int clinux_launch(const struct clinux_plan *plan, struct clinux_launched *launch
 struct clinux_child {
     const struct clinux_plan *plan;
     const volatile int32_t *launcher;  // the futex of the launching thread's life: see clinux_life
+    int32_t launcher_id;               // what is in it while that thread lives, without its flags
     volatile int32_t step;
     volatile int32_t error;
 #ifdef EBB_FAILPOINTS
@@ -110,7 +111,7 @@ int clinux_child_main(void *child);
 struct clinux_life;
 struct clinux_life *clinux_life_of_this_thread(void);  // made at the first call; NULL with errno
 void clinux_life_wait(struct clinux_life *life);       // returns when its thread has ended
-const volatile int32_t *clinux_life_word(const struct clinux_life *life);  // FUTEX_OWNER_DIED is set then
+const volatile int32_t *clinux_life_word(const struct clinux_life *life);  // the thread's id is gone from it then
 
 // In test builds alone: see failpoint.c.
 enum { CLINUX_FAIL_KILL = -1, CLINUX_FAIL_TRAP = -2, CLINUX_FAIL_THREAD = -3 };
