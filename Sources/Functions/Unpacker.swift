@@ -120,10 +120,7 @@ struct Unpacker {
             total += Int64(count)
             // Counted as it comes out: what an archive says of its own sizes is not believed.
             guard total <= limits.unpacked.count else { throw FunctionsError.unpackedTooLarge(limit: limits.unpacked) }
-            let descriptor = file.raw
-            try unsafe buffer.withUnsafeBytes {
-                try unsafe WholeFile.write(UnsafeRawBufferPointer(rebasing: $0[..<count]), to: descriptor, path)
-            }
+            try WholeFile.write(buffer, count: count, to: file.raw, path)
         }
     }
 

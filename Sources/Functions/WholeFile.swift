@@ -5,32 +5,24 @@ import Linux
 
 /// Writing that counts only when all of it has reached the disk.
 enum WholeFile {
-    /// Writes everything; a short write, as on a disk that fills up, is gone on with until the kernel says why.
-    static func write(_ bytes: UnsafeRawBufferPointer, to file: CInt, _ path: String) throws(FunctionsError) {
+    /// Writes the first `count` bytes; a short write, as on a disk that fills up, is gone on with until the kernel says why.
+    static func write(_ bytes: [UInt8], count: Int, to file: CInt, _ path: String) throws(FunctionsError) {
         var done = 0
-        while done < bytes.count {
-            let rest = unsafe UnsafeRawBufferPointer(rebasing: bytes[done...])
-            let count = unsafe Glibc.write(file, rest.baseAddress, rest.count)
-            guard count >= 0 || errno == EINTR else { throw problem(SyscallError("write", path, errno), at: path) }
-            done += max(count, 0)
+        while done < count {
+            let written = unsafe bytes.withUnsafeBytes {
+                unsafe Glibc.write(file, $0.baseAddress?.advanced(by: done), count - done)
+            }
+            guard written >= 0 || errno == EINTR else { throw problem(SyscallError("write", path, errno), at: path) }
+            done += max(written, 0)
         }
     }
 
     /// Writes a new file.
     static func create(_ path: String, _ bytes: [UInt8]) throws(FunctionsError) {
-        let file: Descriptor
-        do throws(SyscallError) {
-            let fd = unsafe open(path, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0o644)
-            file = Descriptor(owning: try SyscallError.check("create", path, fd))
-        } catch {
-            throw problem(error, at: path)
-        }
-        let fd = file.raw
-        var failure: FunctionsError?
-        unsafe bytes.withUnsafeBytes { buffer in
-            do throws(FunctionsError) { try unsafe write(buffer, to: fd, path) } catch { failure = error }
-        }
-        if let failure { throw failure }
+        let fd = unsafe open(path, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0o644)
+        guard fd >= 0 else { throw problem(SyscallError("create", path, errno), at: path) }
+        let file = Descriptor(owning: fd)
+        try write(bytes, count: bytes.count, to: file.raw, path)
     }
 
     /// Brings everything of the file system that holds `path` to the disk. Its failure is the last word of the kernel

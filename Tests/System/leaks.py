@@ -147,11 +147,17 @@ def settled(daemon, seconds=30):
 
 
 class Leaks:
-    """What a daemon has before a fault; afterwards it may have no more of anything."""
+    """What a daemon has before a fault; afterwards it may have no more of anything.
 
-    def __init__(self, daemon):
+    User namespaces are a stock: as many are kept as there were sandboxes at once, those that are being removed too.
+    `at_once` is how many that may have been, where it was not so before.
+    """
+
+    def __init__(self, daemon, at_once=0):
         self.daemon = daemon
         self.before = settled(daemon)
+        for kind in ("descriptor user", "namespace user"):
+            self.before[kind] = max(self.before[kind], at_once)
 
     def more(self):
         now = holdings(self.daemon)
