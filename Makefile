@@ -40,14 +40,17 @@ test-system: release ## the system tests alone
 test-packaging: release ## installing, the package and the container image, on this host; needs root
 	@scripts/test-packaging
 
+test-failpoints: release ## the daemon killed, and refused, at every step of a launch
+	@scripts/test-failpoints
+
 bench: release bench-warm ## the reclaimer's promises as ratios, in the long form (an hour under emulation)
 	@EBB_LONG=1 EBB_PYTEST=-s EBB_GUEST_TIMEOUT=14400 scripts/test-system test_claims.py
 
 bench-warm: release ## what a warm call costs beside other servers, in the long form; on the host itself
 	@EBB_LONG=1 scripts/bench-warm test_warm_path.py
 
-soak: release ## ten thousand random edits of living sandboxes that race with their requests; a million calls
-	@EBB_LONG=1 scripts/bench-warm test_soak.py
+soak: release ## ten thousand random edits of living sandboxes that race with their requests; a million calls; a hundred thousand cold starts
+	@EBB_LONG=1 scripts/bench-warm test_soak.py test_cold_starts.py
 	@EBB_LONG=1 EBB_PYTEST=-s EBB_GUEST_TIMEOUT=14400 scripts/test-system test_churn.py
 
 fmt: ## format the Swift sources
@@ -60,4 +63,4 @@ lint: ## check format and shell scripts
 clean: ## remove what was built here
 	@rm -rf .build .build-*
 
-.PHONY: help deps build release run install uninstall deb test-packaging test test-unit test-system bench bench-warm soak fmt lint clean
+.PHONY: help deps build release run install uninstall deb test-packaging test-failpoints test test-unit test-system bench bench-warm soak fmt lint clean

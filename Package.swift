@@ -2,6 +2,9 @@
 // Ebb: a function runtime whose sandboxes are resized live through cgroup v2.
 import PackageDescription
 
+/// Faults on order are compiled into debug builds alone: see Sources/CLinux/failpoint.c.
+let failpoints = SwiftSetting.define("EBB_FAILPOINTS", .when(configuration: .debug))
+
 /// Swift 6 with every check on; each crossing into memory-unsafe territory spells `unsafe`.
 let strict: [SwiftSetting] = [
     .swiftLanguageMode(.v6),
@@ -9,10 +12,11 @@ let strict: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
     .enableUpcomingFeature("ExistentialAny"),
     .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    failpoints,
 ]
 let strictC: [CSetting] = [
     .treatAllWarnings(as: .error), .enableWarning("all"), .enableWarning("extra"),
-    .define("_GNU_SOURCE"),
+    .define("_GNU_SOURCE"), .define("EBB_FAILPOINTS", .when(configuration: .debug)),
 ]
 
 let nio: [Target.Dependency] = [

@@ -7,6 +7,7 @@
 #include <linux/capability.h>
 #include <linux/close_range.h>
 #include <linux/filter.h>
+#include <linux/futex.h>
 #include <linux/keyctl.h>
 #include <linux/mount.h>
 #include <linux/prctl.h>
@@ -15,6 +16,7 @@
 #include <linux/securebits.h>
 #include <signal.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "child.h"
@@ -28,6 +30,23 @@
 struct limit64 {
     uint64_t soft, hard;
 };
+
+#ifdef EBB_FAILPOINTS
+// Fails, or has the daemon killed by a thread of its own (this process has no name for it in its own pid namespace) and
+// then goes on, as it would if the kill had come from anywhere.
+int clinux_child_failpoint(struct clinux_child *child) {
+    if (child->step != child->failing_step) return 0;
+    if (child->failing_errno > 0) {
+        errno = child->failing_errno;
+        return -1;
+    }
+    child->failing_step = 0;
+    *child->reached = 1;
+    struct timespec while_it_dies = {0, 300000000};
+    syscall(SYS_nanosleep, &while_it_dies, 0);
+    return 0;
+}
+#endif
 
 static int filesystems(struct clinux_child *child) {
     const struct clinux_plan *plan = child->plan;
@@ -100,7 +119,7 @@ static int privileges(struct clinux_child *child) {
                                 SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
                                 SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED,
                             0, 0, 0));
-    child->step = CLINUX_STEP_BOUNDING_SET;
+    TRY(BOUNDING_SET, 0);
     for (int capability = 0; capability <= plan->last_capability; capability++) {
         if (syscall(SYS_prctl, PR_CAPBSET_DROP, capability, 0, 0, 0) < 0) {
             if (errno == EINVAL) break;  // past the last one that this kernel knows
@@ -119,6 +138,12 @@ static int privileges(struct clinux_child *child) {
     if (clinux_restrict_files(child) < 0) return -1;
     // After the last change of credentials: commit_creds() clears it (kernel/cred.c).
     TRY(PARENT_DEATH_SIGNAL, syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0));
+    // Who died before that sends no signal any more, and nobody would end this process: the futex of the launcher's life
+    // is looked at after the signal is ordered, and the kernel takes the thread's id out of it before it sends the signal.
+    if ((*child->launcher & FUTEX_TID_MASK) != child->launcher_id) {
+        child->error = ESRCH;
+        return -1;
+    }
     return 0;
 }
 

@@ -5,14 +5,21 @@
 
 #include "clinux.h"
 
+#ifdef EBB_FAILPOINTS
+// Whether the step that has begun is to fail, with errno; or the daemon is killed there.
+int clinux_child_failpoint(struct clinux_child *child);
+#else
+#define clinux_child_failpoint(child) 0
+#endif
+
 // Does one step: on failure, says which one it was and why, and leaves the function. `child` is in scope.
-#define TRY(name, call)                    \
-    do {                                   \
-        child->step = CLINUX_STEP_##name;  \
-        if ((call) < 0) {                  \
-            child->error = errno;          \
-            return -1;                     \
-        }                                  \
+#define TRY(name, call)                                    \
+    do {                                                   \
+        child->step = CLINUX_STEP_##name;                  \
+        if (clinux_child_failpoint(child) < 0 || (call) < 0) {   \
+            child->error = errno;                          \
+            return -1;                                     \
+        }                                                  \
     } while (0)
 
 // Covers what plan->masks names, below the /proc that has just been mounted.

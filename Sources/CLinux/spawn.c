@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <linux/sched.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -132,12 +134,47 @@ static int fail(struct clinux_launched *launched, int step, int error) {
     return -1;
 }
 
+#ifdef EBB_FAILPOINTS
+static volatile int32_t reached;
+
+// The child has reached its step: the daemon dies now.
+static void *killer(void *nothing) {
+    while (!reached) usleep(100);
+    kill(getpid(), SIGKILL);
+    return nothing;
+}
+
+static void order(struct clinux_child *child) {
+    int action;
+    child->failing_step = clinux_failing_step(&action);
+    child->failing_errno = action;
+    child->reached = &reached;
+    pthread_t thread;
+    if (child->failing_step == CLINUX_STEP_CLONE && action == CLINUX_FAIL_KILL) reached = 1;
+    if (child->failing_step != 0 && action == CLINUX_FAIL_KILL) pthread_create(&thread, NULL, killer, NULL);
+    if (reached) pause();
+}
+#endif
+
 int clinux_launch(const struct clinux_plan *plan, struct clinux_launched *launched) {
     memset(launched, 0, sizeof *launched);
     void *stack = mmap(NULL, CHILD_STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (stack == MAP_FAILED) return fail(launched, CLINUX_STEP_CLONE, errno);
-    struct clinux_child child = {.plan = plan, .step = 0, .error = 0};
+    struct clinux_life *life = clinux_life_of_this_thread();
+    if (!life) {
+        munmap(stack, CHILD_STACK_SIZE);
+        return fail(launched, CLINUX_STEP_CLONE, ENOMEM);
+    }
+    const volatile int32_t *word = clinux_life_word(life);
+    struct clinux_child child = {.plan = plan, .launcher = word, .launcher_id = *word & FUTEX_TID_MASK};
     int pidfd = -1;
+#ifdef EBB_FAILPOINTS
+    order(&child);
+    if (child.failing_step == CLINUX_STEP_CLONE) {
+        munmap(stack, CHILD_STACK_SIZE);
+        return fail(launched, CLINUX_STEP_CLONE, child.failing_errno);
+    }
+#endif
     // CLONE_VFORK is for safety, not only speed: with CLONE_VM alone, a memory kill of the child would take the
     // daemon with it; the kernel spares tasks in vfork (mm/oom_kill.c, oom_badness).
     struct clone_args args = {

@@ -42,8 +42,16 @@ package final class Cgroup: Sendable {
 
     /// Creates a group below this one; an existing one is opened.
     package func makeChild(_ name: String) throws(CgroupError) -> Cgroup {
-        do throws(SyscallError) { try Directory.make("\(path)/\(name)") } catch { throw .io(error) }
-        return try Cgroup("\(path)/\(name)")
+        let child = "\(path)/\(name)"
+        let isNew = !Directory.isDirectory(child)
+        do throws(SyscallError) { try Directory.make(child) } catch { throw .io(error) }
+        do throws(CgroupError) {
+            return try Cgroup(child)
+        } catch {
+            // Without a descriptor for it nobody would ever remove it.
+            if isNew { _ = unsafe rmdir(child) }
+            throw error
+        }
     }
 
     /// Hands controllers to the groups below.
@@ -75,12 +83,27 @@ package final class Cgroup: Sendable {
         throw .io(SyscallError("rmdir", path, errno))
     }
 
+    /// Removes the group as soon as it is empty: for a moment after the end of its last process it can still be busy.
+    package func remove(patience: Duration) throws(CgroupError) {
+        let deadline = MonotonicClock.now() + patience.nanoseconds
+        while true {
+            do throws(CgroupError) {
+                return try remove()
+            } catch {
+                guard case .io(let cause) = error, cause.errno == EBUSY, MonotonicClock.now() < deadline else {
+                    throw error
+                }
+                usleep(1000)
+            }
+        }
+    }
+
     /// Kills everything below and removes this group and all groups below it.
     package func destroy(timeout: Duration = .seconds(5)) throws(CgroupError) {
         try kill()
         _ = waitEmpty(timeout: timeout)
         for child in try children() { try child.destroy(timeout: timeout) }
-        try remove()
+        try remove(patience: timeout)
     }
 
     /// The processes directly in this group.

@@ -30,6 +30,8 @@ package struct CgroupTree: Sendable {
     /// Whether memory, cpu and pids limits are the kernel's word here.
     package let enforced: Bool
     package let layout: Layout
+    /// What could not be removed of a former run, and why.
+    package let stuck: [String]
 
     /// The v2 mount of this host and how it is laid out.
     package static func findLayout() -> (Layout, mount: String) {
@@ -56,6 +58,20 @@ package struct CgroupTree: Sendable {
             throw unusable("\(group.path) has no \(names) controller (this host's cgroup layout is \(layout.rawValue))")
         }
         return try build(below: group, layout: layout, enforced: missing.isEmpty)
+    }
+
+    /// Throws where limits are to be enforced and a group has lost a controller for them: somebody wrote to
+    /// `cgroup.subtree_control` above it, and what starts there would have no limits.
+    package func requireControllers(of group: Cgroup) throws(CgroupError) {
+        guard enforced else { return }
+        let missing = Controller.required.filter { !group.controllers.contains($0) }.map(\.rawValue)
+        guard !missing.isEmpty else { return }
+        throw .unusable(
+            reason:
+                "\(group.path) has no \(missing.joined(separator: ", ")) controller any more, and nothing is started "
+                + "without limits",
+            fix: "give the controller back to \(root.path) and \(pool.path) (cgroup.subtree_control), or restart fnd"
+        )
     }
 
     private static func unusable(_ reason: String) -> CgroupError {
@@ -95,7 +111,12 @@ package struct CgroupTree: Sendable {
         try root.enable(wanted)
         let old = try root.makeChild("pool")
         let images = try root.makeChild("images")
-        for leftover in try old.children() { try leftover.destroy() }
+        // A process that waits inside the kernel can outlive its kill. It keeps nobody from starting: names differ from one
+        // run to the next.
+        var stuck: [String] = []
+        for leftover in try old.children() {
+            do throws(CgroupError) { try leftover.destroy() } catch { stuck.append("\(leftover.path): \(error)") }
+        }
         try old.enable(wanted)
         // Opened again, now that the files of the controllers are there.
         return CgroupTree(
@@ -105,7 +126,8 @@ package struct CgroupTree: Sendable {
             pool: try Cgroup(old.path),
             images: try Cgroup(images.path),
             enforced: enforced,
-            layout: layout
+            layout: layout,
+            stuck: stuck
         )
     }
 

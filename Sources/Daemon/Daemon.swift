@@ -72,6 +72,7 @@ package final class Daemon: Sendable {
         clinux_not_dumpable()  // nobody else's debugger belongs in here
 
         tree = try CgroupTree.discover(allowUnenforced: options.allowUnenforcedLimits, base: options.cgroupRoot)
+        for problem in tree.stuck { log.error("left behind by a former run: \(problem)") }
         events = try EventWatcher()
         guard KernelFile.exists(places.initProgram) else {
             throw StartError.refused("\(places.initProgram) is missing: `make build` compiles it beside fnd")

@@ -112,6 +112,7 @@ package final class EventRunner: Sendable {
         workers.submit { [self, event] _ in
             do throws(FunctionsError) {
                 try queue.accept(event, limit: catalog.settings.limits.queue)
+                Failpoint.pass("accepted")
                 completion(.success(()))
             } catch {
                 completion(.failure(.storage(error)))

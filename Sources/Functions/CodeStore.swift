@@ -115,30 +115,21 @@ package final class CodeStore: Sendable {
             try Directory.make(path)
             try Directory.make("\(path)/tree")
         } catch {
-            throw .storage("\(error)")
+            throw WholeFile.problem(error, at: path)
         }
     }
 
     private func keep(_ archive: [UInt8], in staging: String, as place: String) throws(FunctionsError) {
-        guard FileManager.default.createFile(atPath: "\(staging)/archive", contents: Data(archive)) else {
-            throw .storage("\(staging)/archive could not be written")
-        }
+        try WholeFile.create("\(staging)/archive", archive)
         try move(staging, to: place)
     }
 
     private func move(_ staging: String, to place: String) throws(FunctionsError) {
-        syncFileSystem(of: staging)
-        if unsafe rename(staging, place) == 0 { return syncFileSystem(of: root) }
+        try WholeFile.syncFileSystem(of: staging)
+        if unsafe rename(staging, place) == 0 { return try WholeFile.syncFileSystem(of: root) }
+        let problem = WholeFile.problem(SyscallError("rename", place, errno), at: root)
         // Two deployments of the same code may race: the other one's is as good.
-        guard Directory.isDirectory(place) else { throw .storage("rename to \(place): error \(errno)") }
-    }
-
-    private func syncFileSystem(of path: String) {
-        let fd = unsafe open(path, O_RDONLY | O_CLOEXEC)
-        if fd >= 0 {
-            clinux_sync_file_system(fd)
-            close(fd)
-        }
+        guard Directory.isDirectory(place) else { throw problem }
     }
 
     /// The archive as it was uploaded; `nil` when there is none.

@@ -11,15 +11,22 @@ final class StateDatabase: Sendable {
         self.path = path
         do {
             var configuration = Configuration()
-            configuration.prepareDatabase { db in try db.execute(sql: "PRAGMA synchronous = FULL") }
             configuration.busyMode = .timeout(5)
             pool = try DatabasePool(path: path, configuration: configuration)
+            // Not in `prepareDatabase`: a pool that is opened sets NORMAL on its writer after that, with which the last
+            // commits can be lost in a power cut.
+            try pool.writeWithoutTransaction { db in try db.execute(sql: "PRAGMA synchronous = FULL") }
             let verdict = try pool.read { db in try String.fetchOne(db, sql: "PRAGMA quick_check(1)") }
             guard verdict == "ok" else { throw FunctionsError.damaged(path: path, why: verdict ?? "no answer") }
             try migrator.migrate(pool)
         } catch {
             throw Self.wrap(error, path)
         }
+    }
+
+    /// What SQLite waits for at a commit; 2 is FULL.
+    var synchronous: Int {
+        (try? pool.writeWithoutTransaction { db in try Int.fetchOne(db, sql: "PRAGMA synchronous") }) ?? -1
     }
 
     /// One transaction.

@@ -92,9 +92,10 @@ struct Unpacker {
     }
 
     private func makeDirectory(_ path: String, _ name: String) throws {
-        do {
+        do throws(SyscallError) {
             try Directory.makeAll("\(root)/\(path)")
         } catch {
+            guard WholeFile.isOfTheArchive(error.errno) else { throw WholeFile.problem(error, at: root) }
             throw FunctionsError.archiveHostile(entry: name, reason: "needs a directory where a file is")
         }
     }
@@ -108,9 +109,7 @@ struct Unpacker {
     ) throws {
         let flags = O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC
         let fd = unsafe open("\(root)/\(path)", flags, isExecutable ? 0o755 : 0o644)
-        guard fd >= 0 else {
-            throw FunctionsError.archiveHostile(entry: name, reason: "cannot be written: error \(errno)")
-        }
+        guard fd >= 0 else { throw problem("create", path, name) }
         let file = Descriptor(owning: fd)
         fchmod(file.raw, isExecutable ? 0o755 : 0o644)
         var buffer = [UInt8](repeating: 0, count: 128 << 10)
@@ -121,16 +120,22 @@ struct Unpacker {
             total += Int64(count)
             // Counted as it comes out: what an archive says of its own sizes is not believed.
             guard total <= limits.unpacked.count else { throw FunctionsError.unpackedTooLarge(limit: limits.unpacked) }
-            let written = unsafe Glibc.write(file.raw, buffer, count)
-            guard written == count else { throw FunctionsError.storage("\(path): error \(errno)") }
+            try WholeFile.write(buffer, count: count, to: file.raw, path)
         }
     }
 
     private func make(_ link: Link) throws {
         try makeDirectory(EntryPath.parent(link.path), link.path)
         guard unsafe symlink(link.target, "\(root)/\(link.path)") == 0 else {
-            throw FunctionsError.archiveHostile(entry: link.path, reason: "cannot be made: error \(errno)")
+            throw problem("symlink", link.path, link.path)
         }
+    }
+
+    /// Why an entry could not be made: the archive's own fault, or the disk's.
+    private func problem(_ call: String, _ path: String, _ name: String) -> FunctionsError {
+        let error = SyscallError(call, path, errno)
+        guard WholeFile.isOfTheArchive(error.errno) else { return WholeFile.problem(error, at: root) }
+        return .archiveHostile(entry: name, reason: "cannot be made: \(error)")
     }
 }
 

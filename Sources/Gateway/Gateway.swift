@@ -109,6 +109,7 @@ package struct Gateway: Sendable {
         guard let route = Route(request.method, request.path) else {
             return responder.respond(Self.unrouted(request))
         }
+        Failpoint.pass("request")
         switch route {
         case .invoke(let name): PlainDoor(context: context).invoke(name, request, responder)
         case .url(let name, let path): UrlDoor(context: context).invoke(name, path, request, responder)

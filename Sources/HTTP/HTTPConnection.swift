@@ -43,6 +43,8 @@ final class HTTPConnection: ChannelDuplexHandler {
     private var readIsHeld = false
     private let handler: HTTPHandler
     private var deadline: NIODeadline?
+    private var timer: Scheduled<Void>?
+    private var armedFor = NIODeadline.distantFuture
 
     init(configuration: HTTPServerConfiguration, shutdown: ShutdownFlag, handler: @escaping HTTPHandler) {
         self.configuration = configuration
@@ -53,7 +55,6 @@ final class HTTPConnection: ChannelDuplexHandler {
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
         expect(within: configuration.idleTimeout)
-        checkDeadline()
     }
 
     func channelInactive(context: ChannelHandlerContext) {
@@ -61,6 +62,9 @@ final class HTTPConnection: ChannelDuplexHandler {
         (disconnected, flow) = (nil, nil)
         state = .closed
         self.context = nil
+        // It holds this connection, and with it all that serves it, until its time: that may be a year.
+        timer?.cancel()
+        timer = nil
         sink?.broke()
         notify?()
         context.fireChannelInactive()
@@ -222,14 +226,26 @@ final class HTTPConnection: ChannelDuplexHandler {
 
     // MARK: Deadlines
 
-    func expect(within limit: TimeAmount) { deadline = .now() + limit }
+    func expect(within limit: TimeAmount) {
+        let next = NIODeadline.now() + limit
+        deadline = next
+        if next < armedFor { arm(next) }
+    }
 
-    /// One timer a connection, re-armed by looking at the deadline: requests only move a number.
-    private func checkDeadline() {
+    /// One timer a connection, armed for the nearest deadline it has had: requests mostly only move a number.
+    private func arm(_ moment: NIODeadline) {
         guard let context else { return }
-        if let deadline, deadline <= .now() { return context.close(promise: nil) }
-        let next = deadline ?? .now() + .seconds(5)
+        timer?.cancel()
+        armedFor = moment
         let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
-        context.eventLoop.scheduleTask(deadline: max(next, .now() + .milliseconds(50))) { bound.value.checkDeadline() }
+        timer = context.eventLoop.scheduleTask(deadline: moment) { bound.value.checkDeadline() }
+    }
+
+    private func checkDeadline() {
+        armedFor = .distantFuture
+        // While nothing is waited for there is no timer: the next `expect` arms it.
+        guard let context, let deadline else { return }
+        guard deadline > .now() else { return context.close(promise: nil) }
+        arm(deadline)
     }
 }

@@ -44,7 +44,7 @@ package final class EventWatcher: Sendable {
         epoll = try SyscallError.check("epoll_create", "", clinux_epoll_create())
         wakeup = try SyscallError.check("eventfd", "", clinux_eventfd())
         try register(wakeup, id: 0, .readable)
-        Thread.start(name: "kernel-events") { [self] in
+        try Thread.start(name: "kernel-events") { [self] in
             thread.withLock { $0 = UInt(pthread_self()) }
             loop()
         }

@@ -10,14 +10,15 @@ package enum Thread {
         init(_ body: @escaping () -> Void) { self.body = body }
     }
 
-    /// Starts a thread that nobody joins.
-    package static func start(name: String, _ body: @escaping @Sendable () -> Void) {
+    /// Starts a thread that nobody joins. Throws `EAGAIN` where no more threads may be had (`pids.max`).
+    package static func start(name: String, _ body: @escaping @Sendable () -> Void) throws(SyscallError) {
+        try Failpoint.fail("thread")
         var thread = pthread_t()
         let named = {
             unsafe clinux_name_thread(String(name.prefix(15)))
             body()
         }
-        let box = unsafe Unmanaged.passRetained(Box(named)).toOpaque()
+        let box = unsafe Unmanaged.passRetained(Box(named))
         let result = unsafe pthread_create(
             &thread,
             nil,
@@ -26,9 +27,12 @@ package enum Thread {
                 unsafe Unmanaged<Box>.fromOpaque(pointer).takeRetainedValue().body()
                 return nil
             },
-            box
+            box.toOpaque()
         )
-        precondition(result == 0, "pthread_create: no thread for \(name): error \(result)")
+        guard result == 0 else {
+            unsafe box.release()
+            throw SyscallError("pthread_create", name, result)
+        }
         pthread_detach(thread)
     }
 
@@ -37,7 +41,7 @@ package enum Thread {
         name: String,
         _ body: @escaping @Sendable () throws(SyscallError) -> Value
     ) throws(SyscallError) -> Value {
-        let done = SerialThread(name: name)
+        let done = try SerialThread(name: name)
         defer { done.stop() }
         return try done.run(body)
     }
@@ -60,10 +64,12 @@ package final class SerialThread: Sendable {
     private let queue = Mutex(Queue())
     private let signal: UnsafeSemaphore
 
-    package init(name: String) {
+    /// - Parameter isVital: whether the process cannot do without it. Should the thread end, the process ends too.
+    package init(name: String, isVital: Bool = false) throws(SyscallError) {
         signal = UnsafeSemaphore()
         let (queue, signal) = (self, signal)
-        Thread.start(name: name) {
+        try Thread.start(name: name) {
+            if isVital { queue.watchLife(name) }
             while true {
                 signal.wait()
                 let (next, isStopped) = queue.queue.withLock { queue in
@@ -72,6 +78,22 @@ package final class SerialThread: Sendable {
                 next?()
                 if next == nil, isStopped { return }
             }
+        }
+    }
+
+    /// On the thread itself: has another one wait for its end.
+    private func watchLife(_ name: String) {
+        // SAFETY: a life is never freed. As a number it may cross to the other thread.
+        let life = unsafe UInt(bitPattern: clinux_life_of_this_thread())
+        do throws(SyscallError) {
+            guard life != 0 else { throw SyscallError("pthread_mutex_lock", name, errno) }
+            try Thread.start(name: "\(name)-life") { [self] in
+                unsafe clinux_life_wait(OpaquePointer(bitPattern: life))
+                guard !queue.withLock({ $0.isStopped }) else { return }
+                fatalError("the thread '\(name)' has ended, and what it has started with it")
+            }
+        } catch {
+            fatalError("\(error)")
         }
     }
 

@@ -319,9 +319,9 @@ package final class PooledSandbox: Sendable {
     }
 
     /// Ends all that is left, and waits until the kernel has forgotten it.
-    func destroy() throws(SandboxError) {
+    func destroy(patience: Duration) throws(SandboxError) {
         server.withLock { $0 }?.close()
-        try sandbox.destroy()
+        try sandbox.destroy(patience: patience)
         output.close()
     }
 

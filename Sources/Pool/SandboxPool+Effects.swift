@@ -131,6 +131,7 @@ extension SandboxPool {
     }
 
     private func adopt(_ made: FactoryResult, _ id: SandboxID, _ function: String, _ contract: Bytes) {
+        Failpoint.pass("adopting")
         let (sink, plan, log) = (sink, PlanOfSandbox(function), log)
         let output = OutputCapture(pipe: made.sandbox.takeOutput()) { line in
             let name = plan.name.withLock { $0 }
@@ -170,6 +171,7 @@ extension SandboxPool {
                 self.log.error("the Runtime API of \(id) could not be served: \(error)")
                 member.kill()
             }
+        Failpoint.pass("serving")
     }
 
     private func watchStart(_ member: PooledSandbox, _ limit: Duration) {
@@ -211,7 +213,9 @@ extension SandboxPool {
         do {
             try member.watchOutput(events)
         } catch {
+            // Nobody would read its pipe, and its first long output would be its last.
             log.error("the output of \(member.id) cannot be watched: \(error)")
+            member.kill()
         }
     }
 
@@ -265,12 +269,24 @@ extension SandboxPool {
     private func destroy(_ member: PooledSandbox) {
         member.stopWatchingOutput(events)
         retire(member)
+        remove(member, attempt: 0)
+    }
+
+    /// Removes what is left of it. What cannot be removed (a process that waits inside the kernel) still has its memory:
+    /// it keeps its place and its part of the budget, and is tried again, each time after a longer pause.
+    private func remove(_ member: PooledSandbox, attempt: Int) {
         do {
-            try member.destroy()
+            // Others wait for this thread: only the first attempt is a patient one.
+            try member.destroy(patience: attempt == 0 ? .seconds(5) : .milliseconds(50))
+            apply { state, now in state.removed(member.id, now: now) }
         } catch {
-            log.error("sandbox \(member.id) left something behind: \(error)")
+            let pause = min(1 << attempt, 60)
+            log.error("sandbox \(member.id) cannot be removed, tried again in \(pause) s: \(error)")
+            group.next()
+                .scheduleTask(in: .seconds(Int64(pause))) { [weak self] in
+                    self?.onWorker { $0.remove(member, attempt: min(attempt + 1, 6)) }
+                }
         }
-        apply { state, now in state.removed(member.id, now: now) }
     }
 
     // MARK: Resizing

@@ -7,10 +7,11 @@ import Linux
 ///
 /// For sandboxes that have run nothing but the runtime's own program: what resolves a path there is still ours.
 final class Mounter: Sendable {
-    private let thread = SerialThread(name: "mounter")
+    private let thread: SerialThread
     private let home: Int32
 
     init() throws(SyscallError) {
+        thread = try SerialThread(name: "mounter")
         home = try Descriptor.open("/proc/self/ns/mnt", O_RDONLY).release()
         do throws(SyscallError) {
             _ = try thread.run { () throws(SyscallError) in

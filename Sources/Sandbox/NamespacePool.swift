@@ -144,11 +144,13 @@ final class NamespacePool: Sendable {
             return true
         }
         guard isNeeded else { return }
-        Thread.start(name: "namespaces") { [self] in
+        let refills = { @Sendable [self] in
             Thread.stepBack()
             while stock.withLock({ $0.isShort }), (try? refillOnce()) != nil {}
             stock.withLock { $0.isRefilling = false }
         }
+        // Without a thread to make more of them each launch makes its own, and asks again.
+        do { try Thread.start(name: "namespaces", refills) } catch { stock.withLock { $0.isRefilling = false } }
     }
 
     private func refillOnce() throws(SyscallError) {

@@ -87,17 +87,21 @@ package final class Sandbox: Sendable {
     package func kill() { try? cgroup.kill() }
 
     /// Ends it and waits until nothing of it is left: no process, no cgroup. Blocking; may be called again.
-    package func destroy() throws(SandboxError) {
+    ///
+    /// - Parameter patience: for processes that wait inside the kernel, which no signal reaches.
+    package func destroy(patience: Duration = .seconds(10)) throws(SandboxError) {
         do throws(CgroupError) {
             try cgroup.kill()
         } catch {
             guard error.isGone else { throw .limits(error) }
         }
-        guard cgroup.waitEmpty(timeout: .seconds(10)) else {
-            throw .leftover("sandbox \(id): processes did not end within 10 s of cgroup.kill")
+        guard cgroup.waitEmpty(timeout: patience) else {
+            throw .leftover("processes have not ended within \(patience) of cgroup.kill")
         }
         while state.withLock({ $0.exit == nil }) { usleep(200) }  // the event thread reaps within microseconds
-        try removeGroup()
+        do throws(CgroupError) { try cgroup.remove(patience: min(patience, .seconds(5))) } catch {
+            throw .limits(error)
+        }
         let isFirst = state.withLock { state in
             defer { state.isDestroyed = true }
             return !state.isDestroyed
@@ -105,30 +109,19 @@ package final class Sandbox: Sendable {
         if isFirst { recycle() }
     }
 
-    /// A group can stay busy for a moment after its last process: zombies count until they are reaped.
-    private func removeGroup() throws(SandboxError) {
-        let deadline = MonotonicClock.now() + 5_000_000_000
-        while true {
-            do throws(CgroupError) {
-                return try cgroup.remove()
-            } catch {
-                guard case .io(let cause) = error, cause.errno == EBUSY, MonotonicClock.now() < deadline else {
-                    throw .limits(error)
-                }
-                usleep(1000)
-            }
-        }
-    }
-
-    /// Begins to wait for the end of process 1.
-    func watch() {
+    /// Begins to wait for the end of process 1. Where that cannot be had (no descriptor left), it is ended.
+    func watch() throws(SyscallError) {
         do throws(SyscallError) {
             // Inside the lock: a process that has ended already calls back before this returns, and must find its token.
             try state.withLock { state throws(SyscallError) in
                 state.watch = try events.watch(pidfd.descriptor.raw, .readable) { [self] in ended() }
             }
         } catch {
-            preconditionFailure("a pidfd cannot be watched: \(error)")
+            kill()
+            _ = try? pidfd.reap()
+            _ = cgroup.waitEmpty(timeout: .seconds(5))
+            recycle()
+            throw error
         }
     }
 

@@ -17,7 +17,7 @@ package final class SandboxLauncher: Sendable {
     private let profile: SeccompProfile
     private let landlock = Landlock.probe()
     private let namespaces: NamespacePool
-    private let thread = SerialThread(name: "launcher")
+    private let thread: SerialThread
     private let mounter: Mounter
     private let standards: StandardDescriptors
     private let templates = Mutex<[SandboxTemplate: Int32]>([:])
@@ -37,13 +37,14 @@ package final class SandboxLauncher: Sendable {
         self.events = events
         self.workDirectory = "\(stateDirectory)/mnt"
         self.initPath = initPath
+        profile = try SeccompProfile()
         do throws(SyscallError) {
             standards = try StandardDescriptors()
             mounter = try Mounter()
+            thread = try SerialThread(name: "launcher", isVital: true)
         } catch {
             throw .preparation(what: "the launcher", error)
         }
-        profile = try SeccompProfile()
         namespaces = NamespacePool(target: readyNamespaces)
     }
 
@@ -61,7 +62,7 @@ package final class SandboxLauncher: Sendable {
         do throws(SandboxError) {
             return try start(spec, in: group, template: template)
         } catch {
-            try? group.remove()
+            try? group.remove(patience: .seconds(5))
             throw error
         }
     }
@@ -125,7 +126,9 @@ package final class SandboxLauncher: Sendable {
     private func makeGroup(_ spec: SandboxSpec) throws(SandboxError) -> Cgroup {
         do throws(CgroupError) {
             let group = try tree.pool.makeChild(spec.id)
+            Failpoint.pass("group-made")
             do throws(CgroupError) {
+                try tree.requireControllers(of: group)
                 let limits = spec.limits
                 try group.setOOMGroup(true)
                 try group.setMemoryMax(limits.memoryMax)
@@ -136,6 +139,7 @@ package final class SandboxLauncher: Sendable {
                 try group.setCPUWeight(limits.cpuWeight)
                 try group.setPidsMax(limits.pids)
                 for device in limits.devices where limits.io != .none { try group.setIOMax(device, limits.io) }
+                Failpoint.pass("limits-set")
             } catch {
                 try? group.remove()
                 throw error
@@ -148,10 +152,12 @@ package final class SandboxLauncher: Sendable {
 
     private func start(_ spec: SandboxSpec, in group: Cgroup, template: Int32) throws(SandboxError) -> Sandbox {
         let parts = try gather(spec)
+        Failpoint.pass("parts-gathered")
         let (filters, landlock, standards) = (profile.programs, landlock, standards)
         let launched: clinux_launched
         do throws(SandboxError) {
             launched = try thread.run { () throws(SandboxError) -> clinux_launched in
+                Failpoint.pass("launcher")
                 do throws(SyscallError) {
                     try standards.take(output: parts.outputWrite)
                 } catch {
@@ -180,6 +186,7 @@ package final class SandboxLauncher: Sendable {
             namespaces.giveBack(parts.slot)
             throw error
         }
+        Failpoint.pass("launched")
         parts.closeBorrowed()
         let (slot, namespaces) = (parts.slot, namespaces)
         let sandbox = Sandbox(
@@ -193,7 +200,11 @@ package final class SandboxLauncher: Sendable {
             output: parts.outputRead,
             events: events
         ) { namespaces.giveBack(slot) }
-        sandbox.watch()
+        do throws(SyscallError) {
+            try sandbox.watch()
+        } catch {
+            throw .preparation(what: "sandbox \(spec.id)", error)
+        }
         return sandbox
     }
 
@@ -225,6 +236,7 @@ package final class SandboxLauncher: Sendable {
                     taken.append(try Self.detachedMount(directory))
                     return taken.last
                 }
+            try Failpoint.fail("parts-tmp")
             let tmp = try ScratchSpace(size: spec.tmpSize)
             let control = try ControlDirectory()
             control.announce(
@@ -234,8 +246,10 @@ package final class SandboxLauncher: Sendable {
             )
             let (read, write) = try Descriptor.pipe()
             taken += [read, write]
+            try Failpoint.fail("parts-namespaces")
             let set = try namespaces.takeSet()
             taken += [set.network, set.listener, set.ipc, set.uts]
+            try Failpoint.fail("parts-slot")
             let slot = try namespaces.takeSlot()
             // So that the function may open /dev/stdout again, by name.
             _ = fchown(write, slot.hostID, slot.hostID)

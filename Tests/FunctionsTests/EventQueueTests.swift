@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Foundation
+import GRDB
 import Glibc
 import Testing
 import Units
@@ -22,6 +23,15 @@ struct EventQueueTests {
             payload: [UInt8](repeating: 0x20, count: bytes),
             acceptedMs: ms
         )
+    }
+
+    @Test("a commit waits for the disk, also in a database that is opened again")
+    func synchronous() throws {
+        for _ in 0..<2 {
+            let database = try StateDatabase("\(state.path)/any.sqlite", DatabaseMigrator())
+            #expect(database.synchronous == 2)
+            database.close()
+        }
     }
 
     @Test("what is due is taken once, oldest first, and nothing before its time or of a function that has enough")

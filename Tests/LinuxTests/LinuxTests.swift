@@ -25,10 +25,10 @@ struct LinuxTests {
     func moments(ms: Int64, text: String) { #expect(WallClock.iso8601(ms) == text) }
 
     @Test("user namespaces are made on several threads at once without waiting for each other for ever")
-    func userNamespaces() {
+    func userNamespaces() throws {
         let left = Atomic(4)
         for _ in 0..<4 {
-            Thread.start(name: "maker") {
+            try Thread.start(name: "maker") {
                 for _ in 0..<100 {
                     // Refused where one may not make any: then too it has to end.
                     let namespace = clinux_user_namespace(1000, getuid())
@@ -80,9 +80,28 @@ struct LinuxTests {
         close(read)
     }
 
+    @Test("a thread's end is told, and marked for who cannot wait")
+    func life() throws {
+        let life = Atomic<UInt>(0)
+        let mayEnd = Atomic(false)
+        try Thread.start(name: "short") {
+            life.store(unsafe UInt(bitPattern: clinux_life_of_this_thread()), ordering: .releasing)
+            while !mayEnd.load(ordering: .relaxed) { usleep(100) }
+        }
+        while life.load(ordering: .acquiring) == 0 { usleep(100) }
+        let pointer = unsafe OpaquePointer(bitPattern: life.load(ordering: .relaxed))
+        let word = unsafe clinux_life_word(pointer)
+        let died: Int32 = 0x4000_0000  // FUTEX_OWNER_DIED
+        #expect(unsafe (word?.pointee ?? died) & died == 0)
+        mayEnd.store(true, ordering: .relaxed)
+        for _ in 0..<10_000 where unsafe (word?.pointee ?? died) & died == 0 { usleep(1000) }
+        #expect(unsafe (word?.pointee ?? 0) & died != 0)
+        unsafe clinux_life_wait(pointer)
+    }
+
     @Test("work on a serial thread keeps its order and returns its results and errors")
     func serialThread() throws {
-        let thread = SerialThread(name: "test")
+        let thread = try SerialThread(name: "test")
         defer { thread.stop() }
         let order = Mutex<[Int]>([])
         for i in 0..<50 { thread.run { order.withLock { $0.append(i) } } }

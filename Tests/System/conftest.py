@@ -21,6 +21,8 @@ import time
 
 import pytest
 
+from leaks import nothing_left
+
 BIN = pathlib.Path(os.environ["EBB_BIN"])
 IMAGES = os.environ["EBB_IMAGES"]
 RUNTIMES = os.environ["EBB_RUNTIMES"]
@@ -80,6 +82,9 @@ class Daemon:
         self.ca = ca
         self.address = "0.0.0.0" if public else "127.0.0.1"
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="ebb-"))
+        self.temporary = self.directory / "tmp"
+        self.temporary.mkdir()
+        self.environment = {**os.environ, "TMPDIR": str(self.temporary)}
         self.config = self.directory / "fn.yaml"
         self.config.write_text(config)
         self.socket = self.directory / "fn.sock"
@@ -225,39 +230,15 @@ def cgroup_file(sandbox, name):
     return (pathlib.Path(sandbox["cgroup"]) / name).read_text().strip()
 
 
-def leftovers(daemon):
-    """Everything of a stopped daemon that should not be there any more."""
-    found = []
-    own = str(daemon.directory)
-    for entry in pathlib.Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            group = (entry / "cgroup").read_text()
-            if (entry / "stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
-                continue  # has ended; whoever is process 1 here has not looked yet
-        except OSError:
-            continue
-        if daemon.group.name in group:
-            found.append(f"process {entry.name}: {command}")
-    found += [f"cgroup {group}" for group in daemon.group.glob("**/fn.slice/*/")]
-    for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
-        if own in line:
-            found.append(f"mount {line}")
-    if daemon.socket.exists():
-        found.append("socket")
-    return found
-
-
 def clean(daemon):
     """Stops a daemon, checks that nothing is left of it, and removes what was made for it."""
     daemon.stop()
-    left = leftovers(daemon)
-    shutil.rmtree(daemon.directory)
-    for group in sorted((p for p in daemon.group.glob("**/") if p.is_dir()), reverse=True):
-        group.rmdir()
-    assert not left, left
+    try:
+        nothing_left(daemon)
+    finally:
+        shutil.rmtree(daemon.directory)
+        for group in sorted((p for p in daemon.group.glob("**/") if p.is_dir()), reverse=True):
+            group.rmdir()
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from conftest import cgroup_file, leftovers
+from conftest import cgroup_file
+from leaks import nothing_left
 
 LONG = os.environ.get("EBB_LONG") == "1"
 EVENTS = int(os.environ.get("EBB_EVENTS") or (10000 if LONG else 400))
@@ -98,4 +99,4 @@ def test_random_growing_shrinking_waking_and_resizing_kills_nobody_and_loses_not
         assert events["oom_kill"] == "0", sandbox
         assert events["high"] == "0", f"{sandbox} was throttled"
     daemon.stop()
-    assert not leftovers(daemon)
+    nothing_left(daemon)

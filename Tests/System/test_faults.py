@@ -5,7 +5,8 @@ import signal
 import subprocess
 import threading
 
-from conftest import leftovers, wait_until
+from conftest import wait_until
+from leaks import nothing_left
 
 CONFIG = "defaults: {timeout: 120s}\n"
 
@@ -61,7 +62,7 @@ def test_many_requests_at_once_each_get_a_sandbox_and_nothing_of_their_starts_st
             calls = [threads.submit(daemon.invoke, "counter", {"hold_ms": 500}) for _ in range(24)]
             assert [call.result().status for call in calls] == [200] * 24
     daemon.stop()
-    assert not leftovers(daemon)
+    nothing_left(daemon)
 
 
 def test_a_stopped_daemon_leaves_nothing(own_daemon):
@@ -70,7 +71,7 @@ def test_a_stopped_daemon_leaves_nothing(own_daemon):
     daemon.invoke("hello-python")
     daemon.stop()
     assert daemon.process.returncode == 0
-    assert leftovers(daemon) == []
+    nothing_left(daemon)
 
 
 def test_a_second_daemon_on_the_same_state_is_refused(daemon):

@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from conftest import cgroup_file, leftovers, wait_until
+from conftest import cgroup_file, wait_until
+from leaks import nothing_left
 
 CONFIG = "reclaim: {idle_after: 500ms, hint_timeout: 5s}\ndefaults: {timeout: 120s, init_timeout: 120s}\n"
 MIB = 1 << 20
@@ -245,4 +246,4 @@ def test_a_reclaimer_that_is_killed_leaves_nothing_frozen(own_daemon):
     daemon.start()
     assert answers(daemon, "orphan").headers["x-fn-start"] == "cold"
     daemon.stop()
-    wait_until(lambda: not leftovers(daemon), "nothing to be left", 20)
+    nothing_left(daemon)

@@ -7,7 +7,8 @@ import signal
 import sqlite3
 import subprocess
 
-from conftest import SCALE, leftovers, wait_until
+from conftest import SCALE, wait_until
+from leaks import nothing_left
 from test_async import CODE, ended, event, send
 
 CONFIG = "defaults: {timeout: 60s, init_timeout: 120s, retries: 1, retry_wait: 300ms}\n"
@@ -91,7 +92,7 @@ def test_a_damaged_queue_is_refused_by_its_name_and_what_to_do_and_functions_are
         path.write_bytes(damage)
         said = fails_to_start(daemon)
         assert f"{path} is damaged (" in said and f"move {path}, {path}-wal and {path}-shm away" in said, said
-        assert not leftovers(daemon)
+        nothing_left(daemon)
     path.unlink()
     daemon.start()
     assert daemon.invoke("work", {"key": "again"}).status == 200

@@ -124,10 +124,29 @@ int clinux_launch(const struct clinux_plan *plan, struct clinux_launched *launch
 // The child's side; async-signal-safe. Returns only on failure, with step and error set.
 struct clinux_child {
     const struct clinux_plan *plan;
+    const volatile int32_t *launcher;  // the futex of the launching thread's life: see clinux_life
+    int32_t launcher_id;               // what is in it while that thread lives, without its flags
     volatile int32_t step;
     volatile int32_t error;
+#ifdef EBB_FAILPOINTS
+    int32_t failing_step;              // 0 for none
+    int32_t failing_errno;             // or CLINUX_FAIL_KILL
+    volatile int32_t *reached;
+#endif
 };
 int clinux_child_main(void *child);
+
+// The life of a thread, as a robust futex: the kernel marks it when the thread ends, however it ends, and before it
+// sends the death signals of its children.
+struct clinux_life;
+struct clinux_life *clinux_life_of_this_thread(void);  // made at the first call; NULL with errno
+void clinux_life_wait(struct clinux_life *life);       // returns when its thread has ended
+const volatile int32_t *clinux_life_word(const struct clinux_life *life);  // the thread's id is gone from it then
+
+// In test builds alone: see failpoint.c.
+enum { CLINUX_FAIL_KILL = -1, CLINUX_FAIL_TRAP = -2, CLINUX_FAIL_THREAD = -3 };
+int clinux_failpoint(const char *place);  // 0, or the errno that is ordered for this place; may not return
+int clinux_failing_step(int *action);     // the step of a launch that is to fail, and how; 0 for none
 
 // A detached, read-only, nosuid, nodev copy of the mount at `path`; -1 with errno.
 int clinux_detached_mount(const char *path);

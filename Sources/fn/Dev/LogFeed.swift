@@ -14,8 +14,8 @@ struct LogFeed: Sendable {
         path = "/v1/functions/\(try DaemonAddress.encoded(name))/logs?follow=true&tail=0"
     }
 
-    func start() {
-        Thread.start(name: "logs") { [self] in
+    func start() throws {
+        try Thread.start(name: "logs") { [self] in
             while true {
                 var rest: [UInt8] = []
                 _ = try? client.call("GET", path) { bytes in

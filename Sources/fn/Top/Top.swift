@@ -35,7 +35,7 @@ struct Top: ParsableCommand {
         let feed = try TopFeed()
         let client = try daemon.client()
         guard let screen = FullScreen() else { return nil }
-        feed.start(client)
+        try feed.start(client)
         var state = TopState(first)
         while true {
             draw(state, on: screen)

@@ -23,8 +23,8 @@ final class TopFeed: Sendable {
         (descriptor, bell) = (ends[0], ends[1])
     }
 
-    func start(_ client: HTTPClient) {
-        Thread.start(name: "top") { [self] in
+    func start(_ client: HTTPClient) throws {
+        try Thread.start(name: "top") { [self] in
             while true {
                 sleep(1)
                 let latest = Self.ask(client)
