@@ -6,7 +6,7 @@ import subprocess
 import threading
 
 from conftest import wait_until
-from leaks import nothing_left
+from leaks import Leaks, nothing_left
 
 CONFIG = "defaults: {timeout: 120s}\n"
 
@@ -80,23 +80,20 @@ def test_a_second_daemon_on_the_same_state_is_refused(daemon):
     assert b"is in use by another fnd" in result.stderr
 
 
-def test_many_starts_leak_no_descriptors(daemon):
+def test_many_starts_leak_nothing(daemon):
     daemon.deploy("sum-command", "--timeout", "100s")
-    def count():
-        return len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
     for _ in range(2):
         daemon.invoke("sum-command", raw=b"1", headers={"X-Fn-Cold": "1"})
     daemon.fn("rm", "--yes", "sum-command")
     wait_until(lambda: not daemon.sandboxes("sum-command"), "its sandboxes to end", 30)
-    before = count()
+    leaks = Leaks(daemon, at_once=8)
     for _ in range(3):
         daemon.deploy("sum-command", "--timeout", "100s")
         for _ in range(3):
             assert daemon.invoke("sum-command", raw=b"1 2", headers={"X-Fn-Cold": "1"}).body == b"3\n"
         daemon.fn("rm", "--yes", "sum-command")
         wait_until(lambda: not daemon.sandboxes("sum-command"), "its sandboxes to end", 30)
-    # Slots and stocked networks are kept; what comes and goes with a sandbox is not.
-    assert count() <= before + 12
+    leaks.check()
 
 
 def daemon_command(daemon):
