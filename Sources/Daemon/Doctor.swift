@@ -3,6 +3,7 @@ import Cgroup
 import FnProtocol
 import Glibc
 import Linux
+import Sandbox
 import Settings
 
 /// Looks whether this host can do what Ebb needs: one line a check, with the fix where one fails.
@@ -12,8 +13,17 @@ package struct Doctor: Sendable {
     private let configProblem: String?
     /// The tree in use; `nil` when no daemon runs here and the host's root is looked at.
     private let tree: CgroupTree?
+    /// `nil` when no daemon runs here.
+    private let egress: EgressNetwork.Status?
 
-    package init(settings: Settings, places: Places, configProblem: String? = nil, tree: CgroupTree? = nil) {
+    package init(
+        settings: Settings,
+        places: Places,
+        configProblem: String? = nil,
+        tree: CgroupTree? = nil,
+        egress: EgressNetwork.Status? = nil
+    ) {
+        self.egress = egress
         self.settings = settings
         self.places = places
         self.configProblem = configProblem
@@ -23,8 +33,8 @@ package struct Doctor: Sendable {
     package func report() -> DoctorReport {
         DoctorReport(
             checks: cgroupChecks() + [
-                pressure(), reclaim(), swap(), userNamespaces(), overlay(), seccomp(), root(), images(), socket(),
-                state(), config(),
+                pressure(), reclaim(), swap(), userNamespaces(), overlay(), seccomp(), root(), images(),
+                Self.network(settings.network, egress), socket(), state(), config(),
             ]
         )
     }

@@ -60,6 +60,7 @@ final class FunctionSandboxes: Sendable {
             limits: limits,
             tmpSize: function.tmp.value
         )
+        spec.network = function.network.value
         spec.announcedCPU = function.cpus.value
         spec.layersDirectory = function.record.layersDigest.map { store.directory($0) }
         let settings = catalog.settings

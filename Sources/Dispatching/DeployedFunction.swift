@@ -25,6 +25,7 @@ package struct DeployedFunction: Sendable, Equatable {
     package var concurrency: Effective<Int>
     package var minWarm: Effective<Int>
     package var perSandbox: Effective<Int>
+    package var network: Effective<NetworkAccess>
     /// Sandboxes that are started ahead and told so; of published versions only.
     package var provisioned = 0
     package var reclaims: Bool
@@ -108,6 +109,12 @@ extension DeployedFunction {
             function: spec.perSandbox,
             default: defaults.perSandbox,
             ceiling: .max
+        )
+        network = Effective(
+            operator: word.network,
+            function: spec.network,
+            default: defaults.network,
+            ceiling: settings.network.egress == .allow ? .egress : .none
         )
         reclaims = word.reclaim ?? true
         environment = defaults.env.merging(spec.env) { _, own in own }

@@ -17,6 +17,7 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
     package var minWarm: Int?
     /// Requests that may run at once in one of its sandboxes.
     package var perSandbox: Int?
+    package var network: NetworkAccess?
     /// What becomes of events that were accepted for later.
     package var events = EventHandling()
     package var schedules: [Schedule] = []
@@ -51,6 +52,7 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
         concurrency = try values.decodeIfPresent(Int.self, forKey: .concurrency)
         minWarm = try values.decodeIfPresent(Int.self, forKey: .minWarm)
         perSandbox = try values.decodeIfPresent(Int.self, forKey: .perSandbox)
+        network = try values.decodeIfPresent(NetworkAccess.self, forKey: .network)
         events = try values.decodeIfPresent(EventHandling.self, forKey: .events) ?? EventHandling()
         schedules = try values.decodeIfPresent([Schedule].self, forKey: .schedules) ?? []
         tags = try values.decodeIfPresent([String: String].self, forKey: .tags) ?? [:]
