@@ -133,7 +133,7 @@ let package = Package(
         tests("Access", ["HTTP", "Settings", crypto] + nio),
         tests("Telemetry", ["Linux", "Units"]), tests("Gateway", ["HTTP", "FnProtocol", "Settings", "Units"] + nio),
         tests("FnClient", ["FnProtocol"]),
-        tests("fn", ["FnProtocol"]), tests("Sandbox"),
+        tests("fn", ["FnProtocol"]), tests("Sandbox", ["Units"]),
         tests("Dispatching", ["Functions", "Settings", "Policy", "Pool", "Units"] + nio),
     ],
     cLanguageStandard: .gnu17

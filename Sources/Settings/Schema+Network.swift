@@ -12,12 +12,12 @@ extension Schema {
         ),
         Setting(
             path: "network.subnet",
-            form: "a block of IPv4 addresses such as '10.200.0.0/16', from /8 to /28",
+            form: "a block of IPv4 addresses such as '10.200.0.0/16', from /16 to /28",
             fallback: "10.200.0.0/16",
             isLive: false,
             doc: "where sandboxes with egress get their addresses, two each; only two of them are seen on the host",
             read: { text, settings, _ in
-                guard let block = IPv4Block(text), (8...28).contains(block.prefix) else { return false }
+                guard let block = IPv4Block(text), (16...28).contains(block.prefix) else { return false }
                 settings.network.subnet = block
                 return true
             }

@@ -3,6 +3,7 @@
 
 Whatever one connects to in it tells where the connection came from; a small DNS server answers for names.
 """
+import json
 import os
 import pathlib
 import subprocess
@@ -18,13 +19,13 @@ NAMES = {"world.test": PUBLIC, "inside.test": PRIVATE[0], "metadata.test": "169.
 # Runs inside the namespace: TCP and UDP that say who asks, on port 80, and DNS on port 53.
 SERVER = r"""
 import json, os, selectors, socket, struct, sys
-public, names = json.loads(sys.argv[1]), json.loads(sys.argv[2])
+addresses, names = json.loads(sys.argv[1]), json.loads(sys.argv[2])
 selector = selectors.DefaultSelector()
 
-def listen(kind, port, serve):
+def listen(kind, port, serve, address="0.0.0.0"):
     opened = socket.socket(socket.AF_INET, kind)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    opened.bind(("0.0.0.0", port))
+    opened.bind((address, port))
     if kind == socket.SOCK_STREAM:
         opened.listen(64)
     selector.register(opened, selectors.EVENT_READ, serve)
@@ -69,8 +70,9 @@ def resolve_stream(listener):
         connection.sendall(struct.pack(">H", len(said)) + said)
 
 listen(socket.SOCK_STREAM, 80, who)
-listen(socket.SOCK_DGRAM, 80, echo)
-listen(socket.SOCK_DGRAM, 53, resolve)
+for address in addresses:  # one by one: an answer has to come from where the question went
+    listen(socket.SOCK_DGRAM, 80, echo, address)
+    listen(socket.SOCK_DGRAM, 53, resolve, address)
 listen(socket.SOCK_STREAM, 53, resolve_stream)
 print("ready", flush=True)
 while True:
@@ -96,7 +98,7 @@ class Internet:
         # A pair of this process's own: other tests may run on this machine at the same time.
         base = 2 * (number % 120)
         self.gateway, host = f"192.0.3.{base + 1}", f"192.0.3.{base}"
-        self.routes = [f"{PUBLIC}/32", f"{OTHER}/32", f"{DNS}/32"] + [f"{address}/32" for address in PRIVATE]
+        addresses = [PUBLIC, OTHER, DNS, *PRIVATE]
         run("ip", "netns", "add", self.namespace)
         try:
             run("ip", "link", "add", self.link, "type", "veth", "peer", "name", "eth0", "netns", self.namespace)
@@ -106,27 +108,22 @@ class Internet:
             network(self.namespace, "ip", "addr", "add", f"{self.gateway}/31", "dev", "eth0")
             network(self.namespace, "ip", "link", "set", "eth0", "up")
             network(self.namespace, "ip", "route", "add", "default", "via", host)
-            for route in self.routes:
-                network(self.namespace, "ip", "addr", "add", route, "dev", "lo")
-                run("ip", "route", "add", route, "via", self.gateway)
-            self.server = self.serve()
+            for address in addresses:
+                network(self.namespace, "ip", "addr", "add", f"{address}/32", "dev", "lo")
+                run("ip", "route", "add", f"{address}/32", "via", self.gateway)
+            self.server = self.serve(addresses)
         except BaseException:
             self.close()
             raise
 
-    def serve(self):
-        import json
+    def serve(self, addresses):
         self.script = pathlib.Path(tempfile.mkstemp(suffix=".py")[1])
         self.script.write_text(SERVER)
         server = subprocess.Popen(
-            ["ip", "netns", "exec", self.namespace, sys.executable, str(self.script), json.dumps(PUBLIC),
+            ["ip", "netns", "exec", self.namespace, sys.executable, str(self.script), json.dumps(addresses),
              json.dumps(NAMES)], stdout=subprocess.PIPE, text=True)
         assert server.stdout.readline() == "ready\n"
         return server
-
-    def add_address(self, address):
-        network(self.namespace, "ip", "addr", "add", f"{address}/32", "dev", "lo")
-        run("ip", "route", "add", f"{address}/32", "via", self.gateway)
 
     def close(self):
         server = getattr(self, "server", None)

@@ -25,8 +25,6 @@ package struct EgressPolicy: Sendable, Equatable {
     ]
     .compactMap { IPv4Block($0) }
 
-    /// What an operator may give as `subnet`: not too small for a few sandboxes, nor more than there can be.
-    package static let subnetPrefixes = 8...28
 }
 
 /// The three sets that the rules look into, and that are edited while sandboxes run.

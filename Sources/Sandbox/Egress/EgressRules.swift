@@ -29,21 +29,20 @@ struct EgressRules: Sendable {
                 type filter hook forward priority filter; policy drop;
                 iifname "\(EgressRouter.uplink)" oifname "ebb-*" ct state established,related accept
                 iifname "ebb-*" oifname "\(EgressRouter.uplink)" jump egress
-                iifname "ebb-*" reject with icmpx admin-prohibited
+                iifname "ebb-*" goto refuse
             }
             chain egress {
                 meta nfproto != ipv4 drop
                 ct state invalid drop
                 # The source address as a number: by it the connections of a sandbox that has ended are forgotten.
                 ct mark set @nh,96,32
-                ct state new add @connections { ip saddr ct count over \(Self.connectionLimit) } \\
-                    reject with icmpx admin-prohibited
+                ct state new add @connections { ip saddr ct count over \(Self.connectionLimit) } goto refuse
         \(destinations)
                 accept
             }
             chain input {
                 type filter hook input priority filter; policy drop;
-                iifname "ebb-*" reject with icmpx admin-prohibited
+                iifname "ebb-*" goto refuse
             }
             chain postrouting {
                 type nat hook postrouting priority srcnat; policy accept;
@@ -76,19 +75,19 @@ struct EgressRules: Sendable {
             }
             chain egress {
                 meta nfproto != ipv4 drop
-                oifname "ebb-*" reject with icmpx admin-prohibited
+                oifname "ebb-*" goto refuse
         \(destinations)
                 accept
             }
             chain input {
                 type filter hook input priority filter; policy accept;
-                iifname "\(link)" jump own
+                iifname "\(link)" goto own
             }
             # The host itself.
             chain own {
                 ip daddr @resolvers meta l4proto { tcp, udp } th dport 53 accept
                 ip daddr @allow accept
-                reject with icmpx admin-prohibited
+                goto refuse
             }
             chain postrouting {
                 type nat hook postrouting priority srcnat; policy accept;
@@ -123,26 +122,34 @@ struct EgressRules: Sendable {
     /// Made so that it can be deleted, which fails where there is none.
     private static func anew(_ table: String) -> String { "table inet \(table) { }\ndelete table inet \(table)" }
 
+    /// What all tables have in common.
     private var definitions: String {
         func set(_ name: String, _ flags: String, _ elements: [String]) -> String {
             let contents = elements.isEmpty ? "" : " elements = { \(elements.joined(separator: ", ")) };"
             return "    set \(name) { type ipv4_addr;\(flags)\(contents) }"
         }
+        // An answer, so that a function gets an error at once and not a timeout. To TCP one that also ends connections that
+        // exist, when an address was denied meanwhile; the kernel takes a filter's word there for a passing trouble.
+        let refuse = """
+                chain refuse {
+                    meta l4proto tcp reject with tcp reset
+                    reject with icmpx admin-prohibited
+                }
+            """
         return [
-            set("deny", " flags interval;", sets.deny.map(\.description)),
+            refuse, set("deny", " flags interval;", sets.deny.map(\.description)),
             set("allow", " flags interval;", sets.allow.map(\.description)),
             set("resolvers", "", sets.resolvers.map(\.description)),
         ]
         .joined(separator: "\n")
     }
 
-    /// Where it may go. Refused with an answer, so that a function gets an error at once and not a timeout; of
-    /// connections that exist, too, when an address was denied meanwhile.
+    /// Where it may go; looked at for every packet, so that what is denied meanwhile ends.
     private var destinations: String {
         """
                 ip daddr @resolvers meta l4proto { tcp, udp } th dport 53 accept
                 ip daddr @allow accept
-                ip daddr @deny reject with icmpx admin-prohibited
+                ip daddr @deny goto refuse
         """
     }
 }
