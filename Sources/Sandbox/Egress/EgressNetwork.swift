@@ -196,7 +196,8 @@ package final class EgressNetwork: Sendable {
     }
 }
 
-/// The pairs of addresses of a subnet: given out in turn, so that one rests as long as possible before it is used again.
+/// The pairs of addresses of a subnet: given out in turn, so that one rests as long as possible before it is used
+/// again.
 struct EgressSlots: Sendable {
     let count: Int
     private let reserved: Int

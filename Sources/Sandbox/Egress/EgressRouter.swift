@@ -27,8 +27,8 @@ package struct EgressLink: Sendable, Equatable {
 /// A network namespace of the daemon's own in which every sandbox with egress has one end of its veth pair.
 ///
 /// It translates, filters and forwards, so that the host sees one interface and one address, whatever number of
-/// sandboxes there is. And nothing of it outlives the daemon, however that ends: a namespace that nobody holds takes its
-/// interfaces, rules, connections and settings along.
+/// sandboxes there is. And nothing of it outlives the daemon, however that ends: a namespace that nobody holds takes
+/// its interfaces, rules, connections and settings along.
 final class EgressRouter: Sendable {
     /// Its interface towards the host.
     static let uplink = "uplink"
@@ -117,11 +117,11 @@ final class EgressRouter: Sendable {
 
     /// Forgets the connections of a sandbox that has ended.
     ///
-    /// Its interface goes with its namespace: the kernel removes those of many at one stroke, where removing a single one
-    /// takes 11 to 27 ms, in which no other can be made (measured on Linux 6.18; making one takes 0.4 ms).
+    /// Its interface goes with its namespace: the kernel removes those of many at one stroke, where removing a single
+    /// one takes 11 to 27 ms, in which no other can be made (measured on Linux 6.18; making one takes 0.4 ms).
     func forget(_ link: EgressLink) {
-        // Whether the mark is the address in the network's byte order or in the machine's is nft's choice (1.0.6 leaves it
-        // as it is in the packet). Within a /16 no two addresses are each other's mirror image.
+        // Whether the mark is the address in the network's byte order or in the machine's is nft's choice (1.0.6 leaves
+        // it as it is in the packet). Within a /16 no two addresses are each other's mirror image.
         for mark in [link.address.raw, link.address.raw.byteSwapped] {
             _ = clinux_forget_connections(connections, mark)
         }

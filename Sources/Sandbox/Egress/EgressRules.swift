@@ -3,8 +3,8 @@ import Units
 
 /// The rules in nft's language (nft(8)). Pure: text from values, so that every line can be looked at in a test.
 ///
-/// Two tables have them: the router's, which knows each sandbox by its interface and address, and the host's, which sees
-/// a packet again after whatever the host translates (a published port of a container, a metadata proxy).
+/// Two tables have them: the router's, which knows each sandbox by its interface and address, and the host's, which
+/// sees a packet again after whatever the host translates (a published port of a container, a metadata proxy).
 struct EgressRules: Sendable {
     /// The router's table; nobody else is in its namespace.
     static let routerTable = "ebb"
@@ -128,8 +128,9 @@ struct EgressRules: Sendable {
             let contents = elements.isEmpty ? "" : " elements = { \(elements.joined(separator: ", ")) };"
             return "    set \(name) { type ipv4_addr;\(flags)\(contents) }"
         }
-        // An answer, so that a function gets an error at once and not a timeout. To TCP one that also ends connections that
-        // exist, when an address was denied meanwhile; the kernel takes a filter's word there for a passing trouble.
+        // An answer, so that a function gets an error at once and not a timeout. To TCP one that also ends connections
+        // that exist, when an address was denied meanwhile; the kernel takes a filter's word there for a passing
+        // trouble.
         let refuse = """
                 chain refuse {
                     meta l4proto tcp reject with tcp reset
