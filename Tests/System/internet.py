@@ -16,7 +16,7 @@ DNS = "198.51.100.53"
 PRIVATE = ["10.77.0.10", "172.16.77.10", "192.168.77.10", "100.64.77.10", "169.254.169.254", "198.18.77.10"]
 NAMES = {"world.test": PUBLIC, "inside.test": PRIVATE[0], "metadata.test": "169.254.169.254"}
 
-# Runs inside the namespace: TCP and UDP that say who asks, on port 80, and DNS on port 53.
+# Runs inside the namespace: TCP and UDP that say who asks, on port 80, DNS on port 53, and silence on port 81.
 SERVER = r"""
 import json, os, selectors, socket, struct, sys
 addresses, names = json.loads(sys.argv[1]), json.loads(sys.argv[2])
@@ -70,6 +70,7 @@ def resolve_stream(listener):
         connection.sendall(struct.pack(">H", len(said)) + said)
 
 listen(socket.SOCK_STREAM, 80, who)
+silent = socket.create_server(("0.0.0.0", 81))  # the kernel takes connections, and nobody looks at them
 for address in addresses:  # one by one: an answer has to come from where the question went
     listen(socket.SOCK_DGRAM, 80, echo, address)
     listen(socket.SOCK_DGRAM, 53, resolve, address)

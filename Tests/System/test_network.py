@@ -54,6 +54,14 @@ def spoof(event):
         opened.setsockopt(socket.IPPROTO_IP, 19, 1)  # IP_TRANSPARENT
     return "allowed"
 
+def hold(event):
+    with socket.create_connection((event["host"], event["port"]), event["patience"]) as connection:
+        open("/tmp/connected", "w").close()
+        for _ in range(int(event["patience"] * 20)):
+            connection.sendall(b"x")
+            time.sleep(0.05)
+    return "held"
+
 def wait(event):
     time.sleep(event["seconds"])
     return "waited"
@@ -305,6 +313,30 @@ def test_the_lists_change_while_a_sandbox_runs(own_daemon, internet):
     reload(daemon, "")
     assert ask(daemon, "connect", host=PRIVATE[0], port=80) == REFUSED
     assert daemon.sandbox("out", "idle")["id"] == first, "all in one sandbox"
+
+
+def test_a_connection_ends_when_its_address_is_denied(own_daemon, internet):
+    daemon = own_daemon(CONFIG).start()
+    deploy(daemon)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        held = pool.submit(ask, daemon, "hold", host=PUBLIC, port=81)
+        pid = daemon.sandbox("out", "busy")["pid"]
+        wait_until(pathlib.Path(f"/proc/{pid}/root/tmp/connected").exists, "the connection", 20)
+        reload(daemon, f"deny: [{PUBLIC}], ")
+        assert held.result() in ("ECONNRESET", "EPIPE")
+
+
+def test_without_nft_a_deployment_says_what_to_install(own_daemon, internet):
+    hide = 'mount --bind /dev/null "$(readlink -f "$(command -v nft)")" && exec "$@"'
+    daemon = own_daemon(CONFIG, wrapper=("unshare", "--mount", "sh", "-c", hide, "sh")).start()
+    refused = daemon.fn("deploy", EXAMPLE, "--network", "egress")
+    assert refused.returncode == 64
+    assert b"network: egress needs the program nft: apt-get install nftables" in refused.stderr
+    checks = daemon.request("GET", "/v1/doctor").json["checks"]
+    check = [each for each in checks if each["name"] == "egress network"][0]
+    assert check["status"] != "pass" and check["fix"] == "apt-get install nftables"
+    daemon.deploy("hello-python")
+    assert daemon.invoke("hello-python", {"name": "x"}).status == 200, "what needs no network runs"
 
 
 def test_a_resolver_in_a_private_range_answers_names_and_nothing_else(own_daemon, internet):
