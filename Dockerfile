@@ -46,7 +46,7 @@ RUN apt-get update \
 FROM ${BASE_IMAGE}
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
-        ca-certificates libarchive13 libcap2 libseccomp2 libsqlite3-0 libstdc++6 \
+        ca-certificates libarchive13 libcap2 libseccomp2 libsqlite3-0 libstdc++6 nftables \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=python / /usr/lib/fn/images/python
 COPY --from=node / /usr/lib/fn/images/node

@@ -143,7 +143,7 @@ let package = Package(
         tests("Access", ["HTTP", "Settings", crypto] + nio),
         tests("Telemetry", ["Linux", "Units"]), tests("Gateway", ["HTTP", "FnProtocol", "Settings", "Units"] + nio),
         tests("FnClient", ["FnProtocol"]),
-        tests("fn", ["FnProtocol"]), tests("Sandbox", ["CSeccomp"]),
+        tests("fn", ["FnProtocol"]), tests("Sandbox", ["CSeccomp", "Units"]),
         tests("Dispatching", ["Functions", "Settings", "Policy", "Pool", "Units"] + nio),
     ],
     cLanguageStandard: .gnu17

@@ -135,6 +135,7 @@ int clinux_eventfd(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
 int clinux_unshare(enum clinux_namespace which) {
     switch (which) {
     case CLINUX_MOUNT: return unshare(CLONE_FS | CLONE_NEWNS);
+    case CLINUX_NETWORK: return unshare(CLONE_NEWNET);
     case CLINUX_SET: return unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS);
     }
     errno = EINVAL;

@@ -63,6 +63,9 @@ static int filesystems(struct clinux_child *child) {
         TRY(CODE, syscall(SYS_move_mount, plan->code_mount, "", AT_FDCWD, plan->code_target, MOVE_MOUNT_F_EMPTY_PATH));
     if (plan->layers_mount >= 0)
         TRY(LAYERS, syscall(SYS_move_mount, plan->layers_mount, "", AT_FDCWD, "/opt", MOVE_MOUNT_F_EMPTY_PATH));
+    if (plan->resolver_mount >= 0)
+        TRY(RESOLVER, syscall(SYS_move_mount, plan->resolver_mount, "", AT_FDCWD, "/etc/resolv.conf",
+                              MOVE_MOUNT_F_EMPTY_PATH));
     TRY(WORKING_DIRECTORY, syscall(SYS_chdir, plan->working_directory));
     return 0;
 }

@@ -42,6 +42,7 @@ package final class Daemon: Sendable {
     private let tree: CgroupTree
     private let events: EventWatcher
     private let launcher: SandboxLauncher
+    private let egress: EgressNetwork
     private let pool: SandboxPool
     private let registry: FunctionRegistry
     private let catalog: FunctionCatalog
@@ -77,11 +78,13 @@ package final class Daemon: Sendable {
         guard KernelFile.exists(places.initProgram) else {
             throw StartError.refused("\(places.initProgram) is missing: `make build` compiles it beside fnd")
         }
+        egress = EgressNetwork(stateDirectory: state, policy: current.egressPolicy)
         launcher = try SandboxLauncher(
             tree: tree,
             events: events,
             stateDirectory: state,
             initPath: places.initProgram,
+            egress: egress,
             readyNamespaces: current.pools.readyNamespaces
         )
         // Half of the processors: functions want them too, and a call that crosses from one loop to another costs two more
@@ -137,12 +140,14 @@ package final class Daemon: Sendable {
         )
         let catalog = catalog
         factory.catalog.withLock { $0 = catalog }
+        let egress = egress
         let deployments = Deployments(
             registry: registry,
             store: store,
             runtimes: runtimes,
             catalog: catalog,
-            log: functionLog
+            log: functionLog,
+            requireEgress: { try egress.require() }
         )
         for name in try deployments.loadAll() { log.warning("function \(name) cannot run: its runtime is not there") }
 
@@ -190,7 +195,14 @@ package final class Daemon: Sendable {
                 if case .refused(let errors) = source.lastResult { problems.insert(errors.description, at: 0) }
                 let problem = problems.isEmpty ? nil : problems.joined(separator: "\n")
                 let settings = source.current.settings
-                return Doctor(settings: settings, places: places, configProblem: problem, tree: doctorTree).report()
+                return Doctor(
+                    settings: settings,
+                    places: places,
+                    configProblem: problem,
+                    tree: doctorTree,
+                    egress: egress.status
+                )
+                .report()
             },
             limitsEnforced: tree.enforced,
             workers: workers
@@ -262,9 +274,11 @@ package final class Daemon: Sendable {
     }
 
     private func watchSettings(_ machine: Machine) {
-        let (pool, catalog, launcher, log) = (pool, catalog, launcher, log)
+        let (pool, catalog, launcher, egress, log) = (pool, catalog, launcher, egress, log)
         settings.onChange { loaded, changes in
             launcher.setReadyNamespaces(loaded.settings.pools.readyNamespaces)
+            // Before the functions hear of it: what starts from here on must find it in force.
+            do { try egress.apply(loaded.settings.egressPolicy) } catch { log.error("\(error)") }
             pool.setLimits(loaded.settings.poolLimits, hintTimeout: loaded.settings.reclaim.hintTimeout)
             pool.setBudget(Self.budget(loaded.settings, machine))
             catalog.apply(loaded.settings)
@@ -314,6 +328,7 @@ package final class Daemon: Sendable {
         scheduleConfigCheck()
         scheduleSaving()
         scheduleLogFlush()
+        egress.follow(on: group.next(), workers: workers, log: log)
         scheduleWatchdog()
         // After `CgroupTree` moved this process to a leaf: with a reload systemd makes a group of its own beside it.
         manager.isReady(status)
@@ -435,6 +450,7 @@ package final class Daemon: Sendable {
         pool.shutdown(patience: patience)
         for server in servers.withLock({ $0 }) { server.close() }
         launcher.shutdown()
+        egress.shutdown()
         do { try tree.teardown() } catch { log.error("cgroups are left behind: \(error)") }
         events.shutdown()
         context.log.flush()

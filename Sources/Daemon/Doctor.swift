@@ -13,8 +13,17 @@ package struct Doctor: Sendable {
     private let configProblem: String?
     /// The tree in use; `nil` when no daemon runs here and the host's root is looked at.
     private let tree: CgroupTree?
+    /// `nil` when no daemon runs here.
+    private let egress: EgressNetwork.Status?
 
-    package init(settings: Settings, places: Places, configProblem: String? = nil, tree: CgroupTree? = nil) {
+    package init(
+        settings: Settings,
+        places: Places,
+        configProblem: String? = nil,
+        tree: CgroupTree? = nil,
+        egress: EgressNetwork.Status? = nil
+    ) {
+        self.egress = egress
         self.settings = settings
         self.places = places
         self.configProblem = configProblem
@@ -25,8 +34,7 @@ package struct Doctor: Sendable {
         DoctorReport(
             checks: cgroupChecks() + [
                 pressure(), reclaim(), swap(), userNamespaces(), overlay(), seccomp(), landlock(), root(), images(),
-                socket(),
-                state(), config(),
+                Self.network(settings.network, egress), socket(), state(), config(),
             ]
         )
     }

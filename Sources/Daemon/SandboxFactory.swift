@@ -46,6 +46,7 @@ final class FunctionSandboxes: Sendable {
             limits: limits(function, contract),
             tmpSize: function.tmp.value
         )
+        spec.network = function.network.value
         spec.announcedCPU = function.cpus.value
         spec.proc = (function.record.spec.proc ?? runtime.proc).view
         spec.layersDirectory = function.record.layersDigest.map { store.directory($0) }

@@ -25,6 +25,7 @@ package struct DeployedFunction: Sendable, Equatable {
     package var concurrency: Effective<Int>
     package var minWarm: Effective<Int>
     package var perSandbox: Effective<Int>
+    package var network: Effective<NetworkAccess>
     /// Sandboxes that are started ahead and told so; of published versions only.
     package var provisioned = 0
     package var reclaims: Bool
@@ -111,12 +112,18 @@ extension DeployedFunction {
             default: defaults.perSandbox,
             ceiling: .max
         )
+        network = Effective(
+            operator: word.network,
+            function: spec.network,
+            default: defaults.network,
+            ceiling: settings.network.egress == .allow ? .egress : .none
+        )
         reclaims = word.reclaim ?? true
         let environment = defaults.env.merging(spec.env) { _, own in own }
         self.environment = environment
         isPrewarmable =
             perSandbox.value == 1 && pids == defaults.pids && record.layersDigest == nil
-            && spec.proc ?? runtime.proc == runtime.proc
+            && spec.proc ?? runtime.proc == runtime.proc && network.value == .none
             && runtime.prewarm.map { prewarm in !environment.keys.contains { prewarm.reads($0) } } ?? false
     }
 

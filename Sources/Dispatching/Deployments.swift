@@ -38,6 +38,8 @@ package final class Deployments: Sendable {
     let catalog: FunctionCatalog
     private let runtimes: RuntimeCatalog
     private let log: FunctionLog
+    /// Throws why no sandbox can have egress on this host.
+    private let requireEgress: @Sendable () throws -> Void
     /// Held from reading the registry to telling the catalog: else the older of two changes might be told last.
     private let telling = Mutex(())
     private let changing = Mutex<Set<String>>([])
@@ -47,13 +49,15 @@ package final class Deployments: Sendable {
         store: CodeStore,
         runtimes: RuntimeCatalog,
         catalog: FunctionCatalog,
-        log: FunctionLog
+        log: FunctionLog,
+        requireEgress: @escaping @Sendable () throws -> Void = {}
     ) {
         self.registry = registry
         self.store = store
         self.runtimes = runtimes
         self.catalog = catalog
         self.log = log
+        self.requireEgress = requireEgress
     }
 
     /// Reads the registry into the catalog; tells which functions cannot run because their runtime is gone.
@@ -239,6 +243,7 @@ package final class Deployments: Sendable {
                 "runtime \(runtime.name) needs a handler\(example): --handler, or `handler:` in function.yaml"
             )
         }
+        try checkNetwork(spec)
         let limits = catalog.settings.limits
         if let memory = spec.memory, memory > limits.memory || memory < .mib(4) {
             throw .invalid("memory: \(memory) is not between 4MiB and the operator's limit of \(limits.memory)")
@@ -264,6 +269,16 @@ package final class Deployments: Sendable {
                 "env: '\(key)' cannot be set: names are letters, digits and '_', and do not begin with '_' or 'AWS_LAMBDA_'"
             )
         }
+    }
+
+    private func checkNetwork(_ spec: FunctionSpec) throws(FunctionsError) {
+        guard spec.network == .egress else { return }
+        guard catalog.settings.network.egress == .allow else {
+            throw .invalid(
+                "network: the operator refuses egress (network.egress in fn.yaml): deploy it with network none"
+            )
+        }
+        do { try requireEgress() } catch { throw .invalid("network: \(error)") }
     }
 
     private func checkCounts(_ spec: FunctionSpec) throws(FunctionsError) {
@@ -336,5 +351,6 @@ extension FunctionSpec {
         minWarm = manifest.minWarm
         perSandbox = manifest.perSandbox
         proc = manifest.proc
+        network = manifest.network
     }
 }

@@ -160,11 +160,15 @@ package final class FunctionCatalog: Sendable {
 }
 
 extension DeployedFunction {
+    /// Another number whenever running sandboxes have become outdated: by a deployment, or because what they may reach
+    /// is another one by anybody's word. A network cannot be given to a sandbox that runs, nor safely taken from it.
+    private var generation: Int { record.codeGeneration * 2 + (network.value == .egress ? 1 : 0) }
+
     /// What the pool has to know.
     package var plan: FunctionPlan {
         FunctionPlan(
             name: planName,
-            generation: record.codeGeneration,
+            generation: generation,
             memory: memory.value,
             memoryLow: memoryLow,
             cpu: cpus.value,

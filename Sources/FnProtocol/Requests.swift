@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Units
 
 /// What `fn deploy` sends: the code, and what the command line says over its `function.yaml`.
 package struct DeployRequest: Codable, Sendable {
@@ -37,6 +38,8 @@ package struct UpdateRequest: Codable, Sendable {
     package var concurrency: Int?
     package var minWarm: Int?
     package var perSandbox: Int?
+    /// `none` or `egress`.
+    package var network: NetworkAccess?
     package var description: String?
     /// Replaces all variables.
     package var env: [String: String]?

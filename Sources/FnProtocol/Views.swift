@@ -17,6 +17,8 @@ package struct FunctionView: Codable, Sendable, Equatable {
     package var concurrency: Int
     package var minWarm: Int
     package var perSandbox: Int
+    /// `none` or `egress`.
+    package var network: String
     /// By key: `function`, `default`, `operator` or `limit`.
     package var origins: [String: String]
     package var env: [String: String]
@@ -45,6 +47,7 @@ package struct FunctionView: Codable, Sendable, Equatable {
         concurrency: Int,
         minWarm: Int,
         perSandbox: Int,
+        network: String,
         origins: [String: String],
         env: [String: String],
         codeSha256: String,
@@ -68,6 +71,7 @@ package struct FunctionView: Codable, Sendable, Equatable {
         self.concurrency = concurrency
         self.minWarm = minWarm
         self.perSandbox = perSandbox
+        self.network = network
         self.origins = origins
         self.env = env
         self.codeSha256 = codeSha256
@@ -123,6 +127,10 @@ package struct SandboxView: Codable, Sendable, Equatable {
     package var idleMs: Int64?
     package var invocations: Int
     package var lastRequestId: String?
+    /// `none` or `egress`; `nil` while it starts.
+    package var network: String?
+    /// Its IPv4 address, where it has egress.
+    package var address: String?
     package var limitsEnforced: Bool
     /// Bytes that its `memory.max` is meant to have.
     package var pending: Int64?

@@ -19,6 +19,7 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
     package var perSandbox: Int?
     /// What it sees at `/proc`; `nil` leaves it to its runtime.
     package var proc: ProcWish?
+    package var network: NetworkAccess?
     /// What becomes of events that were accepted for later.
     package var events = EventHandling()
     package var schedules: [Schedule] = []
@@ -54,6 +55,7 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
         minWarm = try values.decodeIfPresent(Int.self, forKey: .minWarm)
         perSandbox = try values.decodeIfPresent(Int.self, forKey: .perSandbox)
         proc = try values.decodeIfPresent(ProcWish.self, forKey: .proc)
+        network = try values.decodeIfPresent(NetworkAccess.self, forKey: .network)
         events = try values.decodeIfPresent(EventHandling.self, forKey: .events) ?? EventHandling()
         schedules = try values.decodeIfPresent([Schedule].self, forKey: .schedules) ?? []
         tags = try values.decodeIfPresent([String: String].self, forKey: .tags) ?? [:]

@@ -35,6 +35,11 @@ extension Manifest {
             doc: "what it sees at /proc: its own processes, or memory and processors too; else as its runtime has it"
         ),
         .init(
+            path: "network",
+            form: "none or egress",
+            doc: "what it reaches beyond its sandbox: nothing, or public addresses; else as defaults.network has it"
+        ),
+        .init(
             path: "events.retries",
             form: "a whole number from 0 to 100",
             doc: "attempts after an asynchronous event's first one failed"

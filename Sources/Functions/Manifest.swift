@@ -17,6 +17,7 @@ package struct Manifest: Sendable, Equatable {
     package var minWarm: Int?
     package var perSandbox: Int?
     package var proc: ProcWish?
+    package var network: NetworkAccess?
     package var events: EventHandling?
     package var schedules: [Schedule]?
 
@@ -41,6 +42,7 @@ package struct Manifest: Sendable, Equatable {
         minWarm = try yaml.value("min_warm", Self.form("min_warm")) { Int($0) }
         perSandbox = try yaml.value("per_sandbox", Self.form("per_sandbox")) { Int($0) }
         proc = try yaml.value("proc", Self.form("proc")) { ProcWish(rawValue: $0) }
+        network = try yaml.value("network", Self.form("network")) { NetworkAccess(rawValue: $0) }
         events = try yaml.section("events", keys: Self.keys(of: "events"))
             .map { section throws(FunctionsError) in
                 try EventHandling(section)

@@ -245,6 +245,7 @@ extension UpdateRequest {
         spec.concurrency = concurrency ?? spec.concurrency
         spec.minWarm = minWarm ?? spec.minWarm
         spec.perSandbox = perSandbox ?? spec.perSandbox
+        spec.network = network ?? spec.network
         spec.description = description ?? spec.description
         spec.env = env ?? spec.env
     }

@@ -17,7 +17,7 @@ extension FunctionView {
             "memory": function.memory.origin.rawValue, "cpus": function.cpus.origin.rawValue,
             "timeout": function.timeout.origin.rawValue, "tmp": function.tmp.origin.rawValue,
             "concurrency": function.concurrency.origin.rawValue, "min_warm": function.minWarm.origin.rawValue,
-            "per_sandbox": function.perSandbox.origin.rawValue,
+            "per_sandbox": function.perSandbox.origin.rawValue, "network": function.network.origin.rawValue,
         ]
         let pending = context.pool.pending(function.name)
             .map {
@@ -42,6 +42,7 @@ extension FunctionView {
             concurrency: function.concurrency.value,
             minWarm: function.minWarm.value,
             perSandbox: function.perSandbox.value,
+            network: function.network.value.rawValue,
             origins: origins,
             env: record.spec.env,
             codeSha256: record.codeSHA256,
@@ -80,6 +81,8 @@ extension SandboxPool {
                 view.version = PlanName.version(entry.function)
                 view.pending = entry.pending?.count
                 if entry.phase == .idle || entry.phase == .shrunk { view.idleMs = (now - entry.idleSince) / 1_000_000 }
+                view.address = member?.sandbox.address?.description
+                view.network = member.map { ($0.sandbox.address == nil ? NetworkAccess.none : .egress).rawValue }
                 guard let group = member?.sandbox.cgroup else { return view }
                 view.current = group.memoryCurrent()?.count
                 view.high = group.memoryHigh()?.count

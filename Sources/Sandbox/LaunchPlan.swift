@@ -30,6 +30,8 @@ struct LaunchPlan: ~Copyable {
     var codeMount: CInt
     /// Negative when there are none.
     var layersMount: CInt
+    /// Negative when the image's own `/etc/resolv.conf` stays.
+    var resolverMount: CInt
     var tmpMount: CInt
     var controlMount: CInt
     var standards: StandardDescriptors
@@ -66,6 +68,7 @@ struct LaunchPlan: ~Copyable {
                     unsafe plan.code_mount = codeMount
                     unsafe plan.code_target = strings[1]
                     unsafe plan.layers_mount = layersMount
+                    unsafe plan.resolver_mount = resolverMount
                     unsafe plan.tmp_mount = tmpMount
                     unsafe plan.control_mount = controlMount
                     unsafe plan.working_directory = strings[1]

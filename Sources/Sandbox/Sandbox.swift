@@ -3,6 +3,7 @@ import Cgroup
 import Glibc
 import Linux
 import Synchronization
+import Units
 
 /// One running sandbox: a confined process tree and the cgroup that is its identity.
 package final class Sandbox: Sendable {
@@ -23,6 +24,8 @@ package final class Sandbox: Sendable {
     /// `/tmp` and `/run/fn`, as seen from outside.
     package let tmp: ScratchSpace
     package let control: ControlDirectory
+    /// Its address, where it has egress.
+    package let address: IPv4Address?
     private let pidfd: ProcessDescriptor
     private let events: EventWatcher
     private let recycle: @Sendable () -> Void
@@ -37,6 +40,7 @@ package final class Sandbox: Sendable {
         control: ControlDirectory,
         listener: CInt,
         output: CInt,
+        address: IPv4Address?,
         events: EventWatcher,
         recycle: @escaping @Sendable () -> Void
     ) {
@@ -46,6 +50,7 @@ package final class Sandbox: Sendable {
         self.cgroup = cgroup
         self.tmp = tmp
         self.control = control
+        self.address = address
         self.events = events
         self.recycle = recycle
         startTime = Self.startTime(of: pid)

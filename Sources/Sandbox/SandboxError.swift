@@ -13,6 +13,7 @@ package enum LaunchStep: Int32, Sendable {
     case control
     case code
     case layers
+    case resolver
     case workingDirectory
     case networkNamespace
     case ipcNamespace
@@ -42,6 +43,8 @@ package enum SandboxError: Error, Sendable, Equatable, CustomStringConvertible {
     case preparation(what: String, SyscallError)
     /// The child failed on its way to the program.
     case setup(LaunchStep, SyscallError)
+    /// A way out of its network namespace could not be had.
+    case network(String)
     /// The seccomp filter could not be built.
     case seccomp(String)
     /// Something is left after everything was tried.
@@ -52,6 +55,7 @@ package enum SandboxError: Error, Sendable, Equatable, CustomStringConvertible {
         case .limits(let error): "limits: \(error)"
         case .preparation(let what, let error): "\(what): \(error)"
         case .setup(let step, let error): "sandbox set-up failed at step \(step): \(error)"
+        case .network(let what): what
         case .seccomp(let what): "seccomp filter: \(what)"
         case .leftover(let what): what
         }

@@ -17,6 +17,7 @@ package final class SandboxLauncher: Sendable {
     private let profile: SeccompProfile
     private let landlock = Landlock.probe()
     private let namespaces: NamespacePool
+    private let egress: EgressNetwork
     private let thread: SerialThread
     private let mounter: Mounter
     private let standards: StandardDescriptors
@@ -25,18 +26,21 @@ package final class SandboxLauncher: Sendable {
     /// - Parameters:
     ///   - stateDirectory: where the launcher may keep an empty directory to mount on.
     ///   - initPath: the static program that becomes process 1 of each sandbox.
+    ///   - egress: where sandboxes are connected that may go out.
     ///   - readyNamespaces: how many sets of namespaces are kept in stock.
     package init(
         tree: CgroupTree,
         events: EventWatcher,
         stateDirectory: String,
         initPath: String,
+        egress: EgressNetwork,
         readyNamespaces: Int = 8
     ) throws(SandboxError) {
         self.tree = tree
         self.events = events
         self.workDirectory = "\(stateDirectory)/mnt"
         self.initPath = initPath
+        self.egress = egress
         profile = try SeccompProfile()
         do throws(SyscallError) {
             standards = try StandardDescriptors()
@@ -173,6 +177,7 @@ package final class SandboxLauncher: Sendable {
                     userNamespace: parts.slot.namespace,
                     codeMount: parts.code ?? -1,
                     layersMount: parts.layers ?? -1,
+                    resolverMount: parts.resolver ?? -1,
                     tmpMount: parts.tmp.mount,
                     controlMount: parts.control.mount,
                     standards: standards
@@ -180,15 +185,12 @@ package final class SandboxLauncher: Sendable {
                 return try plan.run(spec, filters: filters, landlock: landlock)
             }
         } catch {
-            parts.closeBorrowed()
-            close(parts.namespaces.listener)
-            close(parts.outputRead)
-            namespaces.giveBack(parts.slot)
+            abandon(parts)
             throw error
         }
         Failpoint.pass("launched")
         parts.closeBorrowed()
-        let (slot, namespaces) = (parts.slot, namespaces)
+        let (slot, namespaces, link, egress) = (parts.slot, namespaces, parts.link, egress)
         let sandbox = Sandbox(
             id: spec.id,
             pid: launched.pid,
@@ -198,8 +200,12 @@ package final class SandboxLauncher: Sendable {
             control: parts.control,
             listener: parts.namespaces.listener,
             output: parts.outputRead,
+            address: link?.address,
             events: events
-        ) { namespaces.giveBack(slot) }
+        ) {
+            namespaces.giveBack(slot)
+            if let link { egress.detach(link) }
+        }
         do throws(SyscallError) {
             try sandbox.watch()
         } catch {
@@ -214,6 +220,9 @@ package final class SandboxLauncher: Sendable {
         var slot: NamespacePool.Slot
         var code: CInt?
         var layers: CInt?
+        /// Both only with egress.
+        var resolver: CInt?
+        var link: EgressLink?
         var tmp: ScratchSpace
         var control: ControlDirectory
         var outputRead: CInt
@@ -222,11 +231,41 @@ package final class SandboxLauncher: Sendable {
         /// What the child has its own copies of by now.
         func closeBorrowed() {
             for fd in [namespaces.network, namespaces.ipc, namespaces.uts, outputWrite] { close(fd) }
-            for fd in [code, layers] { if let fd { close(fd) } }
+            for fd in [code, layers, resolver] { if let fd { close(fd) } }
         }
     }
 
     private func gather(_ spec: SandboxSpec) throws(SandboxError) -> Parts {
+        var parts = try gatherUnconnected(spec)
+        guard spec.network == .egress else { return parts }
+        do throws(SandboxError) {
+            try connect(&parts)
+            return parts
+        } catch {
+            abandon(parts)
+            throw error
+        }
+    }
+
+    /// What a launch that failed had in hand.
+    private func abandon(_ parts: Parts) {
+        parts.closeBorrowed()
+        close(parts.namespaces.listener)
+        close(parts.outputRead)
+        namespaces.giveBack(parts.slot)
+        if let link = parts.link { egress.detach(link) }
+    }
+
+    /// The way out.
+    private func connect(_ parts: inout Parts) throws(SandboxError) {
+        try egress.require()
+        do throws(SyscallError) { parts.resolver = try egress.resolverMount() } catch {
+            throw .preparation(what: "/etc/resolv.conf", error)
+        }
+        parts.link = try egress.attach(parts.namespaces.network)
+    }
+
+    private func gatherUnconnected(_ spec: SandboxSpec) throws(SandboxError) -> Parts {
         var taken: [CInt] = []
         do throws(SyscallError) {
             // In the daemon's own mount namespace: a copy of a mount can only be made from where one stands.

@@ -56,6 +56,7 @@ package struct SandboxSpec: Sendable {
     package var proc = ProcView.minimal
     /// The size of `/tmp`, whose pages count towards the memory limit.
     package var tmpSize: Bytes
+    package var network = NetworkAccess.none
 
     package init(
         id: String,

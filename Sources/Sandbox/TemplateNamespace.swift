@@ -12,7 +12,9 @@ import Linux
 /// of mounts the host has. The old root is gone from it: nothing of the host can be reached.
 enum TemplateNamespace {
     /// Directories and files that are mounted over, made in the image once. The image is ours.
-    private static let mountPoints = ["proc", "tmp", "dev", "var", "var/task", "var/runtime", "opt", "run", "run/fn"]
+    private static let mountPoints = [
+        "proc", "tmp", "dev", "var", "var/task", "var/runtime", "opt", "run", "run/fn", "etc",
+    ]
 
     /// - Parameters:
     ///   - workDirectory: an empty directory of the daemon's, where the root is put together.
@@ -29,6 +31,8 @@ enum TemplateNamespace {
         }
         try touch("\(template.imageRoot)/.init")
         try check(".init", in: template.imageRoot)
+        try touch("\(template.imageRoot)/etc/resolv.conf")
+        try check("etc/resolv.conf", in: template.imageRoot)
         try Directory.makeAll(workDirectory)
         // Mount namespaces belong to threads: this one does its work and ends, the namespace lives on in its descriptor.
         return try Thread.run(name: "template") { () throws(SyscallError) -> Int32 in

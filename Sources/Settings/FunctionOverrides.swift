@@ -16,6 +16,7 @@ package struct FunctionOverride: Sendable, Equatable {
     package var concurrency: Int?
     package var minWarm: Int?
     package var perSandbox: Int?
+    package var network: NetworkAccess?
     /// `false` keeps idle sandboxes as they are.
     package var reclaim: Bool?
 

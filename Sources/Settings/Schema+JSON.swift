@@ -9,6 +9,8 @@ package indirect enum ValueShape: Sendable {
     case duration
     case whole(ClosedRange<Int>)
     case words([String])
+    /// Several, separated by commas, or a list of YAML's.
+    case list
     case either(ValueShape, or: String)
     case text
 }
@@ -103,7 +105,18 @@ extension ValueShape {
         case .words(let words): return ["enum": .list(words.flatMap(Self.spellings))]
         case .either(let shape, let word):
             return ["anyOf": .list([.object(shape.members), .object(Self.words([word]).members)])]
+        case .list:
+            let items = SchemaValue.object(["type": .text("string")])
+            return ["type": .list(["string", "array"].map { .text($0) }), "items": items, "minItems": .number(1)]
         case .text: return ["type": .list(["string", "integer"].map { .text($0) })]
+        }
+    }
+
+    var isList: Bool {
+        switch self {
+        case .list: true
+        case .either(let shape, _): shape.isList
+        default: false
         }
     }
 

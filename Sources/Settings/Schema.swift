@@ -34,12 +34,12 @@ package struct Machine: Sendable {
 
 /// The one table of settings: parsing, validation, defaults, environment names and documentation all come from here.
 package enum Schema {
-    package static let settings: [Setting] = host + defaults + limits + reclaim + pools + doors + auth + rest
+    package static let settings: [Setting] = host + defaults + limits + reclaim + pools + network + doors + auth + rest
 
     /// Keys of one entry of the `functions` section.
     package static let overrideKeys = [
         "memory", "memory_low", "memory_burst", "cpus", "cpu_weight", "pids", "tmp", "timeout", "concurrency",
-        "min_warm", "per_sandbox", "reclaim",
+        "min_warm", "per_sandbox", "network", "reclaim",
         "io_read", "io_write",
     ]
 
@@ -119,6 +119,12 @@ package enum Schema {
             1...64,
             "requests at once in one sandbox; for sandboxes that are started from then on"
         ),
+        choice(
+            "defaults.network",
+            \.defaults.network,
+            "none",
+            "what a function may reach: nothing, or with egress the public internet"
+        ),
         int(
             "defaults.retries",
             \.defaults.retries,
@@ -173,6 +179,7 @@ package enum Schema {
             fallback: "loopback",
             isLive: true,
             doc: "where HTTP destinations may be; loopback stands for localhost, 127.0.0.0/8 and ::1",
+            shape: .list,
             read: { text, settings, _ in
                 settings.limits.destinationHosts = text
                 return !text.contains("/")
@@ -256,6 +263,7 @@ package enum Schema {
             fallback: "",
             isLive: true,
             doc: "names, beside addresses and localhost, under which clients may reach the daemon, as behind a proxy",
+            shape: .list,
             read: { text, settings, _ in
                 settings.http.hosts = text
                 return !text.contains("/")

@@ -38,6 +38,7 @@ package struct Settings: Sendable, Equatable {
         package var concurrency = 0
         package var minWarm = 0
         package var perSandbox = 1
+        package var network = NetworkAccess.none
         package var retries = 0
         package var retryWait = Duration.zero
         package var maxEventAge = Duration.zero
@@ -80,6 +81,20 @@ package struct Settings: Sendable, Equatable {
         package var events = 0
         package var readyNamespaces = 0
         package var prewarm = 0
+    }
+
+    package struct Network: Sendable, Equatable {
+        package enum Egress: String, Sendable, CaseIterable {
+            case allow
+            case refuse
+        }
+
+        package var egress = Egress.allow
+        package var subnet = IPv4Block(IPv4Address(raw: 0), prefix: 32)
+        /// `nil` is the host's own.
+        package var dns: [IPv4Address]?
+        package var deny: [IPv4Block] = []
+        package var allow: [IPv4Block] = []
     }
 
     package struct HTTP: Sendable, Equatable {
@@ -138,6 +153,7 @@ package struct Settings: Sendable, Equatable {
     package var functions = FunctionOverrides()
     package var reclaim = Reclaim()
     package var pools = Pools()
+    package var network = Network()
     package var http = HTTP()
     package var auth = Auth()
     package var socket = Socket()

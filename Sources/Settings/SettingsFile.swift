@@ -65,8 +65,12 @@ struct SettingsFile {
 
     private mutating func setting(_ key: Node, _ value: Node, _ path: String) {
         if Schema.find(path) != nil {
-            guard let text = value.scalar?.string, !text.isEmpty else {
-                return report(key, "'\(path)' must be a single value")
+            let isList = Schema.find(path)?.shape.isList ?? false
+            guard let text = isList ? Self.list(value) : value.scalar?.string, !text.isEmpty else {
+                return report(
+                    key,
+                    "'\(path)' must be \(isList ? "values separated by commas, or a list" : "a single value")"
+                )
             }
             values[path] = (text, value.mark?.line ?? 0, value.mark?.column ?? 0)
         } else if Self.sections.contains(path) {
@@ -75,6 +79,13 @@ struct SettingsFile {
             let parent = path.split(separator: ".").dropLast().joined(separator: ".")
             report(key, "unknown setting '\(path)'" + Self.hint(path, below: parent))
         }
+    }
+
+    /// A list, or what stands for one in a single line.
+    private static func list(_ node: Node) -> String? {
+        guard case .sequence(let items) = node else { return node.scalar?.string }
+        let texts = items.compactMap { $0.scalar?.string }
+        return texts.count == items.count ? texts.joined(separator: ",") : nil
     }
 
     private static let sections = Set(
@@ -146,6 +157,7 @@ struct SettingsFile {
             case "min_warm": Self.set(&override.minWarm, Int(text).flatMap { $0 >= 0 ? $0 : nil })
             case "per_sandbox":
                 Self.set(&override.perSandbox, Int(text).flatMap { (1...64).contains($0) ? $0 : nil })
+            case "network": Self.set(&override.network, NetworkAccess(rawValue: text))
             default: Self.set(&override.reclaim, ["auto": true, "off": false][text])
             }
         let form = name == "reclaim" ? "one of auto, off" : Schema.find("defaults.\(name)")?.form ?? "a value"

@@ -115,6 +115,12 @@ package enum SettingsLoader {
             "defaults.memory_low",
             "\(defaults.memoryLow) is above defaults.memory, \(defaults.memory)"
         )
+        let shadowed = settings.network.allow.first { $0.overlaps(settings.network.subnet) }
+        check(
+            shadowed == nil,
+            "network.allow",
+            "\(shadowed?.description ?? "") overlaps network.subnet, \(settings.network.subnet), where the sandboxes are: choose another subnet"
+        )
         check(
             isLoopback(settings.http.listen) || settings.auth.mode != .none,
             "http.listen",

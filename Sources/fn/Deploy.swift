@@ -13,6 +13,8 @@ struct LimitOptions: ParsableArguments {
     @Option(help: "Sandboxes at once.") var concurrency: Int?
     @Option(help: "Sandboxes that are always kept.") var minWarm: Int?
     @Option(help: "Requests at once in one sandbox.") var perSandbox: Int?
+    @Option(help: "What it may reach: none, or egress for the internet.", completion: .list(["none", "egress"]))
+    var network: String?
     @Option(help: "A variable for the function, NAME=VALUE; may be repeated.") var env: [String] = []
 
     func request() throws -> UpdateRequest {
@@ -27,6 +29,7 @@ struct LimitOptions: ParsableArguments {
         request.concurrency = concurrency
         request.minWarm = minWarm
         request.perSandbox = perSandbox
+        request.network = try read("--network", network, "none or egress") { NetworkAccess(rawValue: $0) }
         for pair in env {
             guard let sign = pair.firstIndex(of: "="), sign != pair.startIndex else {
                 throw Failure(.usage, "fn: --env: expected NAME=VALUE, got '\(pair)'")

@@ -55,7 +55,9 @@ struct Describe: ParsableCommand {
             "tmp:          \(Bytes(function.tmp))\(from("tmp"))",
             "concurrency:  \(function.concurrency)\(from("concurrency"))",
             "min warm:     \(function.minWarm)\(from("min_warm"))",
-            "per sandbox:  \(function.perSandbox)\(from("per_sandbox"))", "sandboxes:    \(function.sandboxes)",
+            "per sandbox:  \(function.perSandbox)\(from("per_sandbox"))",
+            "network:      \(function.network)\(from("network"))",
+            "sandboxes:    \(function.sandboxes)",
             "code:         \(Bytes(function.codeSize).rounded), sha256 \(function.codeSha256)",
             "revision:     \(function.revision), \(function.lastModified)",
         ]

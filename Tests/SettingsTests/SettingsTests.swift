@@ -27,6 +27,28 @@ struct SettingsTests {
         #expect(settings.http.listen == "127.0.0.1:9000")
     }
 
+    @Test("a list is written as one of YAML's or with commas, and what is in it is checked")
+    func lists() throws {
+        let network = try load("network: {deny: [203.0.113.0/24, 198.51.100.7], allow: '10.1.0.0/16, 10.2.0.0/16'}")
+            .settings.network
+        #expect(network.deny.map(\.description) == ["203.0.113.0/24", "198.51.100.7"])
+        #expect(network.allow.map(\.description) == ["10.1.0.0/16", "10.2.0.0/16"])
+        #expect(try load("network: {dns: [9.9.9.9, 10.0.0.53]}").settings.network.dns?.count == 2)
+        for (text, said) in [
+            ("network: {deny: [10.0.0.1/8]}", "network.deny: expected a list of IPv4 addresses and blocks"),
+            (
+                "network: {dns: 127.0.0.53}",
+                "network.dns: expected up to three IPv4 addresses, not of loopback, or auto"
+            ),
+            ("network: {deny: {a: b}}", "'network.deny' must be values separated by commas, or a list"),
+            ("network: {subnet: [10.0.0.0/16]}", "'network.subnet' must be a single value"),
+            ("network: {allow: 10.200.7.0/24}", "network.allow: 10.200.7.0/24 overlaps network.subnet, 10.200.0.0/16"),
+        ] {
+            let errors = #expect(throws: SettingsErrors.self) { try load(text) }
+            #expect(errors?.description.contains(said) == true, "\(errors?.description ?? text)")
+        }
+    }
+
     @Test("every built-in value passes its own check")
     func schemaIsSound() {
         for setting in Schema.settings {

@@ -20,6 +20,7 @@ enum clinux_step {
     CLINUX_STEP_CONTROL,
     CLINUX_STEP_CODE,
     CLINUX_STEP_LAYERS,
+    CLINUX_STEP_RESOLVER,
     CLINUX_STEP_WORKING_DIRECTORY,
     CLINUX_STEP_NETWORK_NAMESPACE,
     CLINUX_STEP_IPC_NAMESPACE,
@@ -83,6 +84,7 @@ struct clinux_plan {
     int32_t code_mount;         // detached mount from clinux_detached_mount, moved to code_target; -1 when it comes later
     const char *code_target;
     int32_t layers_mount;       // another one, moved to /opt; -1 when there is none
+    int32_t resolver_mount;     // another one, moved to /etc/resolv.conf; -1 leaves the image's own
     int32_t tmp_mount;          // detached mounts too, moved to /tmp and /run/fn
     int32_t control_mount;
     const char *proc_options;   // of the procfs at /proc
@@ -165,7 +167,7 @@ int clinux_user_namespace(uint32_t inside, uint32_t outside);
 int clinux_landlock_abi(void);
 
 // Thin wrappers for calls that glibc 2.36 lacks or that import badly. -1 with errno.
-enum clinux_namespace { CLINUX_MOUNT, CLINUX_SET };  // the set: network, IPC and UTS
+enum clinux_namespace { CLINUX_MOUNT, CLINUX_NETWORK, CLINUX_SET };  // the set: network, IPC and UTS
 int clinux_unshare(enum clinux_namespace which);  // of the calling thread alone
 int clinux_memfd(const char *name);
 int clinux_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *options);
@@ -192,5 +194,18 @@ int clinux_detached_tmpfs(uint64_t size, const char *mode, int read_only_inside)
 int clinux_resize_tmpfs(int mount, uint64_t size);  // EINVAL when more than that is in it
 int clinux_raise_descriptor_limit(void);            // the soft limit to the hard one
 int clinux_background_thread(void);     // nice 10, for the calling thread alone
+
+// Networks. A socket belongs to the network namespace of the thread that made it, for ever. Addresses are IPv4 in host
+// byte order; -1 with errno.
+int clinux_route_socket(void);
+int clinux_conntrack_socket(void);
+int clinux_enter_network(int network_namespace);  // the calling thread alone
+// A pair of ends: `name`, which is up, where the socket is; `peer`, which is not, in the other namespace.
+int clinux_veth(int route_socket, const char *name, const char *peer, int peer_namespace);
+int clinux_link_up(int route_socket, const char *name);
+int clinux_remove_link(int route_socket, const char *name);
+int clinux_add_address(int route_socket, const char *name, uint32_t address, uint8_t prefix);
+int clinux_default_route(int route_socket, uint32_t gateway);
+int clinux_forget_connections(int conntrack_socket, uint32_t mark);  // all that have this mark
 
 #endif
