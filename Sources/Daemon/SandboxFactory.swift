@@ -62,6 +62,16 @@ final class FunctionSandboxes: Sendable {
         )
         spec.announcedCPU = function.cpus.value
         spec.layersDirectory = function.record.layersDigest.map { store.directory($0) }
+        spec.hasExtensions = [spec.codeDirectory, spec.layersDirectory ?? ""]
+            .contains { Directory.isDirectory("\($0)/extensions") }
+        var identity = FunctionIdentity(
+            name: function.name,
+            version: function.record.version,
+            handler: function.record.spec.handler
+        )
+        identity.initialization = Self.initialization(isProvisioned)
+        identity.runtime = runtime.name
+        identity.logsJSON = function.record.spec.logging?.format == "JSON"
         let settings = catalog.settings
         return FactoryResult(
             sandbox: try launcher.launch(spec),
@@ -69,13 +79,13 @@ final class FunctionSandboxes: Sendable {
             initTimeout: function.initTimeout,
             answerLimit: Int(settings.limits.response.count),
             tmp: function.tmp.value,
-            identity: FunctionIdentity(
-                name: function.name,
-                version: function.record.version,
-                handler: function.record.spec.handler
-            ),
+            identity: identity,
             places: function.perSandbox.value
         )
+    }
+
+    private static func initialization(_ isProvisioned: Bool) -> String {
+        isProvisioned ? "provisioned-concurrency" : "on-demand"
     }
 
     /// What Lambda's runtimes expect to find. Nothing of the daemon's own environment is passed on.
@@ -97,7 +107,7 @@ final class FunctionSandboxes: Sendable {
             "AWS_LAMBDA_FUNCTION_NAME": name, "AWS_LAMBDA_FUNCTION_VERSION": function.record.version,
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": String(function.memory.value.mebibytes),
             "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/\(name)", "AWS_LAMBDA_LOG_STREAM_NAME": id.description,
-            "AWS_LAMBDA_INITIALIZATION_TYPE": isProvisioned ? "provisioned-concurrency" : "on-demand",
+            "AWS_LAMBDA_INITIALIZATION_TYPE": Self.initialization(isProvisioned),
             "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
             "MEMORY_PRESSURE_WATCH": "/run/fn/pressure", "LAMBDA_TASK_ROOT": "/var/task",
             "LAMBDA_RUNTIME_DIR": "/var/runtime",

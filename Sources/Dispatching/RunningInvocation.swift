@@ -200,6 +200,7 @@ final class RunningInvocation: Sendable {
         if let note = result.failureNote { output.note(note, for: requestID) }
         output.note("END RequestId: \(requestID)", for: requestID)
         output.note(result.report(status: status), for: requestID)
+        lease.sandbox.telemetry.reported(result.telemetryReport(status: status))
         if let usage = state.withLock({ $0.usage }), let grownTo = usage.grownTo {
             (result.grownTo, result.growthSteps) = (grownTo, usage.growthSteps)
             output.note(

@@ -5,6 +5,7 @@ import NIOCore
 import NIOPosix
 import Policy
 import Reclaim
+import RuntimeAPI
 import Sandbox
 import Units
 
@@ -132,14 +133,35 @@ extension SandboxPool {
     private func adopt(_ made: FactoryResult, _ id: SandboxID, _ function: String, _ contract: Bytes) {
         // What versions print is one log.
         let (sink, owner) = (sink, PlanName.function(function))
-        let output = OutputCapture(pipe: made.sandbox.takeOutput()) { sink(owner, id, $0) }
         let limits = LimitControl(made.sandbox.cgroup, max: contract, cpu: made.cpu, cpus: cpus)
+        let telemetry = TelemetryHub(
+            made.identity,
+            instance: id.description,
+            loop: group.next(),
+            connect: Self.connector(made.sandbox),
+            isAsleep: { limits.isFrozen },
+            now: { WallClock.iso8601(WallClock.nowMs()) }
+        )
+        telemetry.started(memory: contract.count)
+        let output = OutputCapture(pipe: made.sandbox.takeOutput()) { line in
+            sink(owner, id, line)
+            if !line.isPlatform { telemetry.printed(line.bytes, by: .function) }
+        }
+        let extensionOutput = made.sandbox.takeExtensionOutput()
+            .map { pipe in
+                OutputCapture(pipe: pipe) { line in
+                    sink(owner, id, OutputLine(requestID: output.requestID, bytes: line.bytes))
+                    telemetry.printed(line.bytes, by: .extension)
+                }
+            }
         let member = PooledSandbox(
             id: id,
             function: function,
             sandbox: made.sandbox,
             limits: limits,
             output: output,
+            extensionOutput: extensionOutput,
+            telemetry: telemetry,
             onEnding: { [weak self] cause in self?.apply { state, now in state.exited(id, cause, now: now) } },
             onWaiting: { [weak self] isFirst, call in
                 guard let self else { return }
@@ -168,6 +190,19 @@ extension SandboxPool {
                 self.log.error("the Runtime API of \(id) could not be served: \(error)")
                 member.kill()
             }
+    }
+
+    /// Into the sandbox's own network namespace, on a thread that ends there.
+    private static func connector(_ sandbox: Sandbox) -> SandboxConnector {
+        { port, body in
+            Thread.start(name: "telemetry") {
+                do throws(SyscallError) {
+                    body(.success(try sandbox.connect(port: port, timeoutMs: 1000)))
+                } catch {
+                    body(.failure(error))
+                }
+            }
+        }
     }
 
     /// It asked for its first work: what it was given of the processor to start with ends here.

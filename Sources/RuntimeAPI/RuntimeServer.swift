@@ -21,6 +21,7 @@ package final class RuntimeServer: Sendable {
     let extensions: Mutex<ExtensionRegistry<HTTPResponder>>
     private let places: Int
     let identity: FunctionIdentity
+    let telemetry: TelemetryHub
     private let server = Mutex<HTTPServer?>(nil)
     /// Whether the runtime has said that it answers hints (`Fn-Hints: 1` with its `next`).
     private let knowsHints = Mutex(false)
@@ -31,16 +32,19 @@ package final class RuntimeServer: Sendable {
     /// - Parameters:
     ///   - identity: what extensions are told of the function.
     ///   - places: requests that may run at once.
+    ///   - telemetry: takes subscriptions, and is told how the runtime starts.
     ///   - onEvent: told what the runtime does, in order, on an event loop; must not block.
     package init(
         _ identity: FunctionIdentity,
         places: Int,
+        telemetry: TelemetryHub,
         onEvent: @escaping @Sendable (RuntimeEvent) -> Void
     ) {
         session = Mutex(RuntimeSession(places: places))
         extensions = Mutex(ExtensionRegistry(allowsInvoke: places == 1))
         self.places = places
         self.identity = identity
+        self.telemetry = telemetry
         self.onEvent = onEvent
     }
 
@@ -128,6 +132,7 @@ package final class RuntimeServer: Sendable {
                 try session.next(responder)
             }
             responder.onDisconnect { [self] in session.withLock { $0.lost(token) } }
+            if !isRepeated { telemetry.runtimeStarted() }
             if isRepeated || extensions.withLock({ $0.runtimeIsWaiting() }) {
                 onEvent(.waiting(isRepeated: isRepeated))
             }
@@ -178,6 +183,7 @@ package final class RuntimeServer: Sendable {
         do {
             try session.withLock { session throws(RuntimeSession<HTTPResponder>.Refusal) in try session.initError() }
             responder.respond(.accepted)
+            telemetry.runtimeStarted(errorType: errorType(request) ?? "Runtime.Unknown")
             onEvent(.initFailed(request.body, type: errorType(request)))
         } catch {
             responder.respond(.refusal(error))

@@ -33,6 +33,8 @@ struct LaunchPlan: ~Copyable {
     var controlMount: CInt
     var standardInput: CInt
     var standardOutput: CInt
+    /// Negative when extensions have none of their own.
+    var extensionOutput: CInt
 
     /// Runs the plan on the calling thread.
     func run(_ spec: SandboxSpec, filters: [[UInt8]]) throws(SandboxError) -> clinux_launched {
@@ -66,6 +68,7 @@ struct LaunchPlan: ~Copyable {
                     unsafe plan.working_directory = strings[1]
                     unsafe plan.standard_input = standardInput
                     unsafe plan.standard_output = standardOutput
+                    unsafe plan.extension_output = extensionOutput
                     unsafe plan.limits = limits.baseAddress
                     unsafe plan.limit_count = limits.count
                     unsafe plan.last_capability = cap_max_bits() - 1

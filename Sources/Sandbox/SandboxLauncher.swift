@@ -121,14 +121,15 @@ package final class SandboxLauncher: Sendable {
                     tmpMount: parts.tmp.mount,
                     controlMount: parts.control.mount,
                     standardInput: parts.null,
-                    standardOutput: parts.outputWrite
+                    standardOutput: parts.outputWrite,
+                    extensionOutput: parts.extensionOutput?.write ?? -1
                 )
                 return try plan.run(spec, filters: filters)
             }
         } catch {
             parts.closeBorrowed()
-            close(parts.listener)
-            close(parts.outputRead)
+            for fd in [parts.network, parts.listener, parts.outputRead] { close(fd) }
+            if let output = parts.extensionOutput { close(output.read) }
             namespaces.giveBack(parts.slot)
             throw error
         }
@@ -141,8 +142,10 @@ package final class SandboxLauncher: Sendable {
             cgroup: group,
             tmp: parts.tmp,
             control: parts.control,
+            network: parts.network,
             listener: parts.listener,
             output: parts.outputRead,
+            extensionOutput: parts.extensionOutput?.read,
             events: events
         ) { namespaces.giveBack(slot) }
         sandbox.watch()
@@ -163,11 +166,13 @@ package final class SandboxLauncher: Sendable {
         var null: CInt
         var outputRead: CInt
         var outputWrite: CInt
+        var extensionOutput: (read: CInt, write: CInt)?
 
         /// What the child has its own copies of by now.
         func closeBorrowed() {
-            for fd in [network, ipc, uts, code, null, outputWrite] { close(fd) }
+            for fd in [ipc, uts, code, null, outputWrite] { close(fd) }
             if let layers { close(layers) }
+            if let extensionOutput { close(extensionOutput.write) }
         }
     }
 
@@ -194,13 +199,15 @@ package final class SandboxLauncher: Sendable {
             taken.append(null)
             let (read, write) = try Descriptor.pipe()
             taken += [read, write]
+            let extensionOutput = spec.hasExtensions ? try Descriptor.pipe() : nil
+            if let extensionOutput { taken += [extensionOutput.read, extensionOutput.write] }
             let network = try namespaces.takeNetwork()
             taken += [network.namespace, network.listener]
             let identity = try namespaces.makeIdentity(hostName: spec.id)
             taken += [identity.ipc, identity.uts]
             let slot = try namespaces.takeSlot()
             // So that the function may open /dev/stdout again, by name.
-            _ = fchown(write, slot.hostID, slot.hostID)
+            for end in [write, extensionOutput?.write ?? write] { _ = fchown(end, slot.hostID, slot.hostID) }
             return Parts(
                 network: network.namespace,
                 listener: network.listener,
@@ -213,7 +220,8 @@ package final class SandboxLauncher: Sendable {
                 control: control,
                 null: null,
                 outputRead: read,
-                outputWrite: write
+                outputWrite: write,
+                extensionOutput: extensionOutput
             )
         } catch {
             for fd in taken { close(fd) }

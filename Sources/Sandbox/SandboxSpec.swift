@@ -54,6 +54,8 @@ package struct SandboxSpec: Sendable {
     package var announcedCPU: CPUQuota?
     /// The size of `/tmp`, whose pages count towards the memory limit.
     package var tmpSize: Bytes
+    /// Whether its code or its layers have extensions: what these print is told apart from what the function does.
+    package var hasExtensions = false
 
     package init(
         id: String,
