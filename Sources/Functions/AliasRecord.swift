@@ -81,17 +81,25 @@ package struct RegisteredFunction: Sendable, Equatable {
     /// By name.
     package var aliases: [String: AliasRecord]
     package var provisioned: [ProvisionedRecord]
+    /// What becomes of events for a version or an alias, by qualifier; of all others the function's own word is meant.
+    package var events: [String: EventHandling]
+    /// By qualifier; `$LATEST` for the function itself.
+    package var urls: [String: UrlRecord]
 
     package init(
         latest: FunctionRecord,
         versions: [String: FunctionRecord] = [:],
         aliases: [String: AliasRecord] = [:],
-        provisioned: [ProvisionedRecord] = []
+        provisioned: [ProvisionedRecord] = [],
+        events: [String: EventHandling] = [:],
+        urls: [String: UrlRecord] = [:]
     ) {
         self.latest = latest
         self.versions = versions
         self.aliases = aliases
         self.provisioned = provisioned
+        self.events = events
+        self.urls = urls
     }
 
     /// What a qualifier means; of an alias the version that serves most of it. `nil` is what is deployed now.
@@ -99,6 +107,15 @@ package struct RegisteredFunction: Sendable, Equatable {
         guard let qualifier, qualifier != FunctionRecord.latest else { return latest }
         let version = aliases[qualifier]?.version ?? qualifier
         return version == FunctionRecord.latest ? latest : versions[version]
+    }
+
+    /// What becomes of events for a qualifier. As in Lambda what is said of the function is not said of its versions and
+    /// aliases; but for the dead letters, which are the function's in both.
+    package func handling(_ qualifier: String?) -> EventHandling {
+        guard let qualifier, qualifier != FunctionRecord.latest else { return latest.spec.events }
+        var handling = events[qualifier] ?? EventHandling()
+        handling.deadLetter = latest.spec.events.deadLetter
+        return handling
     }
 
     /// How many sandboxes each version is to have ready. An alias's are shared out as its requests are.

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+import Crypto
 import Linux
+import Units
 
 /// One way to run functions: a directory with a `runtime.yaml` and a bootstrap.
 package struct RuntimeDefinition: Sendable, Equatable {
@@ -31,6 +33,12 @@ package struct RuntimeDefinition: Sendable, Equatable {
     /// Files of the root image that every function of this runtime needs, as patterns; the page cache of these belongs
     /// to nobody's sandbox.
     package var preload: [String]
+
+    /// The same for as long as its description is the same, and another for any other: 64 hexadecimal digits.
+    package var version: String {
+        let parts = [name, image] + command + environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
+        return Hex.encode(SHA256.hash(data: Array(parts.joined(separator: "\n").utf8)))
+    }
 }
 
 /// The runtimes that are there: one is added by adding a directory.
