@@ -81,7 +81,7 @@ package struct RegisteredFunction: Sendable, Equatable {
     /// By name.
     package var aliases: [String: AliasRecord]
     package var provisioned: [ProvisionedRecord]
-    /// What becomes of events for a version or an alias, by qualifier; of all others the function's own word is meant.
+    /// What was said of events for a version or an alias, by qualifier.
     package var events: [String: EventHandling]
     /// By qualifier; `$LATEST` for the function itself.
     package var urls: [String: UrlRecord]
@@ -109,11 +109,10 @@ package struct RegisteredFunction: Sendable, Equatable {
         return version == FunctionRecord.latest ? latest : versions[version]
     }
 
-    /// What becomes of events for a qualifier. As in Lambda what is said of the function is not said of its versions and
-    /// aliases; but for the dead letters, which are the function's in both.
+    /// What becomes of events for a qualifier: what was said of it, else what is said of the function, as with everything
+    /// that is said of a function as a whole. Dead letters are always the function's.
     package func handling(_ qualifier: String?) -> EventHandling {
-        guard let qualifier, qualifier != FunctionRecord.latest else { return latest.spec.events }
-        var handling = events[qualifier] ?? EventHandling()
+        guard var handling = qualifier.flatMap({ events[$0] }) else { return latest.spec.events }
         handling.deadLetter = latest.spec.events.deadLetter
         return handling
     }
