@@ -41,7 +41,9 @@ enum SignatureV4 {
     private static func checkTime(_ signed: Int64, _ now: Int64, life: Int64?) throws(AccessRefusal) {
         let (then, today) = (SignatureTime.text(signed), SignatureTime.text(now))
         if let life, now > signed + life {
-            throw .invalidSignature("Signature expired: \(SignatureTime.text(signed + life)) is now earlier than \(today)")
+            throw .invalidSignature(
+                "Signature expired: \(SignatureTime.text(signed + life)) is now earlier than \(today)"
+            )
         }
         guard life != nil || signed >= now - skew else {
             throw .invalidSignature(

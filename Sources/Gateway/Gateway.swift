@@ -150,7 +150,9 @@ package struct Gateway: Sendable {
             )
         }
         // Hashing megabytes would hold up the other connections of this loop.
-        guard request.body.readableBytes > Self.hashedOnLoop else { return go(access.refusal(request, signedOnly: signedOnly)) }
+        guard request.body.readableBytes > Self.hashedOnLoop else {
+            return go(access.refusal(request, signedOnly: signedOnly))
+        }
         context.workers.submit { _ in
             let refusal = access.refusal(request, signedOnly: signedOnly)
             responder.eventLoop.execute { go(refusal) }

@@ -84,7 +84,8 @@ struct LambdaEventConfig {
     }
 
     /// The function's own is kept with it. Dead letters are configured elsewhere and stay.
-    private func set(_ handling: EventHandling?, _ function: RegisteredFunction, _ place: String) throws(FunctionsError) {
+    private func set(_ handling: EventHandling?, _ function: RegisteredFunction, _ place: String) throws(FunctionsError)
+    {
         let name = function.latest.spec.name
         guard place == FunctionRecord.latest else {
             return try context.deployments.setHandling(handling, of: name, place)

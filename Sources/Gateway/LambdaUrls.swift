@@ -175,7 +175,8 @@ struct LambdaUrls {
             throw .validation("\(given.AllowMethods ?? [])", "cors.allowMethods", "have length less than or equal to 6")
         }
         let lists = [given.AllowHeaders, given.AllowMethods, given.AllowOrigins, given.ExposeHeaders].compactMap { $0 }
-        for text in lists.joined() where text.utf8.count > 1024 || text.utf8.contains(where: { $0 < 0x20 || $0 > 0x7E }) {
+        for text in lists.joined() where text.utf8.count > 1024 || text.utf8.contains(where: { $0 < 0x20 || $0 > 0x7E })
+        {
             throw .invalid("Cors: '\(text.prefix(64))' is no header, method or origin")
         }
         for origin in given.AllowOrigins ?? [] where origin != "*" && !origin.contains("://") {

@@ -198,12 +198,13 @@ final class TelemetrySubscriber: Sendable {
         switch destination {
         case .tcp:
             // Kept by the kernel counts as taken: there is no answer.
-            channel.writeAndFlush(batch.body).whenComplete { result in
-                switch result {
-                case .success: answered.succeed()
-                case .failure: answered.fail(Acknowledgements.Gone())
+            channel.writeAndFlush(batch.body)
+                .whenComplete { result in
+                    switch result {
+                    case .success: answered.succeed()
+                    case .failure: answered.fail(Acknowledgements.Gone())
+                    }
                 }
-            }
         case .http(_, let path, let authority):
             var head = HTTPRequestHead(version: .http1_1, method: .POST, uri: path)
             head.headers = [
