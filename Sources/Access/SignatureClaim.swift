@@ -36,13 +36,14 @@ struct SignatureClaim: Equatable {
         guard missing.isEmpty else {
             throw .incomplete(missing.map { "Authorization header requires '\($0)' parameter." }.joined(separator: " "))
         }
-        guard let time = headers.first(name: "x-amz-date"), SignatureTime.parse(time) != nil else {
+        func field(_ name: Substring) -> String { String(fields[name] ?? "") }
+        let time = headers.first(name: "x-amz-date") ?? ""
+        try self.init(field("Credential"), field("SignedHeaders"), field("Signature"), time: time, life: nil)
+        guard SignatureTime.parse(time) != nil else {
             throw .incomplete(
                 "Authorization header requires existence of an 'X-Amz-Date' header such as 20261124T093000Z."
             )
         }
-        func field(_ name: Substring) -> String { String(fields[name] ?? "") }
-        try self.init(field("Credential"), field("SignedHeaders"), field("Signature"), time: time, life: nil)
     }
 
     /// Whether a query says that its request is presigned.

@@ -96,9 +96,13 @@ package final class RuntimeServer: Sendable {
     /// How many connections the sandbox has open now.
     package var connectionCount: Int { server.withLock { $0 }?.connectionCount ?? 0 }
 
-    /// Closes the listener and every connection.
+    /// Closes the listener and every connection, and lets go of them: they refer to this server.
     package func close() {
-        server.withLock { $0 }?.close()
+        let closed = server.withLock { server in
+            defer { server = nil }
+            return server
+        }
+        closed?.close()
         streams.withLock { $0 = [:] }
     }
 

@@ -21,8 +21,15 @@ package final class TelemetryHub: Sendable {
         var early: [(type: TelemetryType, record: ByteBuffer)] = []
         var earlyBytes = 0
         var subscribers: [String: TelemetrySubscriber] = [:]
+        /// The way into the sandbox, until it is closed: whoever keeps the hub keeps none of the sandbox.
+        var way: Way?
 
         var isIdle: Bool { isClosed || !isOpen && subscribers.isEmpty }
+    }
+
+    private struct Way {
+        var connect: SandboxConnector
+        var isAsleep: @Sendable () -> Bool
     }
 
     /// More than this of a start is not kept for those who subscribe late in it, in bytes.
@@ -31,10 +38,8 @@ package final class TelemetryHub: Sendable {
     private let identity: FunctionIdentity
     private let instance: String
     private let loop: any EventLoop
-    private let connect: SandboxConnector
-    private let isAsleep: @Sendable () -> Bool
     private let now: @Sendable () -> String
-    private let state = Mutex(State())
+    private let state: Mutex<State>
 
     /// - Parameters:
     ///   - instance: the sandbox's name.
@@ -52,9 +57,8 @@ package final class TelemetryHub: Sendable {
         self.identity = identity
         self.instance = instance
         self.loop = loop
-        self.connect = connect
-        self.isAsleep = isAsleep
         self.now = now
+        state = Mutex(State(way: Way(connect: connect, isAsleep: isAsleep)))
     }
 
     // MARK: What happens
@@ -168,17 +172,17 @@ package final class TelemetryHub: Sendable {
     /// - Parameter name: the extension's; its newest subscription is the one that counts.
     func subscribe(_ name: String, _ subscription: TelemetrySubscription) throws(ExtensionRefusal) {
         let destination = subscription.place
-        let (connect, isAsleep, now, loop) = (connect, isAsleep, now, loop)
+        let (now, loop) = (now, loop)
         let types = Set(subscription.types.compactMap { TelemetryType(rawValue: $0) })
         let isTaken = state.withLock { state in
-            guard state.isOpen, !state.isClosed else { return false }
+            guard state.isOpen, let way = state.way else { return false }
             let subscriber = TelemetrySubscriber(
                 types: types,
                 limits: subscription.limits,
                 destination: destination,
                 loop: loop,
-                connect: connect,
-                isAsleep: isAsleep,
+                connect: way.connect,
+                isAsleep: way.isAsleep,
                 now: now
             )
             for (type, record) in state.early where types.contains(type) { subscriber.append(record) }
@@ -205,6 +209,7 @@ package final class TelemetryHub: Sendable {
         let all = state.withLock { state in
             defer {
                 state.isClosed = true
+                state.way = nil
                 state.early = []
                 state.subscribers = [:]
             }
