@@ -23,13 +23,13 @@ package final class Authenticator: Sendable {
 
     private enum Proof {
         case token(name: String)
-        case signature(SignatureHeader, AccessKeys.Key, signed: Int64)
+        case signature(SignatureClaim, AccessKeys.Key, signed: Int64)
     }
 
     /// What is wrong already with a request's head, so that no body need be taken from a stranger.
-    package func refusal(_ headers: HTTPHeaders) -> AccessRefusal? {
+    package func headRefusal(_ head: HTTPRequest) -> AccessRefusal? {
         do throws(AccessRefusal) {
-            _ = try proof(headers)
+            _ = try proof(head)
             return nil
         } catch {
             return error
@@ -37,28 +37,34 @@ package final class Authenticator: Sendable {
     }
 
     /// What is wrong with a whole request; `nil` lets it in, and uses up its signature. Hashes the body.
-    package func refusal(_ request: HTTPRequest) -> AccessRefusal? {
+    ///
+    /// - Parameter signedOnly: a bearer token will not do.
+    package func refusal(_ request: HTTPRequest, signedOnly: Bool = false) -> AccessRefusal? {
         do throws(AccessRefusal) {
-            guard case .signature(let header, let key, let signed) = try proof(request.headers) else { return nil }
-            try check(header, key, signed, request)
+            guard case .signature(let claim, let key, let signed) = try proof(request) else {
+                return signedOnly ? .unwanted("this address takes AWS signatures only (AuthType AWS_IAM)") : nil
+            }
+            try check(claim, key, signed, request)
             return nil
         } catch {
             return error
         }
     }
 
-    private func proof(_ headers: HTTPHeaders) throws(AccessRefusal) -> Proof {
-        let values = headers["Authorization"]
-        guard let value = values.first else { throw .missing }
+    private func proof(_ request: HTTPRequest) throws(AccessRefusal) -> Proof {
+        let values = request.headers["Authorization"]
+        guard let value = values.first else {
+            guard SignatureClaim.isIn(request.query) else { throw .missing }
+            try wantSignatures()
+            return try known(try SignatureClaim(presigned: request), request.headers)
+        }
         guard values.count == 1 else { throw .incomplete("There must be one Authorization header.") }
-        if value.hasPrefix(SignatureHeader.algorithm) {
-            guard mode == .sigv4 || mode == .any else {
-                throw .unwanted("this daemon takes bearer tokens, not signatures (auth.mode in fn.yaml)")
-            }
-            return try signature(value, headers)
+        if value.hasPrefix(SignatureClaim.algorithm) {
+            try wantSignatures()
+            return try known(try SignatureClaim(authorization: value, request.headers), request.headers)
         }
         guard value.lowercased().hasPrefix("bearer ") else {
-            throw .incomplete("Authorization must begin with 'Bearer' or '\(SignatureHeader.algorithm)'.")
+            throw .incomplete("Authorization must begin with 'Bearer' or '\(SignatureClaim.algorithm)'.")
         }
         guard mode == .token || mode == .any else {
             throw .unwanted("this daemon takes AWS signatures, not bearer tokens (auth.mode in fn.yaml)")
@@ -75,31 +81,38 @@ package final class Authenticator: Sendable {
         return .token(name: found)
     }
 
-    private func signature(_ value: String, _ headers: HTTPHeaders) throws(AccessRefusal) -> Proof {
-        let header = try SignatureHeader(value)
-        guard let key = keys().keys[header.keyID] else { throw .unknown }
-        let signed = try SignatureV4.checkHead(header, headers, now: clock() / 1000)
-        return .signature(header, key, signed: signed)
+    private func wantSignatures() throws(AccessRefusal) {
+        guard mode == .sigv4 || mode == .any else {
+            throw .unwanted("this daemon takes bearer tokens, not signatures (auth.mode in fn.yaml)")
+        }
+    }
+
+    private func known(_ claim: SignatureClaim, _ headers: HTTPHeaders) throws(AccessRefusal) -> Proof {
+        guard let key = keys().keys[claim.keyID] else { throw .unknown }
+        let signed = try SignatureV4.checkHead(claim, headers, now: clock() / 1000)
+        return .signature(claim, key, signed: signed)
     }
 
     private func check(
-        _ header: SignatureHeader,
+        _ claim: SignatureClaim,
         _ key: AccessKeys.Key,
         _ signed: Int64,
         _ request: HTTPRequest
     ) throws(AccessRefusal) {
-        guard SignatureV4.isRight(header, request, secret: key.secret) else {
+        guard SignatureV4.isRight(claim, request, secret: key.secret) else {
             throw .invalidSignature(
                 "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
                     + "Access Key and signing method. Consult the service documentation for details."
             )
         }
+        // A presigned request is made to be handed on, and good as often as it is used until it expires.
+        guard claim.life == nil else { return }
         // A read may come again; whatever changes something counts once.
         guard request.method != .GET, request.method != .HEAD else { return }
         let sdk = ["amz-sdk-invocation-id", "amz-sdk-request"].map { CanonicalRequest.value($0, request.headers) }
-        let attempt = SHA256.hash(data: header.signature + Array(sdk.joined(separator: "\n").utf8))
+        let attempt = SHA256.hash(data: claim.signature + Array(sdk.joined(separator: "\n").utf8))
         let answer = window.withLock {
-            $0.use(Self.mark(header.signature), attempt: Self.mark(attempt), signed: signed, now: clock() / 1000)
+            $0.use(Self.mark(claim.signature), attempt: Self.mark(attempt), signed: signed, now: clock() / 1000)
         }
         switch answer {
         case .fresh: return

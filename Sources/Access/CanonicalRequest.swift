@@ -4,11 +4,19 @@ import NIOHTTP1
 
 /// A request in the one spelling that both sides sign (AWS, "Create a signed AWS API request", step 1).
 enum CanonicalRequest {
-    /// - Parameter payloadDigest: SHA-256 of the body, hexadecimal.
-    static func text(_ request: HTTPRequest, signedHeaders: [String], payloadDigest: String) -> String {
+    /// - Parameters:
+    ///   - payloadDigest: SHA-256 of the body, hexadecimal.
+    ///   - isPresigned: whether the signature is in the query, which is signed without it.
+    static func text(
+        _ request: HTTPRequest,
+        signedHeaders: [String],
+        payloadDigest: String,
+        isPresigned: Bool = false
+    ) -> String {
         let headers = signedHeaders.map { "\($0):\(value($0, request.headers))\n" }.joined()
         let lines = [
-            request.method.rawValue, path(request.path), query(request.query), headers,
+            request.method.rawValue, path(request.path),
+            query(request.query, without: isPresigned ? "X-Amz-Signature" : nil), headers,
             signedHeaders.joined(separator: ";"), payloadDigest,
         ]
         return lines.joined(separator: "\n")
@@ -25,14 +33,14 @@ enum CanonicalRequest {
     }
 
     /// Sorted by name, then by value, as bytes, after both were encoded in the strictest way.
-    static func query(_ sent: String) -> String {
+    static func query(_ sent: String, without name: String? = nil) -> String {
         let pairs = sent.split(separator: "&")
             .map { pair in
                 let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
                 return (recode(parts[0]), parts.count > 1 ? recode(parts[1]) : "")
             }
         // Encoded text is ASCII, so that comparing strings is comparing bytes.
-        return pairs.sorted { $0 < $1 }.map { "\($0)=\($1)" }.joined(separator: "&")
+        return pairs.filter { $0.0 != name }.sorted { $0 < $1 }.map { "\($0)=\($1)" }.joined(separator: "&")
     }
 
     /// All values of a header, each trimmed and with single spaces, in the order in which they were sent.

@@ -8,6 +8,8 @@
 #include <linux/mount.h>
 #include <linux/openat2.h>
 #include <net/if.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -212,3 +214,28 @@ int clinux_raise_descriptor_limit(void) {
     limit.rlim_cur = limit.rlim_max;
     return setrlimit(RLIMIT_NOFILE, &limit);
 }
+
+int clinux_connect_inside(int namespace, uint16_t port, int timeout_ms) {
+    if (setns(namespace, CLONE_NEWNET) < 0) return -1;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return -1;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    int error = 0;
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+        error = errno;
+        if (error == EINPROGRESS) {
+            struct pollfd connected = {.fd = fd, .events = POLLOUT};
+            socklen_t size = sizeof error;
+            if (poll(&connected, 1, timeout_ms) != 1)
+                error = ETIMEDOUT;
+            else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
+                error = errno;
+        }
+    }
+    if (error == 0) return fd;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+int clinux_signal_pidfd(int pidfd, int signal) { return (int)syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0); }

@@ -110,7 +110,16 @@ static int descriptors(struct clinux_child *child) {
     TRY(DESCRIPTORS, syscall(SYS_dup3, plan->standard_input, 0, 0));
     TRY(DESCRIPTORS, syscall(SYS_dup3, plan->standard_output, 1, 0));
     TRY(DESCRIPTORS, syscall(SYS_dup3, plan->standard_output, 2, 0));
-    TRY(DESCRIPTORS, syscall(SYS_close_range, 3, ~0u, 0));
+    unsigned first = 3;
+    if (plan->extension_output >= 0) {
+        // dup3 refuses a descriptor that is in its place already: that one only has to survive execve.
+        if (plan->extension_output == 3)
+            TRY(DESCRIPTORS, syscall(SYS_fcntl, 3, F_SETFD, 0));
+        else
+            TRY(DESCRIPTORS, syscall(SYS_dup3, plan->extension_output, 3, 0));
+        first = 4;
+    }
+    TRY(DESCRIPTORS, syscall(SYS_close_range, first, ~0u, 0));
     return 0;
 }
 

@@ -393,7 +393,12 @@ package final class Daemon: Sendable {
         let current = settings.current.settings
         let isPort = if case .tcp = address { true } else { false }
         // The Unix socket is guarded by its permissions, and what goes over it leaves the machine in no way.
-        let gateway = Gateway(context, isForBrowsers: isPort, access: isPort ? portGuard.access : nil)
+        let gateway = Gateway(
+            context,
+            isForBrowsers: isPort,
+            isSecure: isPort && portGuard.identity != nil,
+            access: isPort ? portGuard.access : nil
+        )
         var configuration = HTTPServerConfiguration()
         configuration.maxConnections = current.http.maxConnections
         configuration.readTimeout = .milliseconds(current.http.readTimeout.milliseconds)

@@ -50,6 +50,8 @@ final class FunctionSandboxes: Sendable {
         spec.announcedCPU = function.cpus.value
         spec.proc = (function.record.spec.proc ?? runtime.proc).view
         spec.layersDirectory = function.record.layersDigest.map { store.directory($0) }
+        spec.hasExtensions = [spec.codeDirectory, spec.layersDirectory].compactMap { $0 }
+            .contains { Directory.isDirectory("\($0)/extensions") }
         let settings = catalog.settings
         return FactoryResult(
             sandbox: try launcher.launch(spec),
@@ -57,7 +59,7 @@ final class FunctionSandboxes: Sendable {
             initTimeout: function.initTimeout,
             answerLimit: Int(settings.limits.response.count),
             tmp: function.tmp.value,
-            identity: identity(function),
+            identity: identity(function, isProvisioned: isProvisioned),
             places: function.perSandbox.value
         )
     }
@@ -106,7 +108,7 @@ final class FunctionSandboxes: Sendable {
             limits: limits(function, function.memory.value)
         )
         return Assignment(
-            identity: identity(function),
+            identity: identity(function, isProvisioned: false),
             environment: environment(function, id, isProvisioned: false),
             cpu: function.initCPU,
             tmp: function.tmp.value,
@@ -142,12 +144,20 @@ final class FunctionSandboxes: Sendable {
         return limits
     }
 
-    private func identity(_ function: DeployedFunction) -> FunctionIdentity {
-        FunctionIdentity(
+    private func identity(_ function: DeployedFunction, isProvisioned: Bool) -> FunctionIdentity {
+        var identity = FunctionIdentity(
             name: function.name,
             version: function.record.version,
             handler: function.record.spec.handler
         )
+        identity.initialization = Self.initialization(isProvisioned)
+        identity.runtime = function.runtime.name
+        identity.logsJSON = function.record.spec.logging?.format == "JSON"
+        return identity
+    }
+
+    private static func initialization(_ isProvisioned: Bool) -> String {
+        isProvisioned ? "provisioned-concurrency" : "on-demand"
     }
 
     /// Where things are inside, for every runtime.
@@ -171,7 +181,7 @@ final class FunctionSandboxes: Sendable {
             "AWS_LAMBDA_FUNCTION_NAME": name, "AWS_LAMBDA_FUNCTION_VERSION": function.record.version,
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": String(function.memory.value.mebibytes),
             "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/\(name)", "AWS_LAMBDA_LOG_STREAM_NAME": id.description,
-            "AWS_LAMBDA_INITIALIZATION_TYPE": isProvisioned ? "provisioned-concurrency" : "on-demand",
+            "AWS_LAMBDA_INITIALIZATION_TYPE": Self.initialization(isProvisioned),
             "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1",
             "MEMORY_PRESSURE_WATCH": "/run/fn/pressure", "LAMBDA_TASK_ROOT": "/var/task",
             "LAMBDA_RUNTIME_DIR": "/var/runtime",

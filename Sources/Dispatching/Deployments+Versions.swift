@@ -117,6 +117,25 @@ extension Deployments {
         }
     }
 
+    // MARK: What is said of a function, a version or an alias
+
+    package func setHandling(_ handling: EventHandling?, of name: String, _ qualifier: String) throws(FunctionsError) {
+        if let handling { try checkDestinations(handling, nil, of: name) }
+        try registry.set(handling, of: name, qualifier)
+        try refresh(name)
+    }
+
+    /// - Parameter check: refuses what does not go with what is there, in the same transaction.
+    package func setUrl(
+        _ url: UrlRecord?,
+        of name: String,
+        _ qualifier: String,
+        check: (UrlRecord?) throws -> Void
+    ) throws(FunctionsError) {
+        try registry.set(url, of: name, qualifier) { try check($0.urls[qualifier]) }
+        try refresh(name)
+    }
+
     // MARK: Layers
 
     package func publish(

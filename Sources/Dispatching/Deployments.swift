@@ -104,6 +104,7 @@ package final class Deployments: Sendable {
         spec = try edited(spec, deployment.edit)
         try check(spec)
         try checkEvents(spec, old?.spec)
+        try store.checkSize(code: code.sha256, layers: spec.layers.map(\.sha256))
         guard let old else { return (try put(try registry.create(spec, code: code)), true, true) }
         let wanted = spec
         let record = try registry.update(name, code: code) { $0 = wanted }
@@ -116,7 +117,9 @@ package final class Deployments: Sendable {
         try checkEvents(spec, nil)
         guard try registry.get(spec.name) == nil else { throw .alreadyExists(spec.name) }
         return try store.store(archive: archive) { code throws(FunctionsError) in
-            try withLayers(of: spec) { () throws(FunctionsError) in try put(try registry.create(spec, code: code)) }
+            try withLayers(of: spec, over: code.sha256) { () throws(FunctionsError) in
+                try put(try registry.create(spec, code: code))
+            }
         }
     }
 
@@ -130,7 +133,8 @@ package final class Deployments: Sendable {
         let wanted = try edited(old.spec, edit)
         try check(wanted)
         try checkEvents(wanted, old.spec)
-        return try withLayers(of: wanted) { () throws(FunctionsError) in
+        let code = wanted.layers == old.spec.layers ? nil : old.codeSHA256
+        return try withLayers(of: wanted, over: code) { () throws(FunctionsError) in
             try put(try registry.update(name, expectedRevisionID: expectedRevisionID, edit))
         }
     }
@@ -141,9 +145,10 @@ package final class Deployments: Sendable {
         expectedRevisionID: String? = nil,
         archive: [UInt8]
     ) throws(FunctionsError) -> FunctionRecord {
-        guard try registry.get(name) != nil else { throw .notFound(name) }
+        guard let old = try registry.get(name) else { throw .notFound(name) }
         return try store.store(archive: archive) { code throws(FunctionsError) in
-            try put(try registry.update(name, expectedRevisionID: expectedRevisionID, code: code))
+            try store.checkSize(code: code.sha256, layers: old.spec.layers.map(\.sha256))
+            return try put(try registry.update(name, expectedRevisionID: expectedRevisionID, code: code))
         }
     }
 
@@ -190,11 +195,17 @@ package final class Deployments: Sendable {
         try store.collectGarbage { () throws(FunctionsError) in try registry.digests() }
     }
 
+    /// - Parameter code: what they are used with, where that has not been checked yet.
     private func withLayers<Result>(
         of spec: FunctionSpec,
+        over code: String? = nil,
         _ body: () throws(FunctionsError) -> Result
     ) throws(FunctionsError) -> Result {
-        try store.merge(layers: spec.layers.map(\.sha256), use: body)
+        let layers = spec.layers.map(\.sha256)
+        return try store.merge(layers: layers) { () throws(FunctionsError) in
+            if let code { try store.checkSize(code: code, layers: layers) }
+            return try body()
+        }
     }
 
     private func putLayersTogether(_ record: FunctionRecord) throws(FunctionsError) {
@@ -294,14 +305,18 @@ package final class Deployments: Sendable {
 
     /// Destinations are looked at when they are named, and no later: a function may go before one that names it.
     private func checkEvents(_ spec: FunctionSpec, _ old: FunctionSpec?) throws(FunctionsError) {
-        let (new, old, rules) = (spec.events, old?.events, DestinationRules(settings: catalog.settings))
+        try checkDestinations(spec.events, old?.events, of: spec.name)
+    }
+
+    func checkDestinations(_ new: EventHandling, _ old: EventHandling?, of name: String) throws(FunctionsError) {
+        let rules = DestinationRules(settings: catalog.settings)
         for (text, before) in [
             (new.onSuccess, old?.onSuccess), (new.onFailure, old?.onFailure), (new.deadLetter, old?.deadLetter),
         ] where text != before {
             guard let text else { continue }
             let destination = try Destination(text)
-            if case .function(let name) = destination, name != spec.name, catalog[name] == nil {
-                throw .invalid("destination '\(name)': no such function; deploy it first")
+            if case .function(let other) = destination, other != name, catalog[other] == nil {
+                throw .invalid("destination '\(other)': no such function; deploy it first")
             }
             if let problem = rules.problem(destination) { throw .invalid("destination '\(text)': \(problem)") }
         }

@@ -15,7 +15,10 @@ import Units
 /// then two, up to five minutes, until it is too old.
 package final class EventRunner: Sendable {
     private struct State {
-        var inFlight: [String: Int] = [:]
+        /// What runs, by function.
+        var running: [String: Int] = [:]
+        /// What is being carried, by target. A slow address takes no room from functions.
+        var carrying: [String: Int] = [:]
         var isLooking = false
         var hasNews = false
         var isStopped = false
@@ -27,8 +30,6 @@ package final class EventRunner: Sendable {
         var unsettled: [Settlement] = []
         /// What the disk said last, so that it is told once and not at each look.
         var complaint: String?
-
-        var total: Int { inFlight.values.reduce(0, +) }
     }
 
     /// What became of an event, and what follows from it.
@@ -166,26 +167,12 @@ package final class EventRunner: Sendable {
         guard mayLook else { return }
         repeat {
             sweep()
-            let (room, full) = state.withLock { state in
-                state.hasNews = false
-                let most = catalog.settings.pools.events
-                // Half of it at most for one function, so that a flood leaves room for the others.
-                let full = state.inFlight.filter { $0.value >= max(1, most / 2) }.map(\.key)
-                return (most - state.total, Set(full))
-            }
+            state.withLock { $0.hasNews = false }
             do throws(FunctionsError) {
                 let next = try queue.nextDue() ?? .max
                 state.withLock { $0.nextLook = next }
-                // In small bites: what is taken counts before more is taken.
-                let events = try queue.claim(now: clock(), limit: min(room, 8), except: full)
-                if !events.isEmpty { isWell() }
-                for event in events {
-                    state.withLock {
-                        $0.inFlight[event.function, default: 0] += 1
-                        $0.hasNews = true
-                    }
-                    run(event)
-                }
+                try take(.runs, \.running)
+                try take(.deliveries, \.carrying)
             } catch {
                 complain("the queue cannot be used: \(error)")
                 state.withLock { $0.nextLook = clock() + 1000 }
@@ -196,8 +183,31 @@ package final class EventRunner: Sendable {
         }
     }
 
+    /// Starts what is due of one kind, as much as there is room for. In small bites: what is taken counts before more is
+    /// taken.
+    private func take(
+        _ kind: EventQueue.Kind,
+        _ counts: WritableKeyPath<State, [String: Int]>
+    ) throws(FunctionsError) {
+        let (room, full) = state.withLock { state in
+            let most = catalog.settings.pools.events
+            // Half of it at most for one function, or target, so that a flood leaves room for the others.
+            let full = state[keyPath: counts].filter { $0.value >= max(1, most / 2) }.map(\.key)
+            return (most - state[keyPath: counts].values.reduce(0, +), Set(full))
+        }
+        let events = try queue.claim(kind, now: clock(), limit: min(room, 8), except: full)
+        if !events.isEmpty { isWell() }
+        for event in events {
+            state.withLock {
+                $0[keyPath: counts][event.target ?? event.function, default: 0] += 1
+                $0.hasNews = true
+            }
+            run(event)
+        }
+    }
+
     private func run(_ event: QueuedEvent) {
-        let maxAge = event.target == nil ? rules(event.function).maxAge : catalog.settings.defaults.maxEventAge
+        let maxAge = event.target == nil ? rules(event).maxAge : catalog.settings.defaults.maxEventAge
         guard clock() - event.acceptedMs < maxAge.milliseconds else {
             return end(event, .expired, answer: nil)
         }
@@ -283,7 +293,7 @@ package final class EventRunner: Sendable {
     }
 
     private func end(_ event: QueuedEvent, _ ending: Ending, answer: ByteBuffer?) {
-        let rules = rules(event.function)
+        let rules = rules(event)
         var event = event
         event.delays = 0
         event.result = answer.map { [UInt8]($0.readableBytesView) }
@@ -338,8 +348,10 @@ package final class EventRunner: Sendable {
         }
         isWell()
         state.withLock { state in
-            let left = (state.inFlight[event.function] ?? 1) - 1
-            state.inFlight[event.function] = left > 0 ? left : nil
+            let counts: WritableKeyPath<State, [String: Int]> = event.target == nil ? \.running : \.carrying
+            let key = event.target ?? event.function
+            let left = (state[keyPath: counts][key] ?? 1) - 1
+            state[keyPath: counts][key] = left > 0 ? left : nil
         }
         return true
     }
@@ -368,8 +380,9 @@ package final class EventRunner: Sendable {
         if was != nil { log.notice("the queue can be written again") }
     }
 
-    private func rules(_ name: String) -> EventRules {
-        EventRules(catalog[name]?.record.spec.events ?? EventHandling(), catalog.settings.defaults)
+    private func rules(_ event: QueuedEvent) -> EventRules {
+        let handling = catalog.handling(event.function, InvocationRequest.qualifier(event.arn))
+        return EventRules(handling, catalog.settings.defaults)
     }
 
     /// Every minute: answers that were kept long enough go.

@@ -83,6 +83,16 @@ package final class FunctionCatalog: Sendable {
         }
     }
 
+    /// What becomes of a function's events.
+    package func handling(_ name: String, _ qualifier: String?) -> EventHandling {
+        contents.withLock { $0.functions[name]?.registered.handling(qualifier) } ?? EventHandling()
+    }
+
+    /// How a function answers at its own address; `nil` when nothing was said of that.
+    package func url(_ name: String, _ qualifier: String?) -> UrlRecord? {
+        contents.withLock { $0.functions[name]?.registered.urls[qualifier ?? FunctionRecord.latest] }
+    }
+
     /// A function, or a version of one, by the name of its plan.
     package func planned(_ plan: String) -> DeployedFunction? {
         let (function, version) = (PlanName.function(plan), PlanName.version(plan))

@@ -23,8 +23,10 @@ package struct InvocationRequest: Sendable {
     package var trigger = Trigger.http
 
     /// The version or alias that the ARN ends in: `arn:aws:lambda:REGION:ACCOUNT:function:NAME:QUALIFIER`.
-    package var qualifier: String? {
-        let parts = functionARN.split(separator: ":", omittingEmptySubsequences: false)
+    package var qualifier: String? { Self.qualifier(functionARN) }
+
+    static func qualifier(_ arn: String) -> String? {
+        let parts = arn.split(separator: ":", omittingEmptySubsequences: false)
         return parts.count > 7 ? String(parts[7]) : nil
     }
 
@@ -72,6 +74,8 @@ package struct InvocationResult: Sendable {
     package var start: StartKind?
     /// Whether the answer began to come in pieces and its receiver was given them: a success carries none of it.
     package var isStreamed = false
+    /// What the runtime says of an answer that came in pieces and was collected.
+    package var contentType: String?
     /// From dispatch to the answer.
     package var duration: Duration = .zero
     package var initDuration: Duration?

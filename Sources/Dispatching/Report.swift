@@ -1,18 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
+import RuntimeAPI
 import Units
 
 extension InvocationResult {
     /// Lambda's REPORT line: tab-separated, with a tab at the end, as log parsers expect it.
     func report(status: String?) -> String {
         let ms = Self.hundredths(duration)
-        let billed =
-            (duration.milliseconds * 1_000_000 < nanoseconds(duration))
-            ? duration.milliseconds + 1 : duration.milliseconds
         var line = "REPORT RequestId: \(requestID)\tDuration: \(ms) ms\tBilled Duration: \(billed) ms\t"
         line += "Memory Size: \(contract?.mebibytes ?? 0) MB\tMax Memory Used: \(peak?.mebibytes ?? 0) MB\t"
         if let initDuration { line += "Init Duration: \(Self.hundredths(initDuration)) ms\t" }
         if let status { line += "Status: \(status)\t" }
         return line
+    }
+
+    /// Milliseconds, the last one whole.
+    private var billed: Int64 {
+        (duration.milliseconds * 1_000_000 < nanoseconds(duration)) ? duration.milliseconds + 1 : duration.milliseconds
+    }
+
+    /// The same figures for subscribers of telemetry.
+    func telemetryReport(status: String?) -> PlatformRecord.Report {
+        func milliseconds(_ duration: Duration) -> Double { (duration.seconds * 100_000).rounded() / 100 }
+        let metrics = PlatformRecord.Report.Metrics(
+            durationMs: milliseconds(duration),
+            billedDurationMs: billed,
+            memorySizeMB: contract?.mebibytes ?? 0,
+            maxMemoryUsedMB: peak?.mebibytes ?? 0,
+            initDurationMs: initDuration.map { milliseconds($0) }
+        )
+        let word = status.map { TelemetryStatus(rawValue: $0) ?? .failure } ?? .success
+        return PlatformRecord.Report(requestId: requestID, status: word, metrics: metrics)
     }
 
     /// What the log says about a failure that the function could not log itself.

@@ -70,6 +70,7 @@ final class RunningInvocation: Sendable {
     func stream(_ head: AnswerHead) -> AnswerSink {
         let (receiver, start) = state.withLock { state in
             state.answer.hasBegun = true
+            state.answer.contentType = head.contentType
             let isAwaited = state.completion != nil  // it may have timed out in this moment
             return (isAwaited ? state.answer.receiver : nil, state.lease?.start ?? .warm)
         }
@@ -187,11 +188,14 @@ final class RunningInvocation: Sendable {
     // MARK: The end
 
     private func complete(_ outcome: InvocationOutcome, status: String?, peak: Bytes?) {
-        let (lease, began, isStreamed) = state.withLock { ($0.lease, $0.began, $0.answer.isStreamed) }
+        let (lease, began, isStreamed, type) = state.withLock {
+            ($0.lease, $0.began, $0.answer.isStreamed, $0.answer.contentType)
+        }
         guard let lease else { return }
         var result = InvocationResult(requestID: requestID, outcome: outcome)
         result.start = lease.start
         result.isStreamed = isStreamed
+        result.contentType = isStreamed ? nil : type
         result.duration = .nanoseconds(MonotonicClock.now() - began)
         result.initDuration = lease.start == .cold ? lease.sandbox.initDuration : nil
         result.peak = peak
@@ -200,6 +204,7 @@ final class RunningInvocation: Sendable {
         if let note = result.failureNote { output.note(note, for: requestID) }
         output.note("END RequestId: \(requestID)", for: requestID)
         output.note(result.report(status: status), for: requestID)
+        lease.sandbox.telemetry.reported(result.telemetryReport(status: status))
         if let usage = state.withLock({ $0.usage }), let grownTo = usage.grownTo {
             (result.grownTo, result.growthSteps) = (grownTo, usage.growthSteps)
             output.note(

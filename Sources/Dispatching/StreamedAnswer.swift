@@ -10,6 +10,8 @@ struct StreamedAnswer: Sendable {
     let limit: Int
     /// Set when the function has begun to answer in pieces.
     var hasBegun = false
+    /// The `Content-Type` that it was begun with.
+    var contentType: String?
     private(set) var collected = ByteBuffer()
     private var size = 0
 

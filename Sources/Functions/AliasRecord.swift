@@ -81,17 +81,25 @@ package struct RegisteredFunction: Sendable, Equatable {
     /// By name.
     package var aliases: [String: AliasRecord]
     package var provisioned: [ProvisionedRecord]
+    /// What was said of events for a version or an alias, by qualifier.
+    package var events: [String: EventHandling]
+    /// By qualifier; `$LATEST` for the function itself.
+    package var urls: [String: UrlRecord]
 
     package init(
         latest: FunctionRecord,
         versions: [String: FunctionRecord] = [:],
         aliases: [String: AliasRecord] = [:],
-        provisioned: [ProvisionedRecord] = []
+        provisioned: [ProvisionedRecord] = [],
+        events: [String: EventHandling] = [:],
+        urls: [String: UrlRecord] = [:]
     ) {
         self.latest = latest
         self.versions = versions
         self.aliases = aliases
         self.provisioned = provisioned
+        self.events = events
+        self.urls = urls
     }
 
     /// What a qualifier means; of an alias the version that serves most of it. `nil` is what is deployed now.
@@ -99,6 +107,14 @@ package struct RegisteredFunction: Sendable, Equatable {
         guard let qualifier, qualifier != FunctionRecord.latest else { return latest }
         let version = aliases[qualifier]?.version ?? qualifier
         return version == FunctionRecord.latest ? latest : versions[version]
+    }
+
+    /// What becomes of events for a qualifier: what was said of it, else what is said of the function, as with everything
+    /// that is said of a function as a whole. Dead letters are always the function's.
+    package func handling(_ qualifier: String?) -> EventHandling {
+        guard var handling = qualifier.flatMap({ events[$0] }) else { return latest.spec.events }
+        handling.deadLetter = latest.spec.events.deadLetter
+        return handling
     }
 
     /// How many sandboxes each version is to have ready. An alias's are shared out as its requests are.

@@ -132,6 +132,20 @@ package final class CodeStore: Sendable {
         guard Directory.isDirectory(place) else { throw problem }
     }
 
+    /// Refuses code that is too large together with its layers, though each of them is not.
+    package func checkSize(code: String, layers: [String]) throws(FunctionsError) {
+        guard !layers.isEmpty else { return }
+        var total: Int64 = 0
+        do throws(SyscallError) {
+            for digest in [code] + layers { total += try LayerTree.size(of: directory(digest)) }
+        } catch {
+            throw .storage("\(error)")
+        }
+        guard total <= limits.unpacked.count else {
+            throw .combinedTooLarge(limit: limits.unpacked, actual: Bytes(total))
+        }
+    }
+
     /// The archive as it was uploaded; `nil` when there is none.
     package func archive(_ sha256: String) -> [UInt8]? {
         FileManager.default.contents(atPath: "\(root)/\(sha256)/archive").map { [UInt8]($0) }

@@ -190,17 +190,31 @@ package final class EventQueue: Sendable {
         try Int64.fetchOne(db, sql: "SELECT bytes FROM usage") ?? 0
     }
 
+    /// What may be taken from the queue, each apart from the other: neither has to wait for the other's room.
+    package enum Kind: Sendable {
+        /// Events that functions run.
+        case runs
+        /// Records that are carried to a file or an address.
+        case deliveries
+    }
+
     /// Takes events that are due and marks them as running; oldest first.
     ///
-    /// - Parameter except: functions that run as many as they may.
-    package func claim(now: Int64, limit: Int, except: Set<String> = []) throws(FunctionsError) -> [QueuedEvent] {
+    /// - Parameter except: functions that run as many as they may; of deliveries the targets.
+    package func claim(
+        _ kind: Kind = .runs,
+        now: Int64,
+        limit: Int,
+        except: Set<String> = []
+    ) throws(FunctionsError) -> [QueuedEvent] {
         guard limit > 0 else { return [] }
+        let condition = kind == .runs ? "target IS NULL AND function" : "target"
         return try database.write { db in
             let marks = Array(repeating: "?", count: except.count).joined(separator: ", ")
             let rows = try Row.fetchAll(
                 db,
                 sql: """
-                    SELECT * FROM events WHERE state = 'queued' AND due_ms <= ? AND function NOT IN (\(marks))
+                    SELECT * FROM events WHERE state = 'queued' AND due_ms <= ? AND \(condition) NOT IN (\(marks))
                     ORDER BY due_ms LIMIT ?
                     """,
                 arguments: [now] + StatementArguments(except.sorted()) + [limit]

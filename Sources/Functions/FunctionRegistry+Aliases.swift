@@ -48,7 +48,7 @@ extension FunctionRegistry {
     package func deleteAlias(_ name: String, of function: String) throws(FunctionsError) -> Bool {
         try database.write { db in
             let arguments: StatementArguments = [function, name]
-            try db.execute(sql: "DELETE FROM provisioned WHERE function = ? AND qualifier = ?", arguments: arguments)
+            try Self.forget(db, function, name)
             try db.execute(sql: "DELETE FROM aliases WHERE function = ? AND name = ?", arguments: arguments)
             return db.changesCount > 0
         }

@@ -129,8 +129,7 @@ extension FunctionRegistry {
                     "Unable to delete version because the following aliases reference it: [\(names.joined(separator: ", "))]"
                 )
             }
-            let arguments: StatementArguments = [name, number]
-            try db.execute(sql: "DELETE FROM provisioned WHERE function = ? AND qualifier = ?", arguments: arguments)
+            try Self.forget(db, name, number)
             try db.execute(
                 sql: "DELETE FROM versions WHERE function = ? AND number = ?",
                 arguments: [name, Int(number)]
@@ -152,7 +151,9 @@ extension FunctionRegistry {
             latest: latest,
             versions: Dictionary(uniqueKeysWithValues: versions.map { ($0.version, $0) }),
             aliases: Dictionary(uniqueKeysWithValues: try aliases(db, of: name).map { ($0.name, $0) }),
-            provisioned: try provisioned(db, of: name)
+            provisioned: try provisioned(db, of: name),
+            events: try qualified(db, of: name),
+            urls: try qualified(db, of: name)
         )
     }
 

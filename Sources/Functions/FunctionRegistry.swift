@@ -20,6 +20,7 @@ package final class FunctionRegistry: Sendable {
             }
         }
         migrator.registerMigration("versions") { db in try FunctionRegistry.addVersions(db) }
+        migrator.registerMigration("said of qualifiers") { db in try FunctionRegistry.addQualified(db) }
         return migrator
     }
 
@@ -93,7 +94,7 @@ package final class FunctionRegistry: Sendable {
     /// Removes a function with all its versions and aliases; `false` when there was none.
     package func delete(_ name: String) throws(FunctionsError) -> Bool {
         try database.write { db in
-            for table in ["versions", "aliases", "provisioned"] {
+            for table in ["versions", "aliases"] + Self.qualifiedTables {
                 try db.execute(sql: "DELETE FROM \(table) WHERE function = ?", arguments: [name])
             }
             try db.execute(sql: "DELETE FROM functions WHERE name = ?", arguments: [name])

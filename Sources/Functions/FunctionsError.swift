@@ -17,6 +17,8 @@ package enum FunctionsError: Error, Sendable, Equatable, CustomStringConvertible
     case invalid(String)
     case archiveTooLarge(limit: Bytes)
     case unpackedTooLarge(limit: Bytes)
+    /// Code and layers are each small enough, and together they are not.
+    case combinedTooLarge(limit: Bytes, actual: Bytes)
     case archiveUnreadable(String)
     /// An entry that would leave the function's directory, or is no file, directory or harmless link.
     case archiveHostile(entry: String, reason: String)
@@ -41,6 +43,9 @@ package enum FunctionsError: Error, Sendable, Equatable, CustomStringConvertible
         case .archiveTooLarge(let limit): "the archive is larger than \(limit) (limits.code in fn.yaml)"
         case .unpackedTooLarge(let limit):
             "Unzipped size must be smaller than \(limit.count) bytes (limits.unpacked_code in fn.yaml)"
+        case .combinedTooLarge(let limit, let actual):
+            "Function code combined with layers exceeds the maximum allowed size of \(limit.count) bytes. "
+                + "The actual size is \(actual.count) bytes. (limits.unpacked_code in fn.yaml)"
         case .archiveUnreadable(let why):
             "Could not unzip uploaded file. Please check your file, then try to upload again. (\(why))"
         case .archiveHostile(let entry, let reason): "the archive is refused: entry '\(entry)' \(reason)"

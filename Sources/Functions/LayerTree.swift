@@ -53,6 +53,20 @@ struct LayerTree {
         }
     }
 
+    /// What the files below a directory hold, in bytes.
+    static func size(of directory: String) throws(SyscallError) -> Int64 {
+        var total: Int64 = 0
+        for name in try Directory.list(directory) {
+            let info = try look("\(directory)/\(name)")
+            switch info.st_mode & S_IFMT {
+            case S_IFDIR: total += try size(of: "\(directory)/\(name)")
+            case S_IFREG: total += Int64(info.st_size)
+            default: break
+            }
+        }
+        return total
+    }
+
     private static func look(_ path: String) throws(SyscallError) -> stat {
         var info = stat()
         try SyscallError.check("lstat", path, unsafe lstat(path, &info))

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Crypto
 import Linux
 import Units
 
@@ -49,6 +50,12 @@ package struct RuntimeDefinition: Sendable, Equatable {
     package var preload: [String]
     /// `nil` when its bootstrap cannot wait for a function.
     package var prewarm: Prewarm?
+
+    /// The same for as long as its description is the same, and another for any other: 64 hexadecimal digits.
+    package var version: String {
+        let parts = [name, image] + command + environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
+        return Hex.encode(SHA256.hash(data: Array(parts.joined(separator: "\n").utf8)))
+    }
 }
 
 /// What a function sees at `/proc`: its own processes alone, or a full procfs in which what tells of the host is covered.

@@ -25,13 +25,16 @@ extension AccessRefusal {
         }
     }
 
+    func plainMessage(_ mode: Settings.Auth.Mode) -> String {
+        switch self {
+        case .missing: "this daemon wants to know who asks: \(Self.wanted(mode))"
+        case .unknown: "nobody is known by this token or key"
+        case .incomplete(let what), .unwanted(let what), .invalidSignature(let what): what
+        }
+    }
+
     private func plain(_ mode: Settings.Auth.Mode) -> HTTPResponse {
-        let message =
-            switch self {
-            case .missing: "this daemon wants to know who asks: \(Self.wanted(mode))"
-            case .unknown: "nobody is known by this token or key"
-            case .incomplete(let what), .unwanted(let what), .invalidSignature(let what): what
-            }
+        let message = plainMessage(mode)
         let scheme = mode == .sigv4 ? "AWS4-HMAC-SHA256" : "Bearer"
         return .problem(.unauthorized, "Unauthorized", message, headers: ["WWW-Authenticate": scheme])
     }

@@ -8,9 +8,15 @@ import NIOHTTP1
 /// the same origin. So the name in `Host` must be an address, `localhost`, or one that the operator knows; and an
 /// `Origin` must be that host. Clients other than browsers send no `Origin` and name the host that they connect to.
 enum BrowserGuard {
-    /// - Parameter hosts: further names, comma-separated; `*` for any.
+    /// - Parameters:
+    ///   - hosts: further names, comma-separated; `*` for any.
+    ///   - isAllowed: whether the page's origin was allowed for what is asked.
     /// - Returns: what is wrong with where the request says it comes from.
-    static func problem(_ headers: HTTPHeaders, hosts: @autoclosure () -> String) -> String? {
+    static func problem(
+        _ headers: HTTPHeaders,
+        hosts: @autoclosure () -> String,
+        isAllowed: @autoclosure () -> Bool = false
+    ) -> String? {
         guard let host = headers.first(name: "Host"), !host.isEmpty else { return nil }
         let name = withoutPort(host)
         guard isAddress(name) || name == "localhost" || name.hasSuffix(".localhost") || isListed(name, hosts()) else {
@@ -18,7 +24,7 @@ enum BrowserGuard {
         }
         guard let origin = headers.first(name: "Origin") else { return nil }
         let isOwn = origin == "http://\(host)" || origin == "https://\(host)"
-        return isOwn ? nil : "a page of '\(origin)' may not use this daemon"
+        return isOwn || isAllowed() ? nil : "a page of '\(origin)' may not use this daemon"
     }
 
     private static func withoutPort(_ host: String) -> String {

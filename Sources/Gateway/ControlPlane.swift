@@ -19,7 +19,7 @@ struct ControlPlane {
         do {
             return try answerOrThrow(route, request)
         } catch let error as FunctionsError {
-            return .problem(error.status, error.code, error.description)
+            return .problem(error.status, error.code, error.description + context.hint(error))
         } catch {
             return .problem(.badRequest, "InvalidRequest", "the request's body could not be understood: \(error)")
         }
@@ -274,7 +274,8 @@ extension FunctionsError {
         case .conflict: "Conflict"
         case .busy: "UpdateInProgress"
         case .revisionMismatch: "RevisionMismatch"
-        case .archiveTooLarge, .unpackedTooLarge, .archiveUnreadable, .archiveHostile: "InvalidArchive"
+        case .archiveTooLarge, .unpackedTooLarge, .combinedTooLarge, .archiveUnreadable, .archiveHostile:
+            "InvalidArchive"
         case .queueFull: "QueueFull"
         case .diskFull: "DiskFull"
         case .storage, .damaged: "Storage"

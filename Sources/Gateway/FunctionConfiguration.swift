@@ -34,6 +34,7 @@ struct FunctionConfiguration: Encodable {
             LogGroup = wishes?.group ?? "/aws/lambda/\(function)"
         }
     }
+    struct RuntimeVersion: Encodable { var RuntimeVersionArn: String }
     struct EnvironmentVariables: Encodable { var Variables: [String: String] }
 
     var FunctionName: String
@@ -58,6 +59,7 @@ struct FunctionConfiguration: Encodable {
     var Architectures: [String]
     var EphemeralStorage: Storage
     var SnapStart = FunctionConfiguration.SnapStart()
+    var RuntimeVersionConfig: RuntimeVersion?
     var LoggingConfig: Logging
     var Environment: EnvironmentVariables?
     var DeadLetterConfig: DeadLetterTarget?
@@ -91,6 +93,10 @@ struct FunctionConfiguration: Encodable {
             ? nil : "\(pending.count) sandboxes hold more than the new MemorySize; they follow at their next idle"
         Architectures = [RefusedMembers.architecture]
         EphemeralStorage = Storage(Size: (deployed?.tmp.value ?? settings.defaults.tmp).mebibytes)
+        RuntimeVersionConfig = deployed.map { function in
+            let place = "arn:aws:lambda:\(FunctionReference.region)::runtime"
+            return RuntimeVersion(RuntimeVersionArn: "\(place):\(function.runtime.version)")
+        }
         LoggingConfig = Logging(spec.logging, function: spec.name)
         Layers = spec.layers.isEmpty ? nil : spec.layers.map { Layer(Arn: $0.arn, CodeSize: $0.codeSize) }
         Environment = spec.env.isEmpty ? nil : EnvironmentVariables(Variables: spec.env)

@@ -68,37 +68,93 @@ package struct GatewayContext: Sendable {
 package struct Gateway: Sendable {
     let context: GatewayContext
     private let isForBrowsers: Bool
+    private let isSecure: Bool
     private let access: Authenticator?
 
     /// - Parameters:
     ///   - isForBrowsers: whether browsers can reach this door, as they can any port and no Unix socket.
+    ///   - isSecure: whether it speaks TLS.
     ///   - access: who is let in; `nil` is everybody.
-    package init(_ context: GatewayContext, isForBrowsers: Bool, access: Authenticator? = nil) {
+    package init(
+        _ context: GatewayContext,
+        isForBrowsers: Bool,
+        isSecure: Bool = false,
+        access: Authenticator? = nil
+    ) {
         self.context = context
+        self.isSecure = isSecure
         self.isForBrowsers = isForBrowsers
         self.access = access
     }
 
     /// What the HTTP servers call for each request.
     package func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
+        var request = request
+        request.isSecure = isSecure
         if isForBrowsers,
-            let problem = BrowserGuard.problem(request.headers, hosts: context.settings.current.settings.http.hosts)
+            let problem = BrowserGuard.problem(
+                request.headers,
+                hosts: context.settings.current.settings.http.hosts,
+                isAllowed: UrlDoor(context: context).allowsOrigin(request)
+            )
         {
             return responder.respond(.problem(.forbidden, "ForeignOrigin", problem))
         }
-        guard let access, !Route.isOpen(request.path) else { return route(request, responder) }
-        admit(request, responder, access)
+        switch rule(request) {
+        case .open: route(request, responder)
+        case .closed(let why): responder.respond(Self.forbidden(why))
+        case .guarded(let access, let signedOnly): admit(request, responder, access, signedOnly: signedOnly)
+        }
     }
 
-    private func admit(_ request: HTTPRequest, _ responder: HTTPResponder, _ access: Authenticator) {
+    /// Who may make a request.
+    private enum Rule {
+        case open
+        case closed(String)
+        case guarded(Authenticator, signedOnly: Bool)
+    }
+
+    private func rule(_ request: HTTPRequest) -> Rule {
+        if Route.isOpen(request.path) { return .open }
+        // What a function says of its own address comes before what the daemon says of all.
+        let door = UrlDoor(context: context)
+        guard let url = door.record(request), isForBrowsers else {
+            return access.map { .guarded($0, signedOnly: false) } ?? .open
+        }
+        // A browser asks without credentials whether it may ask with them.
+        if UrlCORS(url, request.headers)?.preflight(request) != nil { return .open }
+        if let problem = LambdaUrls.problem(url.access, context.settings.current.settings.auth) {
+            return .closed(problem)
+        }
+        guard url.access == .signed else { return .open }
+        return access.map { .guarded($0, signedOnly: true) } ?? .closed("there are no keys (auth.mode in fn.yaml)")
+    }
+
+    /// As Lambda's function URLs refuse.
+    private static func forbidden(_ why: String) -> HTTPResponse {
+        HTTPResponse(.forbidden, text: JSONText.encode(["Message": "Forbidden: \(why)"]))
+    }
+
+    private func admit(
+        _ request: HTTPRequest,
+        _ responder: HTTPResponder,
+        _ access: Authenticator,
+        signedOnly: Bool
+    ) {
         @Sendable func go(_ refusal: AccessRefusal?) {
             guard let refusal else { return route(request, responder) }
-            responder.respond(refusal.response(path: request.path, mode: access.mode))
+            responder.respond(
+                signedOnly
+                    ? Self.forbidden(refusal.plainMessage(access.mode))
+                    : refusal.response(path: request.path, mode: access.mode)
+            )
         }
         // Hashing megabytes would hold up the other connections of this loop.
-        guard request.body.readableBytes > Self.hashedOnLoop else { return go(access.refusal(request)) }
+        guard request.body.readableBytes > Self.hashedOnLoop else {
+            return go(access.refusal(request, signedOnly: signedOnly))
+        }
         context.workers.submit { _ in
-            let refusal = access.refusal(request)
+            let refusal = access.refusal(request, signedOnly: signedOnly)
             responder.eventLoop.execute { go(refusal) }
         }
     }
@@ -181,8 +237,9 @@ package struct Gateway: Sendable {
     }
 
     private func refusal(_ head: HTTPRequestHead) -> AccessRefusal? {
-        guard let access, !Route.isOpen(HTTPRequest(method: head.method, uri: head.uri).path) else { return nil }
-        return access.refusal(head.headers)
+        let request = HTTPRequest(method: head.method, uri: head.uri, headers: head.headers)
+        guard case .guarded(let access, _) = rule(request) else { return nil }
+        return access.headRefusal(request)
     }
 }
 

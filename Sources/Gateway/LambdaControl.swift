@@ -42,8 +42,11 @@ struct LambdaControl {
             case .tag: return try tag(name, request)
             case .untag: return try untag(name, request)
             case .getEventConfig, .putEventConfig, .updateEventConfig, .deleteEventConfig, .listEventConfigs:
-                let record = try unqualified(name, request).latest
-                return try LambdaEventConfig(context: context).answer(operation, record, request)
+                let (function, qualifier) = try qualified(name, request)
+                return try LambdaEventConfig(context: context).answer(operation, function, qualifier, request)
+            case .createUrl, .getUrl, .updateUrl, .deleteUrl, .listUrls:
+                let (function, qualifier) = try qualified(name, request)
+                return try LambdaUrls(control: self).answer(operation, function, qualifier, request)
             case .notOffered: throw LambdaError.invalid("\(name) is not offered here")
             }
         } catch let error as LambdaError {
@@ -77,6 +80,18 @@ struct LambdaControl {
             throw LambdaError.notFound(FunctionReference.arn(name))
         }
         return registered
+    }
+
+    /// The function of a request, with the version or alias that it is about, which is there.
+    private func qualified(
+        _ name: String,
+        _ request: HTTPRequest
+    ) throws -> (function: RegisteredFunction, qualifier: String?) {
+        let reference = try FunctionReference(name).checked(request.query("Qualifier"))
+        guard let function = try context.deployments.registered(reference.name),
+            function.record(reference.qualifier) != nil
+        else { throw LambdaError.notFound(reference.arn) }
+        return (function, reference.qualifier)
     }
 
     /// What a request with a qualifier, or without one, means.
@@ -193,7 +208,7 @@ struct LambdaControl {
 
     /// Where something can be fetched, from the caller's point of view.
     static func location(_ request: HTTPRequest, _ path: String) -> String {
-        "http://\(request.headers.first(name: "Host") ?? "127.0.0.1:9000")\(path)"
+        "\(request.isSecure ? "https" : "http")://\(request.headers.first(name: "Host") ?? "127.0.0.1:9000")\(path)"
     }
 
     private func getConfiguration(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {

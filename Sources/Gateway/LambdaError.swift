@@ -79,7 +79,8 @@ struct LambdaError: Error {
             )
         case .invalid(let message): self = .invalid(message)
         case .archiveTooLarge: self.init(.payloadTooLarge, "RequestEntityTooLargeException", error.description)
-        case .unpackedTooLarge, .archiveUnreadable, .archiveHostile: self = .invalid(error.description)
+        case .unpackedTooLarge, .combinedTooLarge, .archiveUnreadable, .archiveHostile:
+            self = .invalid(error.description)
         case .queueFull: self.init(.tooManyRequests, "TooManyRequestsException", error.description)
         case .diskFull: self.init(.serviceUnavailable, "ServiceException", error.description)
         case .storage, .damaged: self.init(.internalServerError, "ServiceException", error.description)

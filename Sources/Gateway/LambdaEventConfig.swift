@@ -8,7 +8,8 @@ import HTTP
 import Linux
 import NIOHTTP1
 
-/// Lambda's event-invoke configuration: what becomes of asynchronous events of one function. Blocking.
+/// Lambda's event-invoke configuration: what becomes of asynchronous events for a function, a version or an alias.
+/// Blocking.
 struct LambdaEventConfig {
     let context: GatewayContext
 
@@ -31,52 +32,84 @@ struct LambdaEventConfig {
         var DestinationConfig: Destinations
     }
 
-    func answer(_ operation: LambdaOperation, _ record: FunctionRecord, _ request: HTTPRequest) throws -> HTTPResponse {
-        let name = record.spec.name
+    func answer(
+        _ operation: LambdaOperation,
+        _ function: RegisteredFunction,
+        _ qualifier: String?,
+        _ request: HTTPRequest
+    ) throws -> HTTPResponse {
+        let name = function.latest.spec.name
+        let place = qualifier ?? FunctionRecord.latest
+        let present = known(function, place)
         switch operation {
         case .putEventConfig, .updateEventConfig:
             let members = try JSONText.decode(Members.self, from: request.body.readableBytesView)
-            var handling = operation == .putEventConfig ? blank(record) : record.spec.events
+            if operation == .updateEventConfig, present == nil { throw missing(name, place) }
+            var handling = operation == .putEventConfig ? EventHandling() : present ?? EventHandling()
             try apply(members, to: &handling)
             handling.modifiedMs = WallClock.nowMs()
-            return .json(.ok, try view(set(handling, of: name)))
+            try set(handling, function, place)
+            return .json(.ok, view(handling, name, place))
         case .deleteEventConfig:
-            guard record.spec.events.modifiedMs != nil else { throw missing(name) }
-            _ = try set(blank(record), of: name)
+            guard present != nil else { throw missing(name, place) }
+            try set(nil, function, place)
             return HTTPResponse(.noContent)
-        case .listEventConfigs:
-            struct List: Encodable { var FunctionEventInvokeConfigs: [Answer] }
-            return .json(.ok, List(FunctionEventInvokeConfigs: (try? view(record)).map { [$0] } ?? []))
-        default: return .json(.ok, try view(record))
+        case .listEventConfigs: return try list(function, request)
+        default:
+            guard let present else { throw missing(name, place) }
+            return .json(.ok, view(present, name, place))
         }
     }
 
-    /// Dead letters are configured elsewhere and stay.
-    private func blank(_ record: FunctionRecord) -> EventHandling {
-        var handling = EventHandling()
-        handling.deadLetter = record.spec.events.deadLetter
-        return handling
+    private func list(_ function: RegisteredFunction, _ request: HTTPRequest) throws -> HTTPResponse {
+        struct List: Encodable {
+            var FunctionEventInvokeConfigs: [Answer]
+            var NextMarker: String?
+        }
+        let (marker, limit) = try LambdaControl.page(request)
+        let name = function.latest.spec.name
+        let places = ([FunctionRecord.latest] + function.events.keys.sorted()).filter { $0 > marker }
+        let found = places.compactMap { place in known(function, place).map { (place, $0) } }
+        let page = found.prefix(limit)
+        let next = found.count > limit ? page.last?.0 : nil
+        let answers = page.map { view($0.1, name, $0.0) }
+        return .json(.ok, List(FunctionEventInvokeConfigs: answers, NextMarker: next))
     }
 
-    private func set(_ handling: EventHandling, of name: String) throws(FunctionsError) -> FunctionRecord {
-        try context.deployments.update(name) { $0.events = handling }
+    /// What was said of a qualifier, if anything was.
+    private func known(_ function: RegisteredFunction, _ place: String) -> EventHandling? {
+        guard place == FunctionRecord.latest else { return function.events[place] }
+        let own = function.latest.spec.events
+        return own.modifiedMs == nil ? nil : own
     }
 
-    private func missing(_ name: String) -> LambdaError {
+    /// The function's own is kept with it. Dead letters are configured elsewhere and stay.
+    private func set(_ handling: EventHandling?, _ function: RegisteredFunction, _ place: String) throws(FunctionsError)
+    {
+        let name = function.latest.spec.name
+        guard place == FunctionRecord.latest else {
+            return try context.deployments.setHandling(handling, of: name, place)
+        }
+        _ = try context.deployments.update(name) { spec in
+            let deadLetter = spec.events.deadLetter
+            spec.events = handling ?? EventHandling()
+            spec.events.deadLetter = deadLetter
+        }
+    }
+
+    private func missing(_ name: String, _ place: String) -> LambdaError {
         LambdaError(
             .notFound,
             "ResourceNotFoundException",
-            "The function \(FunctionReference.arn(name, qualifier: "$LATEST")) doesn't have an EventInvokeConfig"
+            "The function \(FunctionReference.arn(name, qualifier: place)) doesn't have an EventInvokeConfig"
         )
     }
 
-    private func view(_ record: FunctionRecord) throws(LambdaError) -> Answer {
-        let (name, events) = (record.spec.name, record.spec.events)
-        guard let modified = events.modifiedMs else { throw missing(name) }
+    private func view(_ events: EventHandling, _ name: String, _ place: String) -> Answer {
         func destination(_ text: String?) -> Target { Target(Destination: text.map { Self.spelled($0) }) }
         return Answer(
-            LastModified: Double(modified) / 1000,
-            FunctionArn: FunctionReference.arn(name, qualifier: "$LATEST"),
+            LastModified: Double(events.modifiedMs ?? 0) / 1000,
+            FunctionArn: FunctionReference.arn(name, qualifier: place),
             MaximumRetryAttempts: events.retries,
             MaximumEventAgeInSeconds: events.maxAgeSeconds,
             DestinationConfig: Destinations(

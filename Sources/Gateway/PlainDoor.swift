@@ -33,7 +33,7 @@ struct PlainDoor {
             },
             completion: { result in
                 switch (result.isStreamed, result.outcome) {
-                case (false, _): responder.respond(Self.response(result, tail: wantsTail))
+                case (false, _): responder.respond(Self.response(result, tail: wantsTail, hint: context.hint))
                 case (true, .success): responder.end(trailers: Self.endHeaders(result))
                 case (true, .failure): responder.abort()
                 }
@@ -74,23 +74,26 @@ struct PlainDoor {
                 var response = HTTPResponse.json(.accepted, AcceptedView(requestId: id))
                 response.headers.add(name: "X-Fn-Request-Id", value: id)
                 responder.respond(response)
-            case .failure(.invalid(let failure)): responder.respond(Self.response(failure))
+            case .failure(.invalid(let failure)): responder.respond(Self.response(failure, context.hint))
             case .failure(.storage(let error)):
                 responder.respond(.problem(error.status, error.code, error.description))
             }
         }
     }
 
-    /// - Parameter success: what a successful function's answer is made into.
+    /// - Parameters:
+    ///   - hint: what is added to the name of a function that is not there.
+    ///   - success: what a successful function's answer is made into.
     static func response(
         _ result: InvocationResult,
         tail: Bool,
+        hint: (String) -> String,
         success: (ByteBuffer) -> HTTPResponse = HTTPResponse.answer
     ) -> HTTPResponse {
         var response: HTTPResponse
         switch result.outcome {
         case .success(let body): response = success(body)
-        case .failure(let failure): response = Self.response(failure)
+        case .failure(let failure): response = Self.response(failure, hint)
         }
         response.headers.add(name: "X-Fn-Request-Id", value: result.requestID)
         if let start = result.start { response.headers.add(name: "X-Fn-Start", value: start.rawValue) }
@@ -99,7 +102,7 @@ struct PlainDoor {
         return response
     }
 
-    private static func response(_ failure: InvocationFailure) -> HTTPResponse {
+    private static func response(_ failure: InvocationFailure, _ hint: (String) -> String) -> HTTPResponse {
         func ofFunction(_ status: HTTPResponseStatus, _ document: ByteBuffer) -> HTTPResponse {
             HTTPResponse(
                 status,
@@ -111,7 +114,8 @@ struct PlainDoor {
         case .functionError(let document): return ofFunction(.badGateway, document)
         case .outOfMemory(let document): return ofFunction(.insufficientStorage, document)
         case .timedOut(let document): return ofFunction(.gatewayTimeout, document)
-        case .unknownFunction(let name): return .problem(.notFound, "FunctionNotFound", "no such function: \(name)")
+        case .unknownFunction(let name):
+            return .problem(.notFound, "FunctionNotFound", "no such function: \(name)\(hint(name))")
         case .payloadNotJSON(let why):
             return .problem(.badRequest, "InvalidPayload", "Could not parse request body into json: \(why)")
         case .payloadTooLarge(let limit):

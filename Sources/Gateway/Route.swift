@@ -16,6 +16,11 @@ enum LambdaOperation: Equatable {
     case updateEventConfig
     case deleteEventConfig
     case listEventConfigs
+    case createUrl
+    case getUrl
+    case updateUrl
+    case deleteUrl
+    case listUrls
     case putConcurrency
     case getConcurrency
     case deleteConcurrency
@@ -111,6 +116,7 @@ enum Route: Equatable {
             case "2017-10-31", "2019-09-30": Self.concurrency(method, Array(parts.dropFirst()))
             case "2017-03-31": Self.tags(method, Array(parts.dropFirst()))
             case "2019-09-25": Self.eventConfig(method, Array(parts.dropFirst()))
+            case "2021-10-31": Self.urlConfig(method, Array(parts.dropFirst()))
             case "v1": Self.v1(method, Array(parts.dropFirst()))
             case "invoke" where method == .POST && parts.count == 2: .invoke(parts[1])
             case nil where method == .GET, "page.css" where parts.count == 1 && method == .GET,
@@ -219,6 +225,18 @@ enum Route: Equatable {
         case (.POST, 3): return .lambda(.updateEventConfig, parts[1])
         case (.DELETE, 3): return .lambda(.deleteEventConfig, parts[1])
         case (.GET, 4) where parts[3] == "list": return .lambda(.listEventConfigs, parts[1])
+        default: return nil
+        }
+    }
+
+    private static func urlConfig(_ method: HTTPMethod, _ parts: [String]) -> Route? {
+        guard parts.count == 3, parts[0] == "functions" else { return nil }
+        switch (method, parts[2]) {
+        case (.POST, "url"): return .lambda(.createUrl, parts[1])
+        case (.GET, "url"): return .lambda(.getUrl, parts[1])
+        case (.PUT, "url"): return .lambda(.updateUrl, parts[1])
+        case (.DELETE, "url"): return .lambda(.deleteUrl, parts[1])
+        case (.GET, "urls"): return .lambda(.listUrls, parts[1])
         default: return nil
         }
     }

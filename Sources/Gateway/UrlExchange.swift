@@ -18,9 +18,16 @@ final class UrlExchange: Sendable {
     }
 
     private let responder: HTTPResponder
+    private let cors: UrlCORS?
+    /// What is added to the name of a function that is not there.
+    private let hint: @Sendable (String) -> String
     private let state = Mutex(State.waiting)
 
-    init(_ responder: HTTPResponder) { self.responder = responder }
+    init(_ responder: HTTPResponder, cors: UrlCORS?, hint: @escaping @Sendable (String) -> String) {
+        self.responder = responder
+        self.cors = cors
+        self.hint = hint
+    }
 
     // MARK: In pieces
 
@@ -29,7 +36,7 @@ final class UrlExchange: Sendable {
             state.withLock { $0 = .heading(UrlPrelude()) }
         } else {
             state.withLock { $0 = .begun }
-            responder.begin(.ok, headers: PlainDoor.streamHeaders(start))
+            begin(.ok, PlainDoor.streamHeaders(start))
         }
         return { [self] in take($0, start) }
     }
@@ -52,7 +59,7 @@ final class UrlExchange: Sendable {
         case .complete(let head, let rest):
             var headers = head.fields
             headers.add(contentsOf: PlainDoor.startHeaders(start))
-            responder.begin(head.status, headers: headers)
+            begin(head.status, headers)
             return rest.readableBytes > 0 ? responder.write(rest) : nil
         case .unusable(let problem):
             refuse(problem)
@@ -66,30 +73,56 @@ final class UrlExchange: Sendable {
     }
 
     private func refuse(_ problem: BadUrlAnswer) {
-        responder.respond(.problem(.badGateway, "InvalidAnswer", problem.description))
+        respond(.problem(.badGateway, "InvalidAnswer", problem.description))
+    }
+
+    private func begin(_ status: HTTPResponseStatus, _ headers: HTTPHeaders) {
+        var headers = headers
+        cors?.apply(to: &headers)
+        responder.begin(status, headers: headers)
+    }
+
+    private func respond(_ response: HTTPResponse) {
+        var response = response
+        cors?.apply(to: &response.headers)
+        responder.respond(response)
     }
 
     // MARK: The end
 
     func end(_ result: InvocationResult) {
         switch (state.withLock({ $0 }), result.outcome) {
-        case (.waiting, _): responder.respond(Self.response(result))
+        case (.waiting, _): respond(response(result))
         case (.begun, .success): responder.end(trailers: PlainDoor.endHeaders(result))
         case (.begun, .failure): responder.abort()
-        case (.heading, .failure): responder.respond(PlainDoor.response(result, tail: false))
+        case (.heading, .failure): respond(PlainDoor.response(result, tail: false, hint: hint))
         case (.heading, .success): refuse(BadUrlAnswer("it ended before its head did"))
         case (.refused, _): break
         }
     }
 
-    private static func response(_ result: InvocationResult) -> HTTPResponse {
-        PlainDoor.response(result, tail: false) { body in
+    private func response(_ result: InvocationResult) -> HTTPResponse {
+        PlainDoor.response(result, tail: false, hint: hint) { body in
             do throws(BadUrlAnswer) {
+                if let type = result.contentType { return try Self.collected(body, type) }
                 guard let answer = try UrlAnswer.find(in: body) else { return .answer(body) }
                 return HTTPResponse(answer.head.status, headers: answer.head.fields, body: answer.body)
             } catch {
                 return .problem(.badGateway, "InvalidAnswer", error.description)
             }
+        }
+    }
+
+    /// An answer that came in pieces and is passed on whole, since the address is `BUFFERED`.
+    private static func collected(_ body: ByteBuffer, _ type: String) throws(BadUrlAnswer) -> HTTPResponse {
+        guard UrlPrelude.isAnnounced(by: type) else {
+            return HTTPResponse(.ok, headers: ["Content-Type": type], body: body)
+        }
+        var prelude = UrlPrelude()
+        switch prelude.take(body) {
+        case .incomplete: throw BadUrlAnswer("it ended before its head did")
+        case .unusable(let problem): throw problem
+        case .complete(let head, let rest): return HTTPResponse(head.status, headers: head.fields, body: rest)
         }
     }
 }

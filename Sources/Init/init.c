@@ -9,18 +9,24 @@
 // before the runtime starts, so that the daemon knows by then whom it has to wait for, and its end is told there too.
 // Extensions outlive the runtime until the daemon has given them their last event and ends the sandbox.
 //
+// A SIGTERM from the daemon is passed on to the runtime; the second one kills it.
+//
+// Extensions print to descriptor 3, where the launcher left one, so that their lines are told apart from the function's.
+//
 // Exit status: the runtime's own, or 128 + N when signal N killed it.
 
 typedef unsigned long word;
 
-enum { PR_SET_DUMPABLE = 4, SIGCHLD = 17, EINTR = 4, ECHILD = 10 };
+enum { PR_SET_DUMPABLE = 4, SIGCHLD = 17, SIGTERM = 15, SIGKILL = 9, EINTR = 4, ECHILD = 10, WNOHANG = 1 };
+enum { SIG_SETMASK = 2, F_GETFD = 1, F_SETFD = 2, FD_CLOEXEC = 1, EXTENSION_OUTPUT = 3 };
 enum { AT_FDCWD = -100, O_CLOEXEC = 02000000, O_PATH = 010000000, X_OK = 1 };
 enum { AF_INET = 2, SOCK_STREAM = 1, SOCK_CLOEXEC = O_CLOEXEC };
 
 #if defined(__x86_64__)
 enum { NR_execve = 59, NR_exit_group = 231, NR_wait4 = 61, NR_prctl = 157, NR_clone = 56, NR_write = 1 };
 enum { NR_read = 0, NR_close = 3, NR_openat = 257, NR_getdents64 = 217, NR_faccessat = 269, NR_socket = 41 };
-enum { NR_connect = 42, O_DIRECTORY = 0200000 };
+enum { NR_connect = 42, NR_dup3 = 292, NR_fcntl = 72, NR_kill = 62, NR_rt_sigprocmask = 14, NR_rt_sigtimedwait = 128 };
+enum { O_DIRECTORY = 0200000 };
 static long call(long n, word a, word b, word c, word d, word e) {
     long result;
     register word r10 __asm__("r10") = d;
@@ -32,7 +38,8 @@ __asm__(".globl _start\n_start:\n\tmovq %rsp, %rdi\n\tandq $-16, %rsp\n\tcall st
 #elif defined(__aarch64__)
 enum { NR_execve = 221, NR_exit_group = 94, NR_wait4 = 260, NR_prctl = 167, NR_clone = 220, NR_write = 64 };
 enum { NR_read = 63, NR_close = 57, NR_openat = 56, NR_getdents64 = 61, NR_faccessat = 48, NR_socket = 198 };
-enum { NR_connect = 203, O_DIRECTORY = 040000 };
+enum { NR_connect = 203, NR_dup3 = 24, NR_fcntl = 25, NR_kill = 129, NR_rt_sigprocmask = 135, NR_rt_sigtimedwait = 137 };
+enum { O_DIRECTORY = 040000 };
 static long call(long n, word a, word b, word c, word d, word e) {
     register long x8 __asm__("x8") = n;
     register word x0 __asm__("x0") = a;
@@ -109,9 +116,14 @@ static int tell(const char *what, const char *name, int status) {
     return got >= 12 && answer[9] == '2';
 }
 
-static long spawn(const char *path, char **arguments, char **environment) {
+static void block(word signals) { call(NR_rt_sigprocmask, SIG_SETMASK, (word)&signals, 0, sizeof signals, 0); }
+
+static long spawn(const char *path, char **arguments, char **environment, int output) {
     long process = call(NR_clone, SIGCHLD, 0, 0, 0, 0);
     if (process != 0) return process;
+    block(0);
+    if (output >= 0)
+        for (int target = 1; target <= 2; target++) call(NR_dup3, (word)output, (word)target, 0, 0, 0);
     call(NR_execve, (word)path, (word)arguments, (word)environment, 0, 0);
     complain("init: cannot execute ");
     complain(path);
@@ -124,7 +136,7 @@ static struct {
     long process;
     char name[128];
 } extensions[10];
-static int extension_count, extensions_alive;
+static int extension_count, extensions_alive, extension_output = -1;
 
 // As the kernel writes it (include/linux/dirent.h).
 struct entry {
@@ -164,7 +176,7 @@ static void start_extension(const char *directory, const char *name, char **envi
     char *arguments[2] = {path.bytes, 0};
     word size = length(name) + 1;
     for (word i = 0; i < size; i++) extensions[extension_count].name[i] = name[i];
-    extensions[extension_count].process = spawn(path.bytes, arguments, environment);
+    extensions[extension_count].process = spawn(path.bytes, arguments, environment, extension_output);
     extension_count++;
     extensions_alive++;
 }
@@ -201,13 +213,26 @@ __attribute__((used, noreturn)) void start(word *stack) {
     char **environment = arguments + count + 1;
     call(NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);  // nothing inside may look into process 1
 
+    // Waited for below, as processes that end are: a signal that is blocked is kept, even for process 1.
+    word signals = 1UL << (SIGTERM - 1) | 1UL << (SIGCHLD - 1);
+    block(signals);
+    if (call(NR_fcntl, EXTENSION_OUTPUT, F_GETFD, 0, 0, 0) >= 0) {
+        call(NR_fcntl, EXTENSION_OUTPUT, F_SETFD, FD_CLOEXEC, 0, 0);
+        extension_output = EXTENSION_OUTPUT;
+    }
     start_extensions("/opt/extensions", environment);
     start_extensions("/var/task/extensions", environment);
-    long runtime = spawn(arguments[1], arguments + 1, environment);
-    int code = 0, has_ended = 0;
+    long runtime = spawn(arguments[1], arguments + 1, environment, -1);
+    int code = 0, has_ended = 0, was_asked = 0;
     for (;;) {
         int status = 0;
-        long ended = call(NR_wait4, (word)-1, (word)&status, 0, 0, 0);
+        long ended = call(NR_wait4, (word)-1, (word)&status, WNOHANG, 0, 0);
+        if (ended == 0) {
+            if (call(NR_rt_sigtimedwait, (word)&signals, 0, 0, sizeof signals, 0) != SIGTERM || has_ended) continue;
+            call(NR_kill, (word)runtime, was_asked ? SIGKILL : SIGTERM, 0, 0, 0);
+            was_asked = 1;
+            continue;
+        }
         if (ended == -EINTR) continue;
         int signal = status & 0x7f;
         int own = signal ? 128 + signal : (status >> 8) & 0xff;

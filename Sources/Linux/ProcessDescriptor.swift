@@ -14,6 +14,9 @@ package struct ProcessDescriptor: ~Copyable, Sendable {
 
     package init(owning raw: CInt) { descriptor = Descriptor(owning: raw) }
 
+    /// Does nothing to a process that has ended.
+    package borrowing func signal(_ signal: CInt) { _ = clinux_signal_pidfd(descriptor.raw, signal) }
+
     /// Reaps the ended process; blocks while it lives.
     package borrowing func reap() throws(SyscallError) -> ExitStatus {
         var code: Int32 = 0

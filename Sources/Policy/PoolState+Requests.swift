@@ -48,6 +48,7 @@ extension PoolState {
         var seen: [String: Int] = [:]
         var memoryIsSpokenFor = false
         var awaited: Set<String> = []
+        var placesAreSpokenFor: Set<String> = []
         for token in Array(waiting.keys) {
             guard let request = waiting[token]?.request, let plan = plans[request.function] else { continue }
             let contract = request.memory ?? plan.memory
@@ -60,8 +61,14 @@ extension PoolState {
                 continue
             }
             if isBeingStarted(for: request, seen: &seen) { continue }
-            let blocked = start(for: request, plan, contract, mayReserve: !memoryIsSpokenFor, now: now, &effects)
+            let blocked =
+                placesAreSpokenFor.contains(plan.function)
+                ? .concurrency(limit: plan.concurrency)
+                : start(for: request, plan, contract, mayReserve: !memoryIsSpokenFor, now: now, &effects)
             guard waiting[token] != nil else { continue }
+            // Whoever waits for one of its function's places has it before those behind: they would start sandboxes in it
+            // that it ends for the place, without end.
+            if case .concurrency = blocked { placesAreSpokenFor.insert(plan.function) }
             if !request.isPlain, !request.fresh { awaited.insert(plan.name) }
             if let blocked, waiting[token]?.blockedBy == nil { explainWait(request, blocked) }
             waiting[token]?.blockedBy = blocked

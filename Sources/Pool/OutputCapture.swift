@@ -7,6 +7,8 @@ import Synchronization
 package struct OutputLine: Sendable {
     package var requestID: String?
     package var bytes: [UInt8]
+    /// Whether the platform wrote it.
+    package var isPlatform = false
 }
 
 /// Reads what a sandbox prints: lines go to a sink, the last 4 KiB of each invocation are kept for its caller.
@@ -26,6 +28,7 @@ package final class OutputCapture: Sendable {
         /// Whose lines these are: what is printed while several run is nobody's.
         var requestID: String?
         var partial: [UInt8] = []
+        var isNote = false
         var tail: [UInt8] = []
     }
 
@@ -88,13 +91,18 @@ package final class OutputCapture: Sendable {
         state.withLock { state in
             flush(&state)
             state.requestID = requestID
+            state.isNote = true
             take(Array((text + "\n").utf8)[...], &state)
+            state.isNote = false
             attribute(&state)
         }
     }
 
     /// What was printed since `begin`, at most the last 4 KiB.
     package var tail: [UInt8] { state.withLock { $0.tail + $0.partial.suffix(Self.tailLimit) }.suffix(Self.tailLimit) }
+
+    /// The request that alone runs now.
+    package var requestID: String? { state.withLock { $0.requestID } }
 
     /// The request is over: what is printed from now on is not its own.
     package func end(_ requestID: String) {
@@ -135,6 +143,6 @@ package final class OutputCapture: Sendable {
         state.tail += line
         state.tail.append(UInt8(ascii: "\n"))
         if state.tail.count > Self.tailLimit { state.tail.removeFirst(state.tail.count - Self.tailLimit) }
-        sink(OutputLine(requestID: state.requestID, bytes: line))
+        sink(OutputLine(requestID: state.requestID, bytes: line, isPlatform: state.isNote))
     }
 }

@@ -8,8 +8,10 @@ import Units
 
 /// How a sandbox ends when extensions want to be told before: they are given their last event and a moment.
 extension PooledSandbox {
-    /// What extensions that are processes of their own have, from their last event to `cgroup.kill`. As in Lambda.
+    /// What extensions that are processes of their own have, from the decision to `cgroup.kill`. As in Lambda.
     static let shutdownBudget = Duration.seconds(2)
+    /// What a runtime has from its `SIGTERM`, where an extension has registered. As in Lambda.
+    static let runtimeBudget = Duration.milliseconds(500)
 
     /// What is known of an end that was decided.
     struct Ending {
@@ -23,10 +25,14 @@ extension PooledSandbox {
         var cause: String?
         /// Until when invocations that were answered have to be over, in the order of their answers.
         var answered: [Instant] = []
+        /// What extensions are to be told once the runtime has ended.
+        var lastWord: (reason: ShutdownReason, deadlineMs: Int64)?
     }
 
-    /// Ends it: at once, or, where extensions registered for `SHUTDOWN`, when they have done what they wanted and at the
-    /// latest after `shutdownBudget`. Never blocks. What runs in it is told now that it has ended.
+    /// Ends it: at once, or, where an extension has registered, in Lambda's order: `SIGTERM` for the runtime and
+    /// `SIGKILL` after `runtimeBudget`; then `SHUTDOWN` for the extensions that asked for it, and the end of all when they
+    /// have done what they wanted, at the latest after `shutdownBudget`. Never blocks. What runs in it is told now that it
+    /// has ended.
     ///
     /// - Parameter cause: for requests that run beside the one whose fault it is; one clause.
     package func end(_ reason: ShutdownReason, because cause: String? = nil) {
@@ -37,7 +43,7 @@ extension PooledSandbox {
         }
         guard !isEnding else { return }
         let server = server.withLock { $0 }
-        guard let server, let loop = loop.withLock({ $0 }), server.extensionsWantShutdown else { return kill() }
+        guard let server, let loop = loop.withLock({ $0 }), server.hasExtensions else { return kill() }
         let isFirst = state.withLock { state in
             defer { state.ending.hasBegun = true }
             return !state.ending.hasBegun
@@ -48,10 +54,31 @@ extension PooledSandbox {
         onEnding(endCause(report))
         finishAll(.exited(report))
         // A frozen one has to run for it, within the limits that it has: nothing is promised anew for an end.
-        guard (try? limits.resume()) != nil,
-            server.shutDownExtensions(reason, deadlineMs: WallClock.nowMs() + Self.shutdownBudget.milliseconds)
-        else { return kill() }
-        loop.scheduleTask(in: .milliseconds(Self.shutdownBudget.milliseconds)) { [self] in kill() }
+        guard (try? limits.resume()) != nil else { return kill() }
+        telemetry.flush()
+        let budget = server.extensionsWantShutdown ? Self.shutdownBudget : Self.runtimeBudget
+        loop.scheduleTask(in: .milliseconds(budget.milliseconds)) { [self] in kill() }
+        guard server.extensionsWantShutdown else { return sandbox.terminateRuntime() }
+        let hasEnded = state.withLock { state in
+            state.ending.lastWord = (reason, WallClock.nowMs() + budget.milliseconds)
+            return state.ending.runtimeStatus != nil
+        }
+        if hasEnded { return tellExtensions() }
+        sandbox.terminateRuntime()
+        loop.scheduleTask(in: .milliseconds(Self.runtimeBudget.milliseconds)) { [self] in
+            sandbox.terminateRuntime()  // kills it, the second time
+            tellExtensions()
+        }
+    }
+
+    /// The runtime is out of the way: extensions are given their last event, once.
+    private func tellExtensions() {
+        let word = state.withLock { state in
+            defer { state.ending.lastWord = nil }
+            return state.ending.lastWord
+        }
+        guard let word, let server = server.withLock({ $0 }) else { return }
+        if !server.shutDownExtensions(word.reason, deadlineMs: word.deadlineMs) { kill() }
     }
 
     /// How long the last words of a process that has ended are waited for.
@@ -79,12 +106,13 @@ extension PooledSandbox {
 
     /// The runtime's process has ended, and process 1 waits for the extensions.
     func runtimeEnded(_ status: Int32) {
-        let isReady = state.withLock { state in
+        let (isReady, isEnding) = state.withLock { state in
             if state.ending.runtimeStatus == nil {
                 state.ending.runtimeStatus = ExitStatus.exited(status).asSeenThroughInit
             }
-            return state.isReady
+            return (state.isReady, state.ending.hasBegun)
         }
+        if isEnding { return tellExtensions() }
         // A start that failed is told at once.
         if isReady { end(.failure) } else { kill() }
     }

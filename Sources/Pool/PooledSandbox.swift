@@ -68,6 +68,9 @@ package final class PooledSandbox: Sendable {
     package let sandbox: Sandbox
     package let limits: LimitControl
     package let output: OutputCapture
+    /// What extensions print, where they have a pipe of their own.
+    let extensionOutput: OutputCapture?
+    package let telemetry: TelemetryHub
     let state = Mutex(State())
     /// Since when it is its function's.
     private let createdAt = Mutex(MonotonicClock.now())
@@ -75,7 +78,7 @@ package final class PooledSandbox: Sendable {
     let server = Mutex<RuntimeServer?>(nil)
     /// Where its timers run.
     let loop = Mutex<(any EventLoop)?>(nil)
-    private let outputWatch = Mutex<EventWatcher.Token?>(nil)
+    private let outputWatches = Mutex<[ObjectIdentifier: EventWatcher.Token]>([:])
     /// An invocation that the runtime has not been given yet: it was busy answering a hint.
     private let told = Mutex(Told())
     private let undelivered = Mutex<[RuntimeInvocation]>([])
@@ -89,6 +92,8 @@ package final class PooledSandbox: Sendable {
         sandbox: Sandbox,
         limits: LimitControl,
         output: OutputCapture,
+        extensionOutput: OutputCapture?,
+        telemetry: TelemetryHub,
         onEnding: @escaping @Sendable (EndCause) -> Void,
         onWaiting: @escaping @Sendable (_ isFirst: Bool, CallObservation?) -> Void
     ) {
@@ -97,6 +102,8 @@ package final class PooledSandbox: Sendable {
         self.sandbox = sandbox
         self.limits = limits
         self.output = output
+        self.extensionOutput = extensionOutput
+        self.telemetry = telemetry
         self.onEnding = onEnding
         self.onWaiting = onWaiting
     }
@@ -114,7 +121,7 @@ package final class PooledSandbox: Sendable {
         group: any EventLoopGroup,
         answerLimit: Int
     ) -> EventLoopFuture<Void> {
-        let server = RuntimeServer(identity, places: places) { [weak self] in self?.handle($0) }
+        let server = RuntimeServer(identity, places: places, telemetry: telemetry) { [weak self] in self?.handle($0) }
         self.server.withLock { $0 = server }
         loop.withLock { $0 = group.next() }
         return server.start(on: sandbox.takeRuntimeListener(), group: group, answerLimit: answerLimit)
@@ -166,6 +173,7 @@ package final class PooledSandbox: Sendable {
         }
         // Of several that run at once each is told the highest use since the first of them began: at least its own.
         if isAlone { _ = sandbox.cgroup.resetMemoryPeak() }
+        telemetry.invoked(id, traceID: invocation.traceID)
         // Under the lock: a `next` that comes in this moment finds what could not be delivered.
         undelivered.withLock { undelivered in
             if !server.deliver(invocation) { undelivered.append(invocation) }
@@ -266,20 +274,25 @@ package final class PooledSandbox: Sendable {
 
     /// Reads its output whenever there is some, on the kernel event thread.
     func watchOutput(_ events: EventWatcher) throws(SyscallError) {
-        let token = try output.withPipe { pipe throws(SyscallError) in
-            try events.watch(pipe, .readable) { [weak self] in
-                guard let self, !output.drain() else { return }
-                stopWatchingOutput(events)  // at its end a pipe is readable for ever
+        for output in outputs {
+            let token = try output.withPipe { pipe throws(SyscallError) in
+                try events.watch(pipe, .readable) { [weak self] in
+                    guard let self, !output.drain() else { return }
+                    stopWatching(output, events)  // at its end a pipe is readable for ever
+                }
             }
+            outputWatches.withLock { $0[ObjectIdentifier(output)] = token }
         }
-        outputWatch.withLock { $0 = token }
     }
 
+    private var outputs: [OutputCapture] { [output] + [extensionOutput].compactMap { $0 } }
+
     func stopWatchingOutput(_ events: EventWatcher) {
-        let token = outputWatch.withLock { watch in
-            defer { watch = nil }
-            return watch
-        }
+        for output in outputs { stopWatching(output, events) }
+    }
+
+    private func stopWatching(_ output: OutputCapture, _ events: EventWatcher) {
+        let token = outputWatches.withLock { $0.removeValue(forKey: ObjectIdentifier(output)) }
         if let token { events.cancel(token) }
     }
 
@@ -310,19 +323,21 @@ package final class PooledSandbox: Sendable {
 
     /// The process has ended: ends the invocation in progress, if there is one. Returns the report.
     func exited(_ status: ExitStatus) -> SandboxExit {
-        output.drain()  // one drain reads more than a pipe can hold
+        for output in outputs { output.drain() }  // one drain reads more than a pipe can hold
         let report = exitReport(status)
         state.withLock { $0.hasExited = true }
         server.withLock { $0 }?.close()
         finishAll(.exited(report))
+        telemetry.close()
         return report
     }
 
     /// Ends all that is left, and waits until the kernel has forgotten it.
     func destroy(patience: Duration) throws(SandboxError) {
         server.withLock { $0 }?.close()
+        telemetry.close()
         try sandbox.destroy(patience: patience)
-        output.close()
+        for output in outputs { output.close() }
     }
 
     private func handle(_ event: RuntimeEvent) {
@@ -342,6 +357,7 @@ package final class PooledSandbox: Sendable {
                 return (true, nil)
             }
             deliverLate()
+            if isFirst { toldOfStart() }
             onWaiting(isFirst, call)
         case .unassigned: onWaiting(true, nil)
         case .answered(let requestID, let answer):
@@ -355,13 +371,14 @@ package final class PooledSandbox: Sendable {
             var usage = InvocationUsage(peak: peak, logTail: output.tail)
             usage.grownTo = growth?.limit
             usage.growthSteps = growth?.steps ?? 0
+            toldOfAnswer(requestID, answer)
             finish(requestID, .answered(answer, usage))
         case .brokeOff(let requestID): brokeOff(requestID)
         case .initFailed(let document, let type):
             state.withLock { $0.initError = (document, type) }
         case .extensionFailed(let type, let reason): extensionFailed(ExtensionFault(type: type, reason: reason))
         case .runtimeEnded(let status): runtimeEnded(status)
-        case .extensionsDone: kill()
+        case .extensionsDone: telemetry.flush { [self] in kill() }
         }
     }
 
@@ -404,7 +421,10 @@ package final class PooledSandbox: Sendable {
             defer { state.current = [:] }
             return state.current.values.map { $0 }
         }
-        for invocation in all { invocation.onEnd(end) }
+        for invocation in all {
+            if case .exited(let report) = end { toldOfEnd(invocation, report) }
+            invocation.onEnd(end)
+        }
     }
 
     func exitReport(_ status: ExitStatus) -> SandboxExit {

@@ -5,6 +5,7 @@ import NIOCore
 import NIOPosix
 import Policy
 import Reclaim
+import RuntimeAPI
 import Sandbox
 import Units
 
@@ -132,20 +133,43 @@ extension SandboxPool {
 
     private func adopt(_ made: FactoryResult, _ id: SandboxID, _ function: String, _ contract: Bytes) {
         Failpoint.pass("adopting")
-        let (sink, plan, log) = (sink, PlanOfSandbox(function), log)
-        let output = OutputCapture(pipe: made.sandbox.takeOutput()) { line in
+        let (plan, log) = (PlanOfSandbox(function), log)
+        let show: @Sendable (OutputLine) -> Void = { [sink] line in
             let name = plan.name.withLock { $0 }
             // What versions print is one log; what a runtime prints that is no function's yet concerns the operator.
             guard PlanName.runtime(name) != nil else { return sink(PlanName.function(name), id, line) }
             log.notice("\(id) printed: \(String(decoding: line.bytes, as: UTF8.self))")
         }
         let limits = LimitControl(made.sandbox.cgroup, max: contract, cpu: made.cpu, cpus: cpus)
+        let telemetry = TelemetryHub(
+            made.identity ?? .none,
+            instance: id.description,
+            loop: group.next(),
+            connect: Self.connector(made.sandbox),
+            isAsleep: { limits.isFrozen },
+            now: { WallClock.iso8601(WallClock.nowMs()) }
+        )
+        // A prewarmed one starts, for those who subscribe, when it becomes a function's.
+        if made.identity != nil { telemetry.started(memory: contract.count) }
+        let output = OutputCapture(pipe: made.sandbox.takeOutput()) { line in
+            show(line)
+            if !line.isPlatform { telemetry.printed(line.bytes, by: .function) }
+        }
+        let extensionOutput = made.sandbox.takeExtensionOutput()
+            .map { pipe in
+                OutputCapture(pipe: pipe) { line in
+                    show(OutputLine(requestID: output.requestID, bytes: line.bytes))
+                    telemetry.printed(line.bytes, by: .extension)
+                }
+            }
         let member = PooledSandbox(
             id: id,
             plan: plan,
             sandbox: made.sandbox,
             limits: limits,
             output: output,
+            extensionOutput: extensionOutput,
+            telemetry: telemetry,
             onEnding: { [weak self] cause in self?.apply { state, now in state.exited(id, cause, now: now) } },
             onWaiting: { [weak self] isFirst, call in
                 guard let self else { return }
@@ -191,6 +215,8 @@ extension SandboxPool {
             _ = try member.limits.wake(at: contract, low: .zero, cpu: member.limits.cpu)
             let assignment = try factory.assign(member.sandbox, id, function)
             member.become(function)
+            member.telemetry.become(assignment.identity)
+            member.telemetry.started(memory: contract.count)
             member.setTmp(assignment.tmp, log)
             try member.limits.setCPU(assignment.cpu)
             member.announce(memory: contract, cpu: assignment.cpu)
@@ -199,6 +225,23 @@ extension SandboxPool {
         } catch {
             log.error("prewarmed sandbox \(id) could not become one of \(function): \(error)")
             member.kill()
+        }
+    }
+
+    /// Into the sandbox's own network namespace, on a thread that ends there.
+    private static func connector(_ sandbox: Sandbox) -> SandboxConnector {
+        { port, body in
+            do throws(SyscallError) {
+                try Thread.start(name: "telemetry") {
+                    do throws(SyscallError) {
+                        body(.success(try sandbox.connect(port: port, timeoutMs: 1000)))
+                    } catch {
+                        body(.failure(error))
+                    }
+                }
+            } catch {
+                body(.failure(error))
+            }
         }
     }
 

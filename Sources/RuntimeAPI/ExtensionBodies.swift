@@ -23,7 +23,7 @@ struct ExtensionRegistration: Decodable {
     }
 }
 
-/// The body of `PUT /telemetry` and `PUT /logs`.
+/// The body of `PUT /telemetry`.
 struct TelemetrySubscription: Decodable {
     struct Destination: Decodable {
         var `protocol`: String
@@ -46,28 +46,67 @@ struct TelemetrySubscription: Decodable {
     var buffering: Buffering?
     var destination: Destination
 
-    /// What is wrong with a body; `nil` when it is a subscription that Lambda would take.
-    static func problem(_ body: ByteBuffer, isOlder: Bool) -> String? {
-        guard body.readableBytes <= longestBody else { return "the body is over \(longestBody) bytes" }
-        guard let read = try? JSONDecoder().decode(Self.self, from: Data(body.readableBytesView)) else {
-            return #"the body is not of the form {"schemaVersion":…,"types":[…],"destination":{"protocol":…,"URI":…}}"#
-        }
-        return read.problem(isOlder: isOlder)
+    /// A subscription that is not of Lambda's form, with what is wrong.
+    struct Problem: Error, Equatable {
+        let description: String
     }
 
-    private func problem(isOlder: Bool) -> String? {
-        let versions = isOlder ? ["2020-08-15", "2021-03-18"] : ["2022-07-01", "2022-12-13", "2025-01-29"]
-        // Only the older form may leave it out.
-        guard schemaVersion.map(versions.contains) ?? isOlder else {
+    static func read(_ body: ByteBuffer) throws(Problem) -> TelemetrySubscription {
+        guard body.readableBytes <= longestBody else {
+            throw Problem(description: "the body is over \(longestBody) bytes")
+        }
+        guard let read = try? JSONDecoder().decode(Self.self, from: Data(body.readableBytesView)) else {
+            throw Problem(
+                description:
+                    #"the body is not of the form {"schemaVersion":…,"types":[…],"destination":{"protocol":…,"URI":…}}"#
+            )
+        }
+        if let problem = read.problem { throw Problem(description: problem) }
+        return read
+    }
+
+    var limits: TelemetryBuffer.Limits {
+        var limits = TelemetryBuffer.Limits()
+        limits.maxItems = buffering?.maxItems ?? limits.maxItems
+        limits.maxBytes = buffering?.maxBytes ?? limits.maxBytes
+        limits.timeoutMs = buffering?.timeoutMs ?? limits.timeoutMs
+        return limits
+    }
+
+    /// Where it listens. Of a subscription that was read.
+    var place: TelemetrySubscriber.Destination {
+        if destination.protocol == "TCP" { return .tcp(port: UInt16(destination.port ?? 0)) }
+        let (port, path, authority) = Self.parts(destination.uri ?? "") ?? (80, "/", "")
+        return .http(port: port, path: path, authority: authority)
+    }
+
+    /// Lambda's names of the sandbox, and loopback's own.
+    private static let hosts = ["sandbox.localdomain", "sandbox", "127.0.0.1", "localhost"]
+
+    private static func parts(_ uri: String) -> (port: UInt16, path: String, authority: String)? {
+        guard uri.hasPrefix("http://"), uri.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F }) else { return nil }
+        let rest = uri.dropFirst("http://".count)
+        let authority = rest.prefix { $0 != "/" && $0 != "?" }
+        let pieces = authority.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
+        guard hosts.contains(pieces[0].lowercased()) else { return nil }
+        guard pieces.count == 1 || UInt16(pieces[1]).map({ $0 > 0 }) == true else { return nil }
+        let path = rest.dropFirst(authority.count)
+        let port = pieces.count > 1 ? UInt16(pieces[1]) ?? 80 : 80
+        return (port, path.hasPrefix("/") ? String(path) : "/\(path)", String(authority))
+    }
+
+    private var problem: String? {
+        let versions = ["2022-07-01", "2022-12-13", "2025-01-29"]
+        guard let schemaVersion, versions.contains(schemaVersion) else {
             return "schemaVersion is to be one of \(versions.joined(separator: ", "))"
         }
-        guard !types.isEmpty, types.allSatisfy(["platform", "function", "extension"].contains) else {
+        guard !types.isEmpty, types.allSatisfy({ TelemetryType(rawValue: $0) != nil }) else {
             return "types are to be some of platform, function, extension"
         }
         switch destination.protocol {
         case "HTTP":
-            guard let uri = destination.uri, uri.hasPrefix("http://sandbox") else {
-                return "destination.URI is to begin with http://sandbox"
+            guard let uri = destination.uri, Self.parts(uri) != nil else {
+                return "destination.URI is to be of the form http://sandbox.localdomain:PORT/PATH"
             }
         case "TCP":
             guard let port = destination.port, (1...65535).contains(port) else {

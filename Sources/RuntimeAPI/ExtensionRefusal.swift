@@ -11,6 +11,8 @@ package enum ExtensionRefusal: Error, Sendable, Equatable {
     case invalidIdentifier
     case unknownIdentifier
     case missingErrorType
+    /// Subscriptions are taken while the sandbox starts.
+    case telemetryClosed
     /// The call is not allowed now; `from` and `to` are names of states.
     case invalidState(name: String, from: String, to: String)
 
@@ -26,6 +28,7 @@ package enum ExtensionRefusal: Error, Sendable, Equatable {
         case .invalidIdentifier: "Extension.InvalidExtensionIdentifier"
         case .unknownIdentifier: "Extension.UnknownExtensionIdentifier"
         case .missingErrorType: "Extension.MissingHeader"
+        case .telemetryClosed: "Telemetry.SubscriptionClosed"
         case .invalidState: "Extension.InvalidExtensionState"
         }
     }
@@ -40,6 +43,7 @@ package enum ExtensionRefusal: Error, Sendable, Equatable {
         case .invalidIdentifier: "Invalid Lambda-Extension-Identifier"
         case .unknownIdentifier: "Unknown Lambda-Extension-Identifier"
         case .missingErrorType: "Lambda-Extension-Function-Error-Type not found"
+        case .telemetryClosed: "Telemetry API subscription is closed already"
         case .invalidState(let name, let from, let to):
             "State transition from \(from) to \(to) failed for extension \(name). Error: State transition is not allowed"
         }

@@ -130,7 +130,14 @@ package struct ExtensionRegistry<Waiter: Sendable>: Sendable {
         return sessions[position].name
     }
 
-    package func check(_ identifier: String) throws(ExtensionRefusal) { _ = try find(identifier) }
+    /// The name that an extension registered under.
+    package func name(_ identifier: String) throws(ExtensionRefusal) -> String { sessions[try find(identifier)].name }
+
+    /// What is told of each when a start is over.
+    package var summaries: [ExtensionSummary] { sessions.filter(\.hasRegistered).map(\.summary) }
+
+    /// Whether anybody has registered and not ended.
+    package var hasLiving: Bool { sessions.contains { $0.hasRegistered && !$0.hasEnded } }
 
     private func find(_ identifier: String) throws(ExtensionRefusal) -> Int {
         guard let position = positions[identifier] else { throw .unknownIdentifier }

@@ -7,8 +7,10 @@ enum ExtensionRoute: Equatable {
     case next
     case initError
     case exitError
-    /// A subscription to logs, in the newer form or the older one.
-    case telemetry(isOlder: Bool)
+    /// A subscription to telemetry.
+    case telemetry
+    /// A subscription of the older Logs API.
+    case olderLogs
     /// From process 1: it is about to start an extension; one has ended; the runtime has ended.
     case launched
     case extensionEnded
@@ -21,8 +23,8 @@ enum ExtensionRoute: Equatable {
         case (.GET, "/2020-01-01/extension/event/next"): self = .next
         case (.POST, "/2020-01-01/extension/init/error"): self = .initError
         case (.POST, "/2020-01-01/extension/exit/error"): self = .exitError
-        case (.PUT, "/2022-07-01/telemetry"): self = .telemetry(isOlder: false)
-        case (.PUT, "/2020-08-15/logs"): self = .telemetry(isOlder: true)
+        case (.PUT, "/2022-07-01/telemetry"): self = .telemetry
+        case (.PUT, "/2020-08-15/logs"): self = .olderLogs
         case (.POST, "/fn/extension/launched"): self = .launched
         case (.POST, "/fn/extension/ended"): self = .extensionEnded
         case (.POST, "/fn/runtime/ended"): self = .runtimeEnded

@@ -65,6 +65,10 @@ package struct ExtensionSession<Waiter: Sendable>: Sendable {
         if case .started = state { false } else { true }
     }
 
+    var summary: ExtensionSummary {
+        ExtensionSummary(name: name, state: state.name, events: kinds.map(\.rawValue).sorted())
+    }
+
     /// Whether it is to be told of the end, and there is somebody to tell.
     var wantsShutdown: Bool { kinds.contains(.shutdown) && !hasEnded }
 

@@ -9,12 +9,20 @@ package struct FunctionIdentity: Sendable {
     package var name: String
     package var version: String
     package var handler: String?
+    /// `on-demand` or `provisioned-concurrency`.
+    package var initialization = "on-demand"
+    package var runtime: String?
+    /// Whether a line of its log is a JSON object (`LoggingConfig`).
+    package var logsJSON = false
 
     package init(name: String, version: String, handler: String?) {
         self.name = name
         self.version = version
         self.handler = handler
     }
+
+    /// Of a sandbox that is no function's yet.
+    package static let none = FunctionIdentity(name: "", version: "", handler: nil)
 }
 
 /// The Extensions API and the Telemetry API, on the same listener as the Runtime API.
@@ -41,6 +49,11 @@ extension RuntimeServer {
     /// Whether an extension is to be told before the sandbox ends.
     package var extensionsWantShutdown: Bool { extensions.withLock { $0.wantsShutdown } }
 
+    /// Whether any extension has registered: only then is an end announced at all.
+    package var hasExtensions: Bool { extensions.withLock { $0.hasLiving } }
+
+    package var extensionSummaries: [ExtensionSummary] { extensions.withLock { $0.summaries } }
+
     func give(_ deliveries: [Extensions.Delivery]) {
         for delivery in deliveries { delivery.waiter.respond(HTTPResponse(.ok, text: delivery.event.json)) }
     }
@@ -53,7 +66,11 @@ extension RuntimeServer {
             case .register: try register(request, responder)
             case .next: try nextEvent(request, responder)
             case .initError, .exitError: try fail(route, request, responder)
-            case .telemetry(let isOlder): try subscribe(request, responder, isOlder: isOlder)
+            case .telemetry: try subscribe(request, responder)
+            case .olderLogs:
+                _ = try identifier(request)
+                // As AWS's reference implementation answers where there is no Logs API.
+                responder.respond(.runtimeError(.accepted, "Logs.NotSupported", "Logs API is not supported"))
             case .launched:
                 let name = request.headers.first(name: "Lambda-Extension-Name") ?? ""
                 try extensions.withLock { extensions throws(ExtensionRefusal) in try extensions.launched(name) }
@@ -119,14 +136,17 @@ extension RuntimeServer {
 
     private func subscribe(
         _ request: HTTPRequest,
-        _ responder: HTTPResponder,
-        isOlder: Bool
+        _ responder: HTTPResponder
     ) throws(ExtensionRefusal) {
         let identifier = try identifier(request)
-        try extensions.withLock { extensions throws(ExtensionRefusal) in try extensions.check(identifier) }
-        if let problem = TelemetrySubscription.problem(request.body, isOlder: isOlder) {
-            return responder.respond(.runtimeError(.badRequest, "ValidationError", problem))
+        let name = try extensions.withLock { extensions throws(ExtensionRefusal) in try extensions.name(identifier) }
+        let subscription: TelemetrySubscription
+        do throws(TelemetrySubscription.Problem) {
+            subscription = try TelemetrySubscription.read(request.body)
+        } catch {
+            return responder.respond(.runtimeError(.badRequest, "ValidationError", error.description))
         }
+        try telemetry.subscribe(name, subscription)
         responder.respond(HTTPResponse(.ok, text: #""OK""#))
     }
 

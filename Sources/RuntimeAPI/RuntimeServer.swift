@@ -24,6 +24,7 @@ package final class RuntimeServer: Sendable {
     private let assigned: Mutex<FunctionIdentity?>
     /// Who waits to be told which function it is.
     private let unassigned = Mutex<HTTPResponder?>(nil)
+    let telemetry: TelemetryHub
     private let server = Mutex<HTTPServer?>(nil)
     /// Whether the runtime has said that it answers hints (`Fn-Hints: 1` with its `next`).
     private let knowsHints = Mutex(false)
@@ -34,16 +35,19 @@ package final class RuntimeServer: Sendable {
     /// - Parameters:
     ///   - identity: what extensions are told of the function; `nil` for a runtime that is started ahead of any.
     ///   - places: requests that may run at once.
+    ///   - telemetry: takes subscriptions, and is told how the runtime starts.
     ///   - onEvent: told what the runtime does, in order, on an event loop; must not block.
     package init(
         _ identity: FunctionIdentity?,
         places: Int,
+        telemetry: TelemetryHub,
         onEvent: @escaping @Sendable (RuntimeEvent) -> Void
     ) {
         session = Mutex(RuntimeSession(places: places))
         extensions = Mutex(ExtensionRegistry(allowsInvoke: places == 1))
         self.places = places
         assigned = Mutex(identity)
+        self.telemetry = telemetry
         self.onEvent = onEvent
     }
 
@@ -120,9 +124,13 @@ package final class RuntimeServer: Sendable {
     /// How many connections the sandbox has open now.
     package var connectionCount: Int { server.withLock { $0 }?.connectionCount ?? 0 }
 
-    /// Closes the listener and every connection.
+    /// Closes the listener and every connection, and lets go of them: they refer to this server.
     package func close() {
-        server.withLock { $0 }?.close()
+        let closed = server.withLock { server in
+            defer { server = nil }
+            return server
+        }
+        closed?.close()
         streams.withLock { $0 = [:] }
     }
 
@@ -157,6 +165,7 @@ package final class RuntimeServer: Sendable {
                 try session.next(responder)
             }
             responder.onDisconnect { [self] in session.withLock { $0.lost(token) } }
+            if !isRepeated { telemetry.runtimeStarted() }
             if isRepeated || extensions.withLock({ $0.runtimeIsWaiting() }) {
                 onEvent(.waiting(isRepeated: isRepeated))
             }
@@ -207,6 +216,7 @@ package final class RuntimeServer: Sendable {
         do {
             try session.withLock { session throws(RuntimeSession<HTTPResponder>.Refusal) in try session.initError() }
             responder.respond(.accepted)
+            telemetry.runtimeStarted(errorType: errorType(request) ?? "Runtime.Unknown")
             onEvent(.initFailed(request.body, type: errorType(request)))
         } catch {
             responder.respond(.refusal(error))

@@ -35,6 +35,8 @@ struct LaunchPlan: ~Copyable {
     var tmpMount: CInt
     var controlMount: CInt
     var standards: StandardDescriptors
+    /// Whether extensions have a pipe of their own.
+    var hasExtensionOutput: Bool
 
     /// Runs the plan on the calling thread.
     func run(
@@ -78,6 +80,7 @@ struct LaunchPlan: ~Copyable {
                     unsafe confinement.describe(&plan)
                     unsafe plan.standard_input = standards.input
                     unsafe plan.standard_output = standards.output
+                    unsafe plan.extension_output = hasExtensionOutput ? standards.extensions : -1
                     unsafe plan.last_descriptor = standards.last
                     unsafe plan.limits = limits.baseAddress
                     unsafe plan.limit_count = limits.count
@@ -101,32 +104,34 @@ struct LaunchPlan: ~Copyable {
     }
 }
 
-/// Two descriptors with low numbers, kept for the launcher: what a child keeps of the daemon's table is what is not above
+/// Three descriptors with low numbers, kept for the launcher: what a child keeps of the daemon's table is what is not above
 /// them. They are opened early, so that this is little.
 struct StandardDescriptors: Sendable {
     let input: CInt
     let output: CInt
-    var last: CInt { max(input, output) }
+    let extensions: CInt
+    var last: CInt { max(input, output, extensions) }
 
     init() throws(SyscallError) {
-        input = try Descriptor.open("/dev/null", O_RDONLY).release()
-        do throws(SyscallError) {
-            output = try Descriptor.open("/dev/null", O_WRONLY).release()
-        } catch {
-            Glibc.close(input)
-            throw error
-        }
+        let input = try Descriptor.open("/dev/null", O_RDONLY)
+        let output = try Descriptor.open("/dev/null", O_WRONLY)
+        let extensions = try Descriptor.open("/dev/null", O_WRONLY)
+        self.input = input.release()
+        self.output = output.release()
+        self.extensions = extensions.release()
     }
 
     /// Puts what a sandbox prints to in place, for the launch that follows.
-    func take(output descriptor: CInt) throws(SyscallError) {
+    func take(output descriptor: CInt, extensions other: CInt?) throws(SyscallError) {
         try SyscallError.check("dup3", "standard output", clinux_dup_over(descriptor, output))
+        guard let other else { return }
+        try SyscallError.check("dup3", "output of extensions", clinux_dup_over(other, extensions))
     }
 
     /// Nothing of the last launch is held open by it any more.
-    func reset() { _ = clinux_dup_over(input, output) }
+    func reset() { for fd in [output, extensions] { _ = clinux_dup_over(input, fd) } }
 
-    func close() { for fd in [input, output] { Glibc.close(fd) } }
+    func close() { for fd in [input, output, extensions] { Glibc.close(fd) } }
 }
 
 /// C strings and the array of pointers to them, ended by a null pointer.

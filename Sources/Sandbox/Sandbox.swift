@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import CLinux
 import Cgroup
 import Glibc
 import Linux
@@ -8,8 +9,11 @@ import Units
 /// One running sandbox: a confined process tree and the cgroup that is its identity.
 package final class Sandbox: Sendable {
     private struct State {
+        /// Its network namespace, until it is destroyed.
+        var network: CInt?
         var listener: CInt?
         var output: CInt?
+        var extensionOutput: CInt?
         var exit: ExitStatus?
         var onExit: (@Sendable (ExitStatus) -> Void)?
         var watch: EventWatcher.Token?
@@ -38,9 +42,11 @@ package final class Sandbox: Sendable {
         cgroup: Cgroup,
         tmp: ScratchSpace,
         control: ControlDirectory,
+        network: CInt,
         listener: CInt,
         output: CInt,
         address: IPv4Address?,
+        extensionOutput: CInt?,
         events: EventWatcher,
         recycle: @escaping @Sendable () -> Void
     ) {
@@ -54,12 +60,14 @@ package final class Sandbox: Sendable {
         self.events = events
         self.recycle = recycle
         startTime = Self.startTime(of: pid)
-        state = Mutex(State(listener: listener, output: output))
+        state = Mutex(
+            State(network: network, listener: listener, output: output, extensionOutput: extensionOutput)
+        )
     }
 
     deinit {
         state.withLock { state in
-            for fd in [state.listener, state.output] { if let fd { close(fd) } }
+            for fd in [state.network, state.listener, state.output, state.extensionOutput] { if let fd { close(fd) } }
         }
     }
 
@@ -78,6 +86,37 @@ package final class Sandbox: Sendable {
             return state.output ?? -1
         }
     }
+
+    /// The read end of the pipe that extensions print to, where they have one; the caller's from here on, and only once.
+    package func takeExtensionOutput() -> CInt? {
+        state.withLock { state in
+            defer { state.extensionOutput = nil }
+            return state.extensionOutput
+        }
+    }
+
+    /// Connects to a port that something inside listens on, at 127.0.0.1; blocks for as long as that takes, at most
+    /// `timeoutMs`. Fails with `ESHUTDOWN` once it is destroyed.
+    ///
+    /// - Returns: a non-blocking socket, the caller's.
+    package func connect(port: UInt16, timeoutMs: CInt) throws(SyscallError) -> CInt {
+        // A copy, under the lock: the thread below must not enter whatever has the number of a descriptor that was
+        // closed meanwhile. The namespace itself lives as long as the copy, whatever becomes of the processes in it.
+        let copy = state.withLock { state in state.network.map { fcntl($0, F_DUPFD_CLOEXEC, 3) } ?? -1 }
+        guard copy >= 0 else { throw SyscallError("connect", "sandbox \(id)", ESHUTDOWN) }
+        let namespace = Descriptor(owning: copy)
+        let raw = namespace.raw
+        // A thread of its own, which ends where it went.
+        let socket = try Thread.run(name: "into-sandbox") { () throws(SyscallError) -> CInt in
+            let socket = clinux_connect_inside(raw, port, timeoutMs)
+            return try SyscallError.check("connect", "127.0.0.1:\(port) in a sandbox", socket)
+        }
+        return withExtendedLifetime(namespace) { socket }
+    }
+
+    /// Asks the runtime to end, through process 1, which passes it on; asked again, the runtime is killed. Extensions
+    /// live on.
+    package func terminateRuntime() { pidfd.signal(SIGTERM) }
 
     /// Calls `body` once, when process 1 has ended; at once when it has already. Else on the kernel event thread.
     package func onExit(_ body: @escaping @Sendable (ExitStatus) -> Void) {
@@ -111,7 +150,13 @@ package final class Sandbox: Sendable {
             defer { state.isDestroyed = true }
             return !state.isDestroyed
         }
-        if isFirst { recycle() }
+        guard isFirst else { return }
+        let network = state.withLock { state in
+            defer { state.network = nil }
+            return state.network
+        }
+        if let network { close(network) }
+        recycle()
     }
 
     /// Begins to wait for the end of process 1. Where that cannot be had (no descriptor left), it is ended.

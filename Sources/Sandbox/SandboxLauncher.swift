@@ -163,7 +163,7 @@ package final class SandboxLauncher: Sendable {
             launched = try thread.run { () throws(SandboxError) -> clinux_launched in
                 Failpoint.pass("launcher")
                 do throws(SyscallError) {
-                    try standards.take(output: parts.outputWrite)
+                    try standards.take(output: parts.outputWrite, extensions: parts.extensionOutput?.write)
                 } catch {
                     throw .preparation(what: "sandbox \(spec.id)", error)
                 }
@@ -180,7 +180,8 @@ package final class SandboxLauncher: Sendable {
                     resolverMount: parts.resolver ?? -1,
                     tmpMount: parts.tmp.mount,
                     controlMount: parts.control.mount,
-                    standards: standards
+                    standards: standards,
+                    hasExtensionOutput: parts.extensionOutput != nil
                 )
                 return try plan.run(spec, filters: filters, landlock: landlock)
             }
@@ -198,9 +199,11 @@ package final class SandboxLauncher: Sendable {
             cgroup: group,
             tmp: parts.tmp,
             control: parts.control,
+            network: parts.namespaces.network,
             listener: parts.namespaces.listener,
             output: parts.outputRead,
             address: link?.address,
+            extensionOutput: parts.extensionOutput?.read,
             events: events
         ) {
             namespaces.giveBack(slot)
@@ -227,11 +230,12 @@ package final class SandboxLauncher: Sendable {
         var control: ControlDirectory
         var outputRead: CInt
         var outputWrite: CInt
+        var extensionOutput: (read: CInt, write: CInt)?
 
         /// What the child has its own copies of by now.
         func closeBorrowed() {
-            for fd in [namespaces.network, namespaces.ipc, namespaces.uts, outputWrite] { close(fd) }
-            for fd in [code, layers, resolver] { if let fd { close(fd) } }
+            for fd in [namespaces.ipc, namespaces.uts, outputWrite] { close(fd) }
+            for fd in [code, layers, resolver, extensionOutput?.write] { if let fd { close(fd) } }
         }
     }
 
@@ -250,8 +254,8 @@ package final class SandboxLauncher: Sendable {
     /// What a launch that failed had in hand.
     private func abandon(_ parts: Parts) {
         parts.closeBorrowed()
-        close(parts.namespaces.listener)
-        close(parts.outputRead)
+        for fd in [parts.namespaces.network, parts.namespaces.listener, parts.outputRead] { close(fd) }
+        if let output = parts.extensionOutput { close(output.read) }
         namespaces.giveBack(parts.slot)
         if let link = parts.link { egress.detach(link) }
     }
@@ -285,13 +289,15 @@ package final class SandboxLauncher: Sendable {
             )
             let (read, write) = try Descriptor.pipe()
             taken += [read, write]
+            let extensionOutput = spec.hasExtensions ? try Descriptor.pipe() : nil
+            if let extensionOutput { taken += [extensionOutput.read, extensionOutput.write] }
             try Failpoint.fail("parts-namespaces")
             let set = try namespaces.takeSet()
             taken += [set.network, set.listener, set.ipc, set.uts]
             try Failpoint.fail("parts-slot")
             let slot = try namespaces.takeSlot()
             // So that the function may open /dev/stdout again, by name.
-            _ = fchown(write, slot.hostID, slot.hostID)
+            for end in [write, extensionOutput?.write ?? write] { _ = fchown(end, slot.hostID, slot.hostID) }
             return Parts(
                 namespaces: set,
                 slot: slot,
@@ -300,7 +306,8 @@ package final class SandboxLauncher: Sendable {
                 tmp: tmp,
                 control: control,
                 outputRead: read,
-                outputWrite: write
+                outputWrite: write,
+                extensionOutput: extensionOutput
             )
         } catch {
             for fd in taken { close(fd) }

@@ -57,6 +57,8 @@ package struct SandboxSpec: Sendable {
     /// The size of `/tmp`, whose pages count towards the memory limit.
     package var tmpSize: Bytes
     package var network = NetworkAccess.none
+    /// Whether its code or its layers have extensions: what these print is told apart from what the function does.
+    package var hasExtensions = false
 
     package init(
         id: String,

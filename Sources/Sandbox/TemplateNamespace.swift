@@ -29,30 +29,43 @@ enum TemplateNamespace {
             try Directory.make("\(template.imageRoot)/\(point)")
             try check(point, in: template.imageRoot)
         }
-        try touch("\(template.imageRoot)/.init")
-        try check(".init", in: template.imageRoot)
-        try touch("\(template.imageRoot)/etc/resolv.conf")
-        try check("etc/resolv.conf", in: template.imageRoot)
+        for file in [".init", "etc/hosts", "etc/resolv.conf"] {
+            try touch("\(template.imageRoot)/\(file)")
+            try check(file, in: template.imageRoot)
+        }
         try Directory.makeAll(workDirectory)
+        let hosts = "\(workDirectory).hosts"
+        try touch(hosts)
+        try KernelFile.write(hosts, Self.hosts)
+        try SyscallError.check("chmod", hosts, unsafe chmod(hosts, 0o644))  // whatever the daemon's umask is
         // Mount namespaces belong to threads: this one does its work and ends, the namespace lives on in its descriptor.
         return try Thread.run(name: "template") { () throws(SyscallError) -> Int32 in
             try SyscallError.check("unshare", "mount namespace", clinux_unshare(CLINUX_MOUNT))
             // Nothing that is mounted here may show up on the host, nor the other way round.
             try mount(nil, "/", nil, MS_REC | MS_PRIVATE, nil)
             let namespace = try Descriptor.open("/proc/thread-self/ns/mnt", O_RDONLY)
-            try assemble(template, workDirectory, initPath)
+            try assemble(template, workDirectory, files: [(initPath, ".init"), (hosts, "etc/hosts")])
             try enter(workDirectory)
             return namespace.release()
         }
     }
 
-    private static func assemble(_ template: SandboxTemplate, _ root: String, _ initPath: String) throws(SyscallError) {
+    /// The names by which Lambda's extensions know their own sandbox.
+    private static let hosts = "127.0.0.1 localhost sandbox sandbox.localdomain\n"
+
+    private static func assemble(
+        _ template: SandboxTemplate,
+        _ root: String,
+        files: [(source: String, target: String)]
+    ) throws(SyscallError) {
         try mount(template.imageRoot, root, nil, MS_BIND, nil)
         try mount(nil, root, nil, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, nil)
         try mount(template.runtimeDirectory, "\(root)/var/runtime", nil, MS_BIND, nil)
         try mount(nil, "\(root)/var/runtime", nil, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, nil)
-        try mount(initPath, "\(root)/.init", nil, MS_BIND, nil)
-        try mount(nil, "\(root)/.init", nil, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, nil)
+        for (source, target) in files {
+            try mount(source, "\(root)/\(target)", nil, MS_BIND, nil)
+            try mount(nil, "\(root)/\(target)", nil, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, nil)
+        }
         try devices("\(root)/dev")
     }
 

@@ -320,6 +320,18 @@ package enum Schema {
             "/etc/fn/keys.yaml",
             "the file with tokens and keys, root's own and not readable by others; read again when it changes"
         ),
+        Setting(
+            path: "auth.open_urls",
+            form: "true or false",
+            fallback: "false",
+            isLive: true,
+            doc: "whether a function may open its own address to everybody (AuthType NONE of its FunctionUrlConfig)",
+            shape: .words(["true", "false"]),
+            read: { text, settings, _ in
+                settings.auth.openUrls = text == "true"
+                return ["true", "false"].contains(text)
+            }
+        ),
     ]
 
     private static let rest: [Setting] = [

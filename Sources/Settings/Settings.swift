@@ -123,6 +123,7 @@ package struct Settings: Sendable, Equatable {
 
         package var mode = Mode.none
         package var keys = ""
+        package var openUrls = false
     }
 
     package struct Socket: Sendable, Equatable {

@@ -38,6 +38,18 @@ enum Signed {
     )
 }
 
+extension Signed {
+    /// By botocore's `SigV4QueryAuth`, for an hour.
+    static let presigned = HTTPRequest(
+        method: .POST,
+        uri: "/2015-03-31/functions/f/invocations?Qualifier=%24LATEST&X-Amz-Algorithm=AWS4-HMAC-SHA256"
+            + "&X-Amz-Credential=AKIDEXAMPLE%2F20261124%2Fus-east-1%2Flambda%2Faws4_request"
+            + "&X-Amz-Date=20261124T093000Z&X-Amz-Expires=3600&X-Amz-SignedHeaders=host%3Bx-amz-invocation-type"
+            + "&X-Amz-Signature=64dfb45ca25cdacd4b627980bdf584a79c66a78569b334e97025f3a83a2702f8",
+        headers: ["Host": "127.0.0.1:9000", "X-Amz-Invocation-Type": "Event"]
+    )
+}
+
 @Suite("Who is let in")
 struct AuthenticatorTests {
     private func authenticator(
@@ -105,13 +117,47 @@ struct AuthenticatorTests {
         let authenticator = authenticator()
         #expect(authenticator.refusal(Signed.list) == nil)
         #expect(authenticator.refusal(Signed.list) == nil)
-        #expect(authenticator.refusal(Signed.invocation.headers) == nil, "looking at the head uses nothing up")
+        #expect(authenticator.headRefusal(Signed.invocation) == nil, "looking at the head uses nothing up")
         #expect(authenticator.refusal(Signed.invocation) == nil)
         guard case .invalidSignature(let why) = authenticator.refusal(Signed.invocation) else {
             Issue.record("a replay was let in")
             return
         }
         #expect(why.hasPrefix("Signature already used"))
+    }
+
+    @Test("a presigned request is good until it expires, as often as it is used")
+    func presigned() {
+        let authenticator = authenticator(at: Signed.time + 3600)
+        #expect(authenticator.refusal(Signed.presigned) == nil)
+        #expect(authenticator.refusal(Signed.presigned) == nil, "it may be used again")
+        #expect(authenticator.headRefusal(Signed.presigned) == nil)
+        let late = self.authenticator(at: Signed.time + 3601).refusal(Signed.presigned)
+        #expect(late == .invalidSignature("Signature expired: 20261124T103000Z is now earlier than 20261124T103001Z"))
+        let early = self.authenticator(at: Signed.time - 301).refusal(Signed.presigned)
+        if case .invalidSignature(let why) = early { #expect(why.hasPrefix("Signature not yet current")) }
+        #expect(early != nil)
+        guard case .unwanted = self.authenticator(.token).refusal(Signed.presigned) else {
+            Issue.record("a presigned request was let in where only tokens are taken")
+            return
+        }
+    }
+
+    @Test(
+        "no part of a presigned request can be changed, and its life is a week at most",
+        arguments: [
+            ("Expires=3600", "Expires=7200"), ("Expires=3600", "Expires=604801"), ("Expires=3600", "Expires=0"),
+            ("Qualifier=%24LATEST", "Qualifier=1"), ("host%3Bx-amz-invocation-type", "host"),
+            ("X-Amz-Date=20261124T093000Z", "X-Amz-Date=20261124T093001Z"), ("Signature=64", "Signature=65"),
+            ("&X-Amz-Algorithm=AWS4-HMAC-SHA256", ""), ("Expires=3600", "Expires=3600&X-Amz-Expires=3600"),
+        ]
+    )
+    func presignedTampering(part: String, other: String) {
+        var request = Signed.presigned
+        #expect(request.query.contains(part))
+        let pieces = request.query.split(separator: part, maxSplits: 1, omittingEmptySubsequences: false)
+        request.query = pieces.joined(separator: other)
+        #expect(authenticator().refusal(request) != nil)
     }
 
     @Test("a token is let in under its own scheme only")

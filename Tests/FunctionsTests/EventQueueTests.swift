@@ -123,7 +123,10 @@ struct EventQueueTests {
         record.target = "file:///x/y"
         try queue.settle(taken, then: [record, event("c", "g")])
         #expect(try queue.get("b")?.target == "file:///x/y")
-        #expect(try queue.claim(now: 100, limit: 9).map(\.id) == ["b", "c"])
+        // What is carried and what is run are taken apart from each other.
+        #expect(try queue.claim(.deliveries, now: 100, limit: 9, except: ["file:///x/y"]).isEmpty)
+        #expect(try queue.claim(.runs, now: 100, limit: 9).map(\.id) == ["c"])
+        #expect(try queue.claim(.deliveries, now: 100, limit: 9).map(\.id) == ["b"])
         #expect(throws: FunctionsError.queueFull(limit: .kib(5))) { try queue.accept(event("d"), limit: .kib(5)) }
     }
 

@@ -31,6 +31,22 @@ struct PoolStateTests {
         #expect(driver.state.entries.count == 1)
     }
 
+    @Test("whoever waits for one of its function's places has it before those behind it")
+    func placesInOrder() {
+        var driver = Driver(budget: .gib(1))
+        driver.plan(concurrency: 1)
+        driver.lease(1)
+        driver.settle()
+        driver.lease(2, fresh: true)
+        driver.lease(3)
+        driver.finish(1)
+        driver.settle()  // it comes to rest
+        #expect(driver.starts[2] == .cold && driver.starts[3] == nil)
+        driver.finish(2)
+        driver.settle()
+        #expect(driver.starts[3] == .warm)
+    }
+
     @Test("shrinks an idle sandbox after the configured time, and wakes it at its whole contract")
     func shrinkAndWake() {
         var driver = Driver(budget: .gib(1))

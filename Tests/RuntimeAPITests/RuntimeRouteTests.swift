@@ -23,8 +23,8 @@ struct RuntimeRouteTests {
         #expect(ExtensionRoute(.GET, "/2020-01-01/extension/event/next") == .next)
         #expect(ExtensionRoute(.POST, "/2020-01-01/extension/init/error") == .initError)
         #expect(ExtensionRoute(.POST, "/2020-01-01/extension/exit/error") == .exitError)
-        #expect(ExtensionRoute(.PUT, "/2022-07-01/telemetry") == .telemetry(isOlder: false))
-        #expect(ExtensionRoute(.PUT, "/2020-08-15/logs") == .telemetry(isOlder: true))
+        #expect(ExtensionRoute(.PUT, "/2022-07-01/telemetry") == .telemetry)
+        #expect(ExtensionRoute(.PUT, "/2020-08-15/logs") == .olderLogs)
         #expect(ExtensionRoute(.GET, "/2020-01-01/extension/register") == nil)
     }
 

@@ -222,6 +222,8 @@ def test_tls_is_spoken_and_the_certificate_changes_live(guarded, tmp_path):
     daemon.deploy("hello-python")
     lambda_ = client(daemon, scheme="https", verify=str(tmp_path / "ca.pem"))
     assert lambda_.invoke(FunctionName="hello-python", Payload=b'{"name": "tls"}')["Payload"].read() == b'{"hello": "tls"}'
+    location = lambda_.get_function(FunctionName="hello-python")["Code"]["Location"]
+    assert location.startswith(f"https://127.0.0.1:{daemon.port}/")
     with pytest.raises(botocore.exceptions.SSLError):
         client(daemon, scheme="https").list_functions()
     with pytest.raises((http.client.HTTPException, OSError)):

@@ -2,6 +2,7 @@
 """Where records of ended events go: files and HTTP addresses that the operator allows, and dead letters."""
 import json
 import signal
+import socket
 
 import pytest
 
@@ -164,3 +165,20 @@ def test_function_yaml_says_what_becomes_of_events(daemon):
         (source / "function.yaml").write_text(bad)
         result = daemon.fn("deploy", source, "--name", "said", "--runtime", "python", "--handler", "app.handle")
         assert result.returncode == 64 and why in result.stderr.decode(), result.stderr
+
+
+def test_an_address_that_does_not_answer_takes_no_room_from_events(own_daemon):
+    """With room for two at once, both of it taken by records that hang, events still run."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)  # accepts nothing: whoever posts waits for an answer
+    daemon = own_daemon(CONFIG + "pools: {events: 2}\n").start()
+    daemon.deploy_code("work", {"app.py": CODE}, "python", "app.handle", "--timeout", "50s")
+    daemon.deploy_code("free", {"app.py": CODE}, "python", "app.handle", "--timeout", "50s")
+    configure(daemon, Success=f"http://127.0.0.1:{listener.getsockname()[1]}/")
+    for n in range(4):
+        ended(daemon, send(daemon, {"key": f"slow {n}"}))
+    running = lambda: [e for e in deliveries(daemon) if e["state"] == "running"]
+    wait_until(running, "a record to hang")
+    for n in range(4):
+        ended(daemon, send(daemon, {"key": f"quick {n}"}, name="free"))
+        assert running(), "the record did not hang for so long"
+    listener.close()

@@ -247,6 +247,8 @@ _, me, _ = register("INVOKE")
 T = {"schemaVersion": "2022-07-01", "types": ["platform"], "destination": {"protocol": "HTTP", "URI": "http://sandbox:8080"}}
 say(again=register("INVOKE")[2]["errorType"],
     telemetry=call("PUT", "/2022-07-01/telemetry", json.dumps(T), Lambda_Extension_Identifier=me)[::2],
+    elsewhere=call("PUT", "/2022-07-01/telemetry", json.dumps({**T, "destination": {"protocol": "HTTP", "URI": "http://example.com"}}),
+                   Lambda_Extension_Identifier=me)[0],
     badly=call("PUT", "/2022-07-01/telemetry", "{}", Lambda_Extension_Identifier=me)[0])
 while True: next_event(me)
 """
@@ -258,6 +260,7 @@ while True: next_event(me)
         [403, "Extension.InvalidEventType"], [403, "Extension.MissingExtensionIdentifier"],
         [403, "Extension.InvalidExtensionIdentifier"], [403, "Extension.UnknownExtensionIdentifier"]]
     assert (second["again"], second["telemetry"], second["badly"]) == ("Extension.InvalidExtensionState", [200, '"OK"'], 400)
+    assert second["elsewhere"] == 400
 
 
 def test_it_is_told_of_new_limits(daemon):

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.request
@@ -98,6 +99,22 @@ def test_a_name_that_exists_is_a_conflict(client, function):
 def test_the_code_can_be_fetched_back(client, function):
     location = client.get_function(FunctionName="app")["Code"]["Location"]
     assert zipfile.ZipFile(io.BytesIO(urllib.request.urlopen(location).read())).read("app.py").decode() == CODE
+
+
+def test_the_version_of_the_runtime_has_a_name_that_stays(client, function):
+    named = client.get_function_configuration(FunctionName="app")["RuntimeVersionConfig"]["RuntimeVersionArn"]
+    assert re.fullmatch("arn:aws:lambda:us-east-1::runtime:[0-9a-f]{64}", named)
+    assert named == function["RuntimeVersionConfig"]["RuntimeVersionArn"]
+
+
+def test_a_name_that_may_have_been_meant_is_told_in_our_own_answers_and_not_in_lambdas(client, daemon, function):
+    for answer in (daemon.invoke("ap"), daemon.request("GET", "/v1/functions/ap"), daemon.request("GET", "/url/ap/")):
+        assert answer.status == 404
+        assert answer.json["error"]["message"] == "no such function: ap; did you mean 'app'?"
+    with pytest.raises(client.exceptions.ResourceNotFoundException) as error:
+        client.invoke(FunctionName="ap", Payload=b"{}")
+    assert error.value.response["Error"]["Message"] == (
+        "Function not found: arn:aws:lambda:us-east-1:000000000000:function:ap:$LATEST")
 
 
 def test_get_and_list_show_it(client, function):

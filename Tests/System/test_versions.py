@@ -318,6 +318,67 @@ def test_a_destination_is_told_which_version_ran(client, daemon, two):
     assert record["responseContext"]["executedVersion"] == "1"
 
 
+def test_events_of_a_version_and_of_an_alias_have_rules_of_their_own(client, daemon, two):
+    create(client, "told-apart", {"app.py": "def handle(event, context):\n    return event\n"})
+    create(client, "failing", {"app.py": "def handle(event, context):\n    raise ValueError()\n"}, Publish=True)
+    client.create_alias(FunctionName="failing", Name="live", FunctionVersion="1")
+    put, get = client.put_function_event_invoke_config, client.get_function_event_invoke_config
+    put(FunctionName="failing", MaximumRetryAttempts=2)
+    mine = put(FunctionName="failing", Qualifier="live", MaximumRetryAttempts=0,
+               DestinationConfig={"OnFailure": {"Destination": f"{ARN}:told-apart"}})
+    assert mine["FunctionArn"] == f"{ARN}:failing:live"
+    put(FunctionName="failing:1", MaximumEventAgeInSeconds=60)
+    changed = client.update_function_event_invoke_config(FunctionName="failing", Qualifier="live", MaximumEventAgeInSeconds=90)
+    assert (changed["MaximumRetryAttempts"], changed["MaximumEventAgeInSeconds"]) == (0, 90)
+    listed = client.list_function_event_invoke_configs(FunctionName="failing")["FunctionEventInvokeConfigs"]
+    assert [c["FunctionArn"].split(":")[-1] for c in listed] == ["$LATEST", "1", "live"]
+    page = client.list_function_event_invoke_configs(FunctionName="failing", MaxItems=2)
+    assert len(page["FunctionEventInvokeConfigs"]) == 2 and page["NextMarker"] == "1"
+    assert get(FunctionName="failing", Qualifier="$LATEST")["MaximumRetryAttempts"] == 2
+    # The alias's own rules: no second attempt, and a record for its destination.
+    answer = client.invoke(FunctionName="failing", Qualifier="live", InvocationType="Event", Payload=b"{}")
+    identity = answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-requestid"]
+    event = lambda: daemon.request("GET", f"/v1/queue/{identity}").json
+    wait_until(lambda: event()["state"] == "failed", "the event to be given up", 30)
+    assert event()["attempts"] == 1
+    ended = lambda: [e for e in daemon.request("GET", "/v1/queue?function=told-apart").json["events"] if e["state"] == "succeeded"]
+    record = daemon.request("GET", f"/v1/queue/{wait_until(ended, 'the record', 30)[0]['id']}").json["result"]
+    assert json.loads(record)["requestContext"]["functionArn"] == f"{ARN}:failing:live"
+    # They go with what they are said of.
+    client.delete_alias(FunctionName="failing", Name="live")
+    client.create_alias(FunctionName="failing", Name="live", FunctionVersion="1")
+    for call in (get, client.delete_function_event_invoke_config, client.update_function_event_invoke_config):
+        assert error_of(call, FunctionName="failing", Qualifier="live")[0] == "ResourceNotFoundException"
+    assert error_of(put, FunctionName="failing", Qualifier="nobody", MaximumRetryAttempts=0)[2] == 404
+    client.delete_function_event_invoke_config(FunctionName="failing", Qualifier="1")
+    assert error_of(get, FunctionName="failing", Qualifier="1")[2] == 404
+    client.delete_function(FunctionName="failing")
+
+
+def test_code_and_layers_are_bounded_together_and_layers_only_count_where_they_are_used(client, layers):
+    large = {"large": "".join(chr(33 + n * 7 % 90) for n in range(1000)) * 140_000}  # 140 MB
+    layer = client.publish_layer_version(LayerName="large", Content={"ZipFile": compressed(large)})["LayerVersionArn"]
+    create(client, "bounded", {"app.py": "def handle(event, context):\n    return 1\n"}, Layers=[layer])
+    archive_of_140 = compressed({**large, "app.py": "def handle(event, context):\n    return 2\n"})
+    code, message, status = error_of(client.update_function_code, FunctionName="bounded", ZipFile=archive_of_140)
+    assert (code, status) == ("InvalidParameterValueException", 400)
+    assert message.startswith("Function code combined with layers exceeds the maximum allowed size of 262144000 bytes. "
+                              "The actual size is 280000"), message
+    client.update_function_configuration(FunctionName="bounded", Layers=[])
+    client.update_function_code(FunctionName="bounded", ZipFile=archive_of_140)
+    assert error_of(client.update_function_configuration, FunctionName="bounded", Layers=[layer])[0] == code
+    client.delete_function(FunctionName="bounded")
+    client.delete_layer_version(LayerName="large", VersionNumber=1)
+
+
+def compressed(files):
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+        for name, text in files.items():
+            file.writestr(name, text)
+    return data.getvalue()
+
+
 def test_a_streamed_answer_names_its_version(client):
     text = "def handle(event, context):\n    yield 'in '\n    yield 'pieces'\n"
     create(client, "streamed", {"app.py": text}, Publish=True)

@@ -95,6 +95,7 @@ struct clinux_plan {
     size_t host_name_length;
     int32_t standard_input;
     int32_t standard_output;    // standard error too
+    int32_t extension_output;   // becomes descriptor 3, for process 1 to give to extensions; -1 when there is none
     // The highest descriptor that the child reads: its table begins as the daemon's own, of which only what is below is
     // copied. Ten thousand open descriptors would cost 1.6 ms.
     int32_t last_descriptor;
@@ -174,6 +175,10 @@ int clinux_mount(const char *source, const char *target, const char *type, unsig
 int clinux_detach_here(void);
 int clinux_pivot_root_here(void);
 int clinux_loopback_up(void);
+// Takes the calling thread into a network namespace for good, and connects to 127.0.0.1 there. A non-blocking,
+// close-on-exec socket; -1 with errno, ETIMEDOUT after `timeout_ms`.
+int clinux_connect_inside(int namespace, uint16_t port, int timeout_ms);
+int clinux_signal_pidfd(int pidfd, int signal);
 int clinux_wait_pidfd(int pidfd, int32_t *code, int32_t *status);
 int clinux_make_node(const char *path, uint32_t mode, uint32_t major, uint32_t minor);
 int clinux_statfs_is_cgroup2(const char *path);
