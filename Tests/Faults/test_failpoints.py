@@ -6,12 +6,15 @@ sources, so that a new one is tested by being there.
 """
 import errno
 import http.client
+import io
 import os
 import pathlib
 import re
 import signal
 import time
+import zipfile
 
+import boto3
 import pytest
 
 from conftest import BIN, ROOT, SCALE, Daemon, clean, wait_until
@@ -63,12 +66,6 @@ def make_daemon():
     daemon = Daemon(CONFIG)
     daemon.environment["EBB_FAILPOINT"] = str(daemon.directory / "failpoint")
     daemon.start()
-    layer = daemon.directory / "layer"
-    layer.mkdir()
-    (layer / "word").write_text('"from a layer"')
-    import boto3
-    import io
-    import zipfile
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
         archive.writestr("word", '"from a layer"')
