@@ -17,6 +17,7 @@ import Sandbox
 import Settings
 import Synchronization
 import Telemetry
+import Tracing
 import Units
 
 /// What keeps the daemon from starting, with what to do about it.
@@ -47,6 +48,9 @@ package final class Daemon: Sendable {
     private let catalog: FunctionCatalog
     private let lock: Int32
     private let log: Logger
+    private let daemonLog: DaemonLog
+    private let environment: [String: String]
+    private let tracer: Tracer
     private let servers = Mutex<[HTTPServer]>([])
 
     /// Builds everything but the doors. Throws with nothing left running.
@@ -56,7 +60,9 @@ package final class Daemon: Sendable {
         settings = try Self.settings(file, isRequired, environment, options.flags, machine)
         let current = settings.current.settings
         portGuard = try Self.portGuard(current)
-        LoggingSystem.bootstrap { _ in LineLogHandler(level: Logger.Level(rawValue: current.log.level) ?? .info) }
+        let daemonLog = DaemonLog(level: current.log.threshold, style: current.log.style(environment))
+        LoggingSystem.bootstrap { _ in daemonLog.handler() }
+        (self.daemonLog, self.environment) = (daemonLog, environment)
         log = Logger(label: "fnd")
         let places = Places(current, environment: environment)
         let state = current.storage.state
@@ -100,6 +106,18 @@ package final class Daemon: Sendable {
         let devices = BlockDevice.all([state, places.images])
         let factory = FunctionSandboxes(launcher: launcher, places: places, store: store, devices: devices)
         learning = LearningStore(path: "\(state)/learning.json")
+        tracer = Tracer(
+            SpanExporter(
+                workers: workers,
+                group: group,
+                resource: [
+                    ("service.name", "ebb"), ("service.version", Version.current), ("host.name", Self.hostName),
+                ],
+                version: Version.current,
+                log: log
+            )
+        )
+        tracer.configure(current.tracing)
         let (decisions, metrics) = (DecisionLog(), Metrics(Metrics.catalog))
         let epoch = String(UInt32(truncatingIfNeeded: WallClock.nowMs() / 1000), radix: 36).suffix(3)
         pool = SandboxPool(
@@ -126,6 +144,7 @@ package final class Daemon: Sendable {
         catalog = FunctionCatalog(runtimes: runtimes, settings: current, pool: pool)
         let catalog = catalog
         factory.catalog.withLock { $0 = catalog }
+        functionLog.keepOnly { catalog[$0] != nil }
         let deployments = Deployments(
             registry: registry,
             store: store,
@@ -140,6 +159,7 @@ package final class Daemon: Sendable {
             catalog: catalog,
             pool: pool,
             group: group,
+            tracer: tracer,
             clock: { WallClock.nowMs() },
             onResult: { metrics.note($1, function: $0) }
         )
@@ -149,6 +169,7 @@ package final class Daemon: Sendable {
             catalog: catalog,
             workers: workers,
             group: group,
+            tracer: tracer,
             clock: { WallClock.nowMs() },
             makeID: { RequestID.make() },
             log: log,
@@ -174,6 +195,7 @@ package final class Daemon: Sendable {
             decisions: decisions,
             metrics: metrics,
             settings: settings,
+            tracer: tracer,
             doctor: {
                 var problems = portGuard.problems
                 if case .refused(let errors) = source.lastResult { problems.insert(errors.description, at: 0) }
@@ -250,9 +272,16 @@ package final class Daemon: Sendable {
         min(settings.host.memory, max(.mib(64), machine.memory - settings.host.memoryReserve))
     }
 
+    private static var hostName: String {
+        (try? KernelFile.read("/proc/sys/kernel/hostname"))?.filter { !$0.isNewline } ?? "localhost"
+    }
+
     private func watchSettings(_ machine: Machine) {
         let (pool, catalog, log) = (pool, catalog, log)
+        let (daemonLog, tracer, environment) = (daemonLog, tracer, environment)
         settings.onChange { loaded, changes in
+            daemonLog.set(level: loaded.settings.log.threshold, style: loaded.settings.log.style(environment))
+            tracer.configure(loaded.settings.tracing)
             pool.setLimits(loaded.settings.poolLimits, hintTimeout: loaded.settings.reclaim.hintTimeout)
             pool.setBudget(Self.budget(loaded.settings, machine))
             catalog.apply(loaded.settings)
@@ -394,6 +423,7 @@ package final class Daemon: Sendable {
         context.runner.stop()
         pool.shutdown(patience: patience)
         for server in servers.withLock({ $0 }) { server.close() }
+        tracer.exporter.stop(within: .seconds(3))
         launcher.shutdown()
         do { try tree.teardown() } catch { log.error("cgroups are left behind: \(error)") }
         events.shutdown()
@@ -415,6 +445,18 @@ extension LogLine {
             sandbox: sandbox.description,
             message: String(decoding: line.bytes, as: UTF8.self)
         )
+    }
+}
+
+extension Settings.Log {
+    fileprivate var threshold: Logger.Level { Logger.Level(rawValue: level) ?? .info }
+
+    fileprivate func style(_ environment: [String: String]) -> DaemonLog.Style {
+        switch format {
+        case .auto: DaemonLog.automatic(isTerminal: isatty(2) == 1, environment: environment)
+        case .pretty: .pretty(colours: isatty(2) == 1 && DaemonLog.hasColours(environment))
+        case .json: .json
+        }
     }
 }
 

@@ -12,6 +12,7 @@ import NIOPosix
 import Pool
 import Settings
 import Telemetry
+import Tracing
 import Units
 
 /// Everything the doors need. Built once by the daemon.
@@ -26,6 +27,7 @@ package struct GatewayContext: Sendable {
     package var decisions: DecisionLog
     package var metrics: Metrics
     package var settings: SettingsSource
+    package var tracer: Tracer
     package var doctor: @Sendable () -> DoctorReport
     package var limitsEnforced: Bool
     /// Threads for what may block: the control plane.
@@ -42,6 +44,7 @@ package struct GatewayContext: Sendable {
         decisions: DecisionLog,
         metrics: Metrics,
         settings: SettingsSource,
+        tracer: Tracer,
         doctor: @escaping @Sendable () -> DoctorReport,
         limitsEnforced: Bool,
         workers: NIOThreadPool
@@ -56,6 +59,7 @@ package struct GatewayContext: Sendable {
         self.decisions = decisions
         self.metrics = metrics
         self.settings = settings
+        self.tracer = tracer
         self.doctor = doctor
         self.limitsEnforced = limitsEnforced
         self.workers = workers

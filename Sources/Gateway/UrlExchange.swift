@@ -82,6 +82,11 @@ final class UrlExchange: Sendable {
         }
     }
 
+    /// What is answered to a result; of an answer in pieces it is the function's own, and has been sent.
+    @Sendable static func status(_ result: InvocationResult) -> Int? {
+        result.isStreamed ? nil : Int(response(result).status.code)
+    }
+
     private static func response(_ result: InvocationResult) -> HTTPResponse {
         PlainDoor.response(result, tail: false) { body in
             do throws(BadUrlAnswer) {

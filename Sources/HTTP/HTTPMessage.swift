@@ -11,6 +11,8 @@ package struct HTTPRequest: Sendable {
     package var query: String
     package var headers: HTTPHeaders
     package var body: ByteBuffer
+    /// Whether it came over TLS.
+    package var isSecure = false
 
     package init(method: HTTPMethod, uri: String, headers: HTTPHeaders = [:], body: ByteBuffer = ByteBuffer()) {
         self.method = method

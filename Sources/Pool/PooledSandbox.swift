@@ -48,11 +48,14 @@ package final class PooledSandbox: Sendable {
         var lastRequestID: String?
         var isReady = false
         var initDuration: Duration?
+        var readyAt: Instant?
         /// Set while a call runs that woke it.
         var before: Before?
         var call: CallObservation?
         /// How far, and in how many steps, `memory.max` ran ahead for the current call.
         var growth: (steps: Int, limit: Bytes)?
+        /// Edits of its limits since the call that runs now began; the first few.
+        var resizes: [LimitStep] = []
         var workingSet: WorkingSet?
         var ending = Ending()
     }
@@ -65,6 +68,7 @@ package final class PooledSandbox: Sendable {
     package let output: OutputCapture
     let state = Mutex(State())
     private let createdAt = MonotonicClock.now()
+    private let launchedAt: Instant
     let server = Mutex<RuntimeServer?>(nil)
     /// Where its timers run.
     let loop = Mutex<(any EventLoop)?>(nil)
@@ -82,6 +86,7 @@ package final class PooledSandbox: Sendable {
         sandbox: Sandbox,
         limits: LimitControl,
         output: OutputCapture,
+        launchedAt: Instant,
         onEnding: @escaping @Sendable (EndCause) -> Void,
         onWaiting: @escaping @Sendable (_ isFirst: Bool, CallObservation?) -> Void
     ) {
@@ -90,12 +95,21 @@ package final class PooledSandbox: Sendable {
         self.sandbox = sandbox
         self.limits = limits
         self.output = output
+        self.launchedAt = launchedAt
         self.onEnding = onEnding
         self.onWaiting = onWaiting
     }
 
     /// From its creation to the first time it asked for work.
     package var initDuration: Duration? { state.withLock { $0.initDuration } }
+
+    /// When it was started.
+    package var startTimes: StartTimes {
+        StartTimes(launch: launchedAt, created: createdAt, ready: state.withLock { $0.readyAt })
+    }
+
+    /// Edits of its limits while the present call runs, or until the last one ended.
+    package var resizes: [LimitStep] { state.withLock { $0.resizes } }
 
     /// The request that ran last or runs now.
     package var lastRequestID: String? { state.withLock { $0.lastRequestID } }
@@ -128,7 +142,7 @@ package final class PooledSandbox: Sendable {
             )
             guard !state.hasExited, !state.ending.hasBegun else { return (false, isAlone) }
             state.lastRequestID = id
-            if isAlone { state.growth = nil }
+            if isAlone { (state.growth, state.resizes) = (nil, []) }
             return (true, isAlone)
         }
         guard accepted, let server = server.withLock({ $0 }) else {
@@ -180,6 +194,13 @@ package final class PooledSandbox: Sendable {
     /// `memory.max` ran ahead for the call that runs now.
     func noteGrowth(to limit: Bytes) {
         state.withLock { $0.growth = (($0.growth?.steps ?? 0) + 1, limit) }
+    }
+
+    /// `memory.max` was edited: belongs to what runs.
+    func noteResize(_ step: LimitStep) {
+        state.withLock { state in
+            if !state.current.isEmpty, state.resizes.count < 32 { state.resizes.append(step) }
+        }
     }
 
     /// Remembers which pages are resident now, right after a call that began shrunk.
@@ -309,7 +330,9 @@ package final class PooledSandbox: Sendable {
                 if !state.ending.answered.isEmpty { state.ending.answered.removeFirst() }
                 guard !state.isReady else { return (false, state.call) }
                 state.isReady = true
-                state.initDuration = .nanoseconds(MonotonicClock.now() - createdAt)
+                let now = MonotonicClock.now()
+                state.readyAt = now
+                state.initDuration = .nanoseconds(now - createdAt)
                 return (true, nil)
             }
             deliverLate()
@@ -389,6 +412,7 @@ package final class PooledSandbox: Sendable {
             initError: initError,
             initTimeout: initTimeout,
             extensionFault: ending.fault,
+            start: startTimes,
             cause: ending.cause
         )
     }
