@@ -32,6 +32,8 @@ package struct GatewayContext: Sendable {
     package var limitsEnforced: Bool
     /// Threads for what may block: the control plane.
     package var workers: NIOThreadPool
+    /// When the daemon built this, in milliseconds since the epoch.
+    package var startedMs = WallClock.nowMs()
 
     package init(
         catalog: FunctionCatalog,

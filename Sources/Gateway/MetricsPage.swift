@@ -180,6 +180,14 @@ struct MetricsPage {
         if let names = try? Directory.list("/proc/self/fd") {
             gauges.append(("process_open_fds", [], Double(names.count)))
         }
+        gauges.append(("process_start_time_seconds", [], Double(context.startedMs) / 1000))
+        // Max open files            1048576              1048576              files
+        if let limits = try? KernelFile.read("/proc/self/limits"),
+            let line = limits.split(separator: "\n").first(where: { $0.hasPrefix("Max open files") }),
+            let soft = line.split(separator: " ").dropFirst(3).first.flatMap({ Double($0) })
+        {
+            gauges.append(("process_max_fds", [], soft))
+        }
         var usage = rusage()
         let ownProcess: CInt = 0  // RUSAGE_SELF, which is no number of this type here
         if unsafe getrusage(ownProcess, &usage) == 0 {

@@ -260,7 +260,7 @@ package final class PooledSandbox: Sendable {
     func watchOutput(_ events: EventWatcher) throws(SyscallError) {
         let token = try output.withPipe { pipe throws(SyscallError) in
             try events.watch(pipe, .readable) { [weak self] in
-                guard let self, !output.drain() else { return }
+                guard let self, !output.drain(.piece) else { return }
                 stopWatchingOutput(events)  // at its end a pipe is readable for ever
             }
         }
@@ -338,7 +338,7 @@ package final class PooledSandbox: Sendable {
             deliverLate()
             onWaiting(isFirst, call)
         case .answered(let requestID, let answer):
-            output.drain()
+            output.drain(.pipe)
             let peak = sandbox.cgroup.memoryPeak()
             observe(requestID, peak)
             let growth = state.withLock { state in

@@ -70,6 +70,8 @@ extension Metrics {
         Family("fn_build_info", .gauge, "1, with the version."),
         Family("process_resident_memory_bytes", .gauge, "Resident memory of the daemon."),
         Family("process_open_fds", .gauge, "Open file descriptors of the daemon."),
+        Family("process_max_fds", .gauge, "File descriptors that the daemon may open."),
+        Family("process_start_time_seconds", .gauge, "When the daemon started, in seconds since 1970."),
         Family("process_cpu_seconds_total", .counter, "Processor time of the daemon."),
     ]
 

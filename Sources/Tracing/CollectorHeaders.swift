@@ -13,8 +13,9 @@ struct CollectorHeaders {
 
     init(_ text: String) throws(Problem) {
         var fields = HTTPHeaders()
-        for (index, line) in text.split(separator: "\n", omittingEmptySubsequences: false).enumerated() {
-            let line = line.last == "\r" ? line.dropLast() : line
+        // A CRLF is one character.
+        let lines = text.split(omittingEmptySubsequences: false) { $0.isNewline }
+        for (index, line) in lines.enumerated() {
             guard !line.isEmpty, !line.hasPrefix("#") else { continue }
             guard let colon = line.firstIndex(of: ":"), colon != line.startIndex else { throw Problem(line: index + 1) }
             let (name, value) = (line[..<colon], line[line.index(after: colon)...].drop(while: { $0 == " " }))

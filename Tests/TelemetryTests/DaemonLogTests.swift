@@ -13,9 +13,9 @@ struct DaemonLogTests {
         var last: String { all.withLock { $0.last ?? "" } }
     }
 
-    private func logger(_ level: Logger.Level = .info, _ style: DaemonLog.Style) -> (Logger, DaemonLog, Lines) {
+    private func logger(_ style: DaemonLog.Style) -> (Logger, DaemonLog, Lines) {
         let lines = Lines()
-        let log = DaemonLog(level: level, style: style) { line in lines.all.withLock { $0.append(line) } }
+        let log = DaemonLog(level: .info, style: style) { line in lines.all.withLock { $0.append(line) } }
         return (Logger(label: "fnd") { _ in log.handler() }, log, lines)
     }
 
