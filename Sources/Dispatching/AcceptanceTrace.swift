@@ -15,8 +15,10 @@ struct AcceptanceTrace: Sendable {
 
     /// `nil` where tracing is off.
     init?(_ request: InvocationRequest, _ event: QueuedEvent, _ tracer: Tracer) {
-        guard let context = tracer.begin(request.trace) else { return nil }
-        (self.context, parent, self.tracer, http) = (context, request.trace?.span, tracer, request.http)
+        guard tracer.isTracing else { return nil }
+        let caller = request.caller
+        guard let context = tracer.begin(caller) else { return nil }
+        (self.context, parent, self.tracer, http) = (context, caller?.span, tracer, request.http)
         self.event = (event.id, event.function, event.payload.count)
     }
 

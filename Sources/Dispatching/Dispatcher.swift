@@ -100,9 +100,11 @@ package final class Dispatcher: Sendable {
         _ request: InvocationRequest,
         _ function: DeployedFunction
     ) -> (InvocationRequest, InvocationTrace?) {
-        guard let tracer, let context = tracer.begin(request.trace) else { return (request, nil) }
-        let trace = context.isSampled ? InvocationTrace(context, of: request, function.name) : nil
+        guard let tracer, tracer.isTracing else { return (request, nil) }
         var request = request
+        request.trace = request.caller
+        guard let context = tracer.begin(request.trace) else { return (request, nil) }
+        let trace = context.isSampled ? InvocationTrace(context, of: request, function.name) : nil
         request.trace = trace?.runContext ?? context
         request.traceID = request.traceID ?? request.trace?.amazon
         return (request, trace)

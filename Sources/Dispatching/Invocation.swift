@@ -29,6 +29,9 @@ package struct InvocationRequest: Sendable {
     package var functionARN: String
     package var trigger = Trigger.http
 
+    /// Where its caller is in which trace, by either header.
+    var caller: TraceContext? { trace ?? traceID.flatMap { TraceContext(amazon: $0) } }
+
     /// The version or alias that the ARN ends in: `arn:aws:lambda:REGION:ACCOUNT:function:NAME:QUALIFIER`.
     package var qualifier: String? {
         let parts = functionARN.split(separator: ":", omittingEmptySubsequences: false)

@@ -165,15 +165,15 @@ extension Trigger {
 }
 
 /// The HTTP request that an invocation came in, for its trace.
-package struct HTTPOrigin: Sendable {
-    package var method: String
+package final class HTTPOrigin: Sendable {
+    let method: String
     /// With the variable parts as they are named in `openapi.yaml`.
-    package var route: String
-    package var path: String
-    package var scheme: String
-    package var userAgent: String?
+    let route: String
+    let path: String
+    let scheme: String
+    let userAgent: String?
     /// What the door answers to a result; `nil` where it cannot be told any more.
-    package var status: @Sendable (InvocationResult) -> Int?
+    let status: @Sendable (InvocationResult) -> Int?
 
     package init(
         method: String,

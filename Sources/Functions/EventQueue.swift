@@ -178,7 +178,8 @@ package final class EventQueue: Sendable {
                 """,
             arguments: [
                 event.id, event.function, event.arn, Data(event.payload), event.target, event.isScheduled,
-                event.clientContext, event.traceID, event.traceParent, event.traceState, event.acceptedMs, event.dueMs, size(event),
+                event.clientContext, event.traceID, event.traceParent, event.traceState, event.acceptedMs, event.dueMs,
+                size(event),
             ]
         )
     }

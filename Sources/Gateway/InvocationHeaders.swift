@@ -69,15 +69,9 @@ extension InvocationRequest {
 }
 
 extension TraceContext {
-    /// The caller's place, from `traceparent`, or from Amazon's own header where there is none. A `traceparent` that is
-    /// there twice is none.
+    /// The caller's place, from `traceparent`; one that is there twice is none.
     init?(_ headers: HTTPHeaders) {
-        guard let text = headers.first(name: "traceparent") else {
-            guard let text = headers.first(name: "X-Amzn-Trace-Id") else { return nil }
-            self.init(amazon: text)
-            return
-        }
-        guard headers["traceparent"].count == 1 else { return nil }
+        guard let text = headers.first(name: "traceparent"), headers["traceparent"].count == 1 else { return nil }
         let state = headers["tracestate"]
         self.init(traceparent: text, state: state.isEmpty ? nil : state.joined(separator: ","))
     }
