@@ -277,7 +277,10 @@ extension SandboxPool {
         let (began, before) = (MonotonicClock.now(), member(id)?.limits.memoryMax)
         raiseIfHeld(id, to: contract) { limits throws(CgroupError) in try limits.grow(to: contract) }
         guard let member = member(id) else { return }
-        member.noteResize(LimitStep(.resize, began: began, ended: MonotonicClock.now(), from: before, to: contract))
+        let after = member.limits.memoryMax
+        if let before, after != before {
+            member.noteResize(LimitStep(.resize, began: began, ended: MonotonicClock.now(), from: before, to: after))
+        }
         member.announce(memory: contract)
         if shared.withLock({ $0.state.entries[id]?.bursts ?? 0 }) > 0 { member.noteGrowth(to: contract) }
     }

@@ -121,8 +121,9 @@ def test_a_function_that_floods_fills_no_disk_and_slows_no_other(daemon):
     assert sum(printed) >= 8 << 20, printed
     assert 1 << 19 <= most <= 1 << 20 and len(loud) >= 5
     # Two functions share the processors; one must not wait for what the other prints.
-    print(f"{sum(printed) >> 20} MiB; alone {quiet * 1e3:.2f} ms, beside the flood {statistics.median(loud) * 1e3:.2f} ms, {len(loud)} calls")
-    assert statistics.median(loud) < 25 * quiet + 0.05 * SCALE
+    beside = statistics.median(loud)
+    print(f"{sum(printed) >> 20} MiB; alone {quiet * 1e3:.2f} ms, beside the flood {beside * 1e3:.2f} ms")
+    assert beside < 25 * quiet + 0.05 * SCALE
     assert b"REPORT RequestId" in daemon.fn("logs", "flood", "--tail", "3").stdout
     # What others had printed is still there.
     assert any("START" in line for line in daemon.fn("logs", "echo").stdout.decode().splitlines())

@@ -76,7 +76,8 @@ def test_the_dashboard_is_one_that_grafana_imports():
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]
         assert 0 <= place["x"] and place["x"] + place["w"] <= 24 and place["h"] > 0, panel["title"]
-        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+        columns, rows = (range(place[at], place[at] + place[size]) for at, size in ("xw", "yh"))
+        cells = {(x, y) for x in columns for y in rows}
         assert not cells & taken, f"{panel['title']} lies over another panel"
         taken |= cells
     for panel in panels():
@@ -153,7 +154,7 @@ def test_every_query_of_the_dashboard_returns_a_series_and_the_rules_are_well(ow
             daemon.invoke("shown", {"fails": True})
             daemon.request("POST", "/invoke/shown", b'{"fails": true}', {"X-Amz-Invocation-Type": "Event"})
             if HAS_LIMITS:
-                daemon.sandbox("shown", "shrunk")
+                wait_until(lambda: [s for s in daemon.sandboxes("shown") if s["state"] == "shrunk"], "a shrink", 30)
             daemon.invoke("shown")
             for memory in ("192MiB", "160MiB"):
                 assert daemon.fn("update", "shown", "--memory", memory).returncode == 0

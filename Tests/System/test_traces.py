@@ -3,10 +3,11 @@
 import json
 import secrets
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from collector import Collector
-from conftest import wait_until
+from conftest import SCALE, wait_until
 from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -22,7 +23,21 @@ def handle(event, context):
         time.sleep(event["sleeps"])
     return told
 """
-NODE = "export const handle = async (event, context) => ({traceparent: context.traceparent, tracestate: context.tracestate});"
+EATS = """
+import time
+def handle(event, context):
+    held = []
+    for n in range(160):
+        held.append(bytearray(b"x" * (1 << 20)))
+        time.sleep(0.02)
+    return len(held)
+"""
+NODE = """
+export const handle = async (event, context) => ({
+    traceparent: context.traceparent, tracestate: context.tracestate,
+});
+"""
+SLOW = "import time\ndef handle(event, context):\n    time.sleep(1)\n    return context.traceparent"
 SHELL = '#!/bin/sh\nprintf \'{"traceparent": "%s", "amazon": "%s"}\' "$TRACEPARENT" "$_X_AMZN_TRACE_ID"\n'
 
 
@@ -70,9 +85,12 @@ def assert_nested(collector, span):
 def test_a_cold_and_a_warm_call_are_told_step_by_step(traced, collector):
     before = time.time_ns()
     cold, warm = traced.invoke("told"), traced.invoke("told")
-    roots = [find(collector, "invoke told", **{"faas.invocation_id": a.headers["x-fn-request-id"]}) for a in (cold, warm)]
+    ids = [answer.headers["x-fn-request-id"] for answer in (cold, warm)]
+    roots = [find(collector, "invoke told", **{"faas.invocation_id": id}) for id in ids]
     steps = [assert_nested(collector, root) for root in roots]
-    assert list(steps[0]) == ["queue", "cold_start", "run"] and set(steps[1]) == {"queue", "run"}
+    assert list(steps[0]) == ["queue", "cold_start", "run"]
+    # On a slow machine it may have been shrunk meanwhile.
+    assert {"queue", "run"} <= set(steps[1]) <= {"queue", "grow", "thaw", "run"}
     assert [each.name for each in collector.below(steps[0]["cold_start"])] == ["launch", "init"]
     sandbox = traced.sandboxes("told")[0]["id"]
     for root, answer, is_cold in zip(roots, (cold, warm), (True, False)):
@@ -109,8 +127,8 @@ def test_the_callers_trace_is_gone_on_with_at_every_door(traced, collector):
     # Amazon's header, where it is alone, names the parent too, and is passed on as it came.
     amazon = f"Root=1-{'12' * 4}-{'ab' * 12};Parent={'cd' * 8};Sampled=1"
     assert traced.invoke("told", headers={"X-Amzn-Trace-Id": amazon}).json["amazon"] == amazon
-    assert wait_until(lambda: [s for s in collector.of("invoke told") if s.parent == "cd" * 8], "the span")[0].trace == \
-        "12" * 4 + "ab" * 12
+    below = wait_until(lambda: [s for s in collector.of("invoke told") if s.parent == "cd" * 8], "the span")
+    assert below[0].trace == "12" * 4 + "ab" * 12
     # What is no traceparent begins a trace.
     told = traced.invoke("told", headers={"traceparent": "00-zz", "tracestate": "a=b"}).json
     assert place(told).is_valid and told["tracestate"] is None
@@ -173,15 +191,14 @@ def test_errors_have_a_status_and_do_not_carry_what_the_function_said(traced, co
     root = find(collector, "invoke broken")
     steps = assert_nested(collector, root)
     assert root.status.code == 2 and steps["cold_start"].status.code == 2 and "run" not in steps
-    assert not [s for s in collector.spans if "nothing_of_that_name" in repr(s) or "nothing_of_that" in s.status.message]
+    assert not [s for s in collector.spans if "nothing_of_that_name" in f"{s!r} {s.status.message}"]
 
 
 def test_waiting_for_a_busy_sandbox_is_told_as_such(traced, collector):
-    traced.deploy_code("alone", {"app.py": TOLD, "function.yaml": "concurrency: 1\n"})
+    traced.deploy_code("alone", {"app.py": TOLD, "function.yaml": "concurrency: 1\ntimeout: 60s\n"})
     traced.invoke("alone")
-    from concurrent.futures import ThreadPoolExecutor
     with ThreadPoolExecutor(2) as pool:
-        answers = list(pool.map(lambda _: traced.invoke("alone", {"sleeps": 0.5}), range(2)))
+        answers = list(pool.map(lambda _: traced.invoke("alone", {"sleeps": 0.5 * SCALE}), range(2)))
     queues = []
     for answer in answers:
         root = find(collector, "invoke alone", **{"faas.invocation_id": answer.headers["x-fn-request-id"]})
@@ -213,7 +230,7 @@ def test_a_trace_survives_a_restart_and_reaches_a_destination(own_daemon, collec
     daemon.deploy_code("told", {"app.py": TOLD, "function.yaml": f"events: {{on_success: '{hook.url}/done'}}\n"})
     trace, _, headers = parent()
     # No more than accepted before the daemon is killed.
-    daemon.deploy_code("slow", {"app.py": "import time\ndef handle(event, context):\n    time.sleep(1)\n    return context.traceparent"})
+    daemon.deploy_code("slow", {"app.py": SLOW})
     accepted = daemon.request("POST", "/invoke/slow", b"{}", {**headers, "X-Amz-Invocation-Type": "Event"})
     daemon.stop(9)
     daemon.start()
@@ -290,7 +307,8 @@ def test_the_collectors_key_is_sent_and_stands_in_no_log(own_daemon, collector, 
     daemon.deploy_code("told", {"app.py": TOLD})
     daemon.invoke("told")
     find(collector, "invoke told")
-    assert collector.requests[0][0] == "/v1/traces" and collector.requests[0][1]["X-Api-Key"] == "s3cret-of-the-collector"
+    path, sent, _ = collector.requests[0]
+    assert path == "/v1/traces" and sent["X-Api-Key"] == "s3cret-of-the-collector"
     key.chmod(0o644)
     daemon.invoke("told")
     wait_until(lambda: "has mode 0644" in daemon.log, "the refusal of a file that others can read", 20)
@@ -302,26 +320,24 @@ def test_the_collectors_key_is_sent_and_stands_in_no_log(own_daemon, collector, 
 
 def test_growing_thawing_and_resizing_are_steps_of_the_call_that_they_are_for(own_daemon, collector, limits):
     daemon = own_daemon(settings(collector) + "reclaim: {idle_after: 300ms}\n").start()
-    daemon.deploy_code("told", {"app.py": TOLD + """
-def eat(event, context):
-    held = bytearray(event.get("mb", 0) << 20)
-    return len(held)
-"""})
-    daemon.deploy_code("eats", {"app.py": "def handle(event, context):\n    return len(bytearray(event.get('mb', 0) << 20))",
-                                "function.yaml": "memory: 64MiB\nmemory_burst: 512MiB\n"})
+    daemon.deploy_code("told", {"app.py": TOLD})
+    daemon.deploy_code("eats", {"app.py": EATS}, "python", "app.handle", "--memory", "64MiB",
+                       "--memory-burst", "320MiB", "--timeout", "100s")
     daemon.invoke("told")
     daemon.sandbox("told", "shrunk")
     answer = daemon.invoke("told")
     root = find(collector, "invoke told", **{"faas.invocation_id": answer.headers["x-fn-request-id"]})
     steps = assert_nested(collector, root)
     assert root.attributes["ebb.start"] == "thawed" and {"queue", "grow", "thaw", "run"} <= set(steps)
-    assert steps["queue"].ended <= steps["grow"].began <= steps["grow"].ended <= steps["thaw"].began <= steps["run"].began
+    order = [steps[name] for name in ("queue", "grow", "thaw", "run")]
+    assert all(one.ended <= next.began for one, next in zip(order, order[1:])), order
     assert steps["grow"].attributes["ebb.memory.limit"] == 128 << 20
     assert steps["grow"].attributes["ebb.memory.limit.before"] < 128 << 20
-    answer = daemon.invoke("eats", {"mb": 200})
+    answer = daemon.invoke("eats")
     assert answer.status == 200, answer.body
     root = find(collector, "invoke eats")
     run = assert_nested(collector, root)["run"]
     resizes = [span for span in collector.below(run) if span.name == "resize"]
-    assert resizes and resizes[-1].attributes["ebb.memory.limit"] == root.attributes["ebb.memory.limit"] > 200 << 20
-    assert root.attributes["ebb.memory.peak"] > 200 << 20 and root.attributes["faas.max_memory"] == 64 << 20
+    most = max(span.attributes["ebb.memory.limit"] for span in resizes)
+    assert most == root.attributes["ebb.memory.limit"] > 160 << 20
+    assert root.attributes["ebb.memory.peak"] > 160 << 20 and root.attributes["faas.max_memory"] == 64 << 20
