@@ -76,6 +76,7 @@ let package = Package(
         // What a request passes through.
         library("HTTP", nio + [tls]),
         library("Access", ["HTTP", "Settings", "Linux", crypto, yams] + nio),
+        library("Tracing", ["HTTP", "Settings", "Linux", "Units", collections, logging] + nio + [tls]),
         library("RuntimeAPI", ["HTTP"] + nio),
         library("Policy", ["Units", collections]),
         library("Simulation", ["Policy", "Units"]),
@@ -85,7 +86,7 @@ let package = Package(
             "Dispatching",
             [
                 "Pool", "Policy", "HTTP", "RuntimeAPI", "Sandbox", "Cgroup", "Linux", "Functions", "Settings",
-                "Telemetry",
+                "Telemetry", "Tracing", "Reclaim",
                 "Units", logging,
             ] + nio
         ),
@@ -93,7 +94,7 @@ let package = Package(
             "Gateway",
             [
                 "Dispatching", "Pool", "Policy", "HTTP", "Access", "Functions", "Settings", "FnProtocol", "Telemetry",
-                "Units", "Linux", logging,
+                "Tracing", "Units", "Linux", logging,
             ] + nio,
             embedding: ["Page/page.html", "Page/page.css", "Page/page.js", "API/openapi.yaml"]
         ),
@@ -111,7 +112,7 @@ let package = Package(
                 "CLinux",
                 "Functions",
                 "Settings",
-                "Telemetry", "HTTP", "Access", "FnProtocol", "Units", logging,
+                "Telemetry", "Tracing", "HTTP", "Access", "FnProtocol", "Units", logging,
             ] + nio + [tls]
         ),
         .executableTarget(
@@ -141,10 +142,11 @@ let package = Package(
         tests("Simulation", ["Policy", "Units"]),
         tests("Settings", ["Units"]), tests("Functions", ["Linux", "Units", grdb]),
         tests("Access", ["HTTP", "Settings", crypto] + nio),
-        tests("Telemetry", ["Linux", "Units"]), tests("Gateway", ["HTTP", "FnProtocol", "Settings", "Units"] + nio),
+        tests("Telemetry", ["Linux", "Units", logging]), tests("Tracing", ["HTTP", "Settings", logging] + nio),
+        tests("Gateway", ["HTTP", "FnProtocol", "Settings", "Units"] + nio),
         tests("FnClient", ["FnProtocol"]),
-        tests("fn", ["FnProtocol"]), tests("Sandbox", ["CSeccomp", "Units"]),
-        tests("Dispatching", ["Functions", "Settings", "Policy", "Pool", "Units"] + nio),
+        tests("fn", ["FnProtocol", "Linux"]), tests("Sandbox", ["CSeccomp", "Units"]),
+        tests("Dispatching", ["Functions", "Settings", "Policy", "Pool", "Reclaim", "Tracing", "Units"] + nio),
     ],
     cLanguageStandard: .gnu17
 )

@@ -23,7 +23,8 @@ def exchange(connection, method, path, body=b""):
     while b"\r\n\r\n" not in data:
         data += receive(connection)
     head, _, rest = data.partition(b"\r\n\r\n")
-    headers = dict(line.lower().split(": ", 1) for line in head.decode("latin-1").split("\r\n")[1:] if ": " in line)
+    fields = (line.partition(":") for line in head.decode("latin-1").split("\r\n")[1:])
+    headers = {name.lower(): value.strip() for name, _, value in fields}
     while len(rest) < int(headers.get("content-length", "0")):
         rest += receive(connection)
     return headers, rest
@@ -36,11 +37,18 @@ def receive(connection):
     return data
 
 
-def run(program, event, request_id, deadline_ms):
+# What the program is told of its request, by the header that says it; TRACEPARENT as OpenTelemetry has it.
+TOLD = {
+    "lambda-runtime-aws-request-id": "AWS_REQUEST_ID", "lambda-runtime-deadline-ms": "FN_DEADLINE_MS",
+    "lambda-runtime-trace-id": "_X_AMZN_TRACE_ID", "traceparent": "TRACEPARENT", "tracestate": "TRACESTATE",
+}
+
+
+def run(program, event, headers):
     """Runs the program; returns its exit status, its output and the end of its standard error."""
     import selectors
     import subprocess
-    environment = dict(os.environ, AWS_REQUEST_ID=request_id, FN_DEADLINE_MS=deadline_ms)
+    environment = dict(os.environ, **{name: headers[header] for header, name in TOLD.items() if header in headers})
     process = subprocess.Popen(
         [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd="/var/task")
     output, errors = bytearray(), b""
@@ -106,7 +114,7 @@ def serve(connection, program):
     while True:
         headers, event = exchange(connection, "GET", "invocation/next")
         request_id = headers["lambda-runtime-aws-request-id"]
-        status, output, errors = run(program, event, request_id, headers.get("lambda-runtime-deadline-ms", ""))
+        status, output, errors = run(program, event, headers)
         if status == 0:
             exchange(connection, "POST", f"invocation/{request_id}/response", output)
             continue

@@ -201,6 +201,8 @@ function makeContext(headers, done) {
         memoryLimitInMB: env.AWS_LAMBDA_FUNCTION_MEMORY_SIZE,
         logGroupName: env.AWS_LAMBDA_LOG_GROUP_NAME,
         logStreamName: env.AWS_LAMBDA_LOG_STREAM_NAME,
+        traceparent: headers.traceparent, // W3C Trace Context, where there is one
+        tracestate: headers.tracestate,
         clientContext: headers["lambda-runtime-client-context"] ? JSON.parse(headers["lambda-runtime-client-context"]) : undefined,
         callbackWaitsForEmptyEventLoop: true,
         getRemainingTimeInMillis: () => Math.max(0, deadline - Date.now()),
@@ -259,8 +261,10 @@ class Place {
             }
             this.running = headers["lambda-runtime-aws-request-id"];
             if (!this.running) continue; // the answer to a response or an error: the event is behind it
-            if (places === 1 && headers["lambda-runtime-trace-id"]) {
-                process.env._X_AMZN_TRACE_ID = headers["lambda-runtime-trace-id"];
+            if (places === 1) {
+                const trace = headers["lambda-runtime-trace-id"];
+                if (trace) process.env._X_AMZN_TRACE_ID = trace;
+                else delete process.env._X_AMZN_TRACE_ID; // the last request's
             }
             const answer = await this.#answer(handler, headers, body);
             this.output = undefined;

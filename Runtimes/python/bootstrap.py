@@ -120,6 +120,8 @@ class Context:
         self.log_stream_name = env.get("AWS_LAMBDA_LOG_STREAM_NAME", "")
         self.identity = None
         context = headers.get("lambda-runtime-client-context")
+        self.traceparent = headers.get("traceparent")  # W3C Trace Context, where there is one
+        self.tracestate = headers.get("tracestate")
         self.client_context = _ClientContext(json.loads(context)) if context else None
         self._deadline_ms = int(headers.get("lambda-runtime-deadline-ms", "0"))
 
@@ -228,8 +230,11 @@ def run(connection, handler, headers, body):
     """Runs one event; returns the request that answers it, or the end of it."""
     request_id = headers["lambda-runtime-aws-request-id"]
     trace = headers.get("lambda-runtime-trace-id")
-    if trace and PLACES == 1:
-        os.environ["_X_AMZN_TRACE_ID"] = trace
+    if PLACES == 1:
+        if trace:
+            os.environ["_X_AMZN_TRACE_ID"] = trace
+        elif "_X_AMZN_TRACE_ID" in os.environ:
+            del os.environ["_X_AMZN_TRACE_ID"]  # the last request's
     try:
         result = handler(json.loads(body), Context(headers))
         if hasattr(result, "__next__"):

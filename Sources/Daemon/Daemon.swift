@@ -17,6 +17,7 @@ import Sandbox
 import Settings
 import Synchronization
 import Telemetry
+import Tracing
 import Units
 
 /// What keeps the daemon from starting, with what to do about it.
@@ -48,6 +49,9 @@ package final class Daemon: Sendable {
     private let catalog: FunctionCatalog
     private let lock: Int32
     private let log: Logger
+    private let daemonLog: DaemonLog
+    private let environment: [String: String]
+    private let tracer: Tracer
     private let servers = Mutex<[HTTPServer]>([])
     private let manager: ServiceManager
 
@@ -59,7 +63,9 @@ package final class Daemon: Sendable {
         manager = ServiceManager(environment)
         let current = settings.current.settings
         portGuard = try Self.portGuard(current)
-        LoggingSystem.bootstrap { _ in LineLogHandler(level: Logger.Level(rawValue: current.log.level) ?? .info) }
+        let daemonLog = DaemonLog(level: current.log.threshold, style: current.log.style(environment))
+        LoggingSystem.bootstrap { _ in daemonLog.handler() }
+        (self.daemonLog, self.environment) = (daemonLog, environment)
         log = Logger(label: "fnd")
         let places = Places(current, environment: environment)
         let state = current.storage.state
@@ -106,6 +112,18 @@ package final class Daemon: Sendable {
         let devices = BlockDevice.all([state, places.images])
         let factory = FunctionSandboxes(launcher: launcher, places: places, store: store, devices: devices)
         learning = LearningStore(path: "\(state)/learning.json")
+        tracer = Tracer(
+            SpanExporter(
+                workers: workers,
+                group: group,
+                resource: [
+                    ("service.name", "ebb"), ("service.version", Version.current), ("host.name", Self.hostName),
+                ],
+                version: Version.current,
+                log: log
+            )
+        )
+        tracer.configure(current.tracing)
         let (decisions, metrics) = (DecisionLog(), Metrics(Metrics.catalog))
         let epoch = String(UInt32(truncatingIfNeeded: WallClock.nowMs() / 1000), radix: 36).suffix(3)
         pool = SandboxPool(
@@ -140,6 +158,7 @@ package final class Daemon: Sendable {
         )
         let catalog = catalog
         factory.catalog.withLock { $0 = catalog }
+        functionLog.keepOnly { catalog[$0] != nil }
         let egress = egress
         let deployments = Deployments(
             registry: registry,
@@ -156,6 +175,7 @@ package final class Daemon: Sendable {
             catalog: catalog,
             pool: pool,
             group: group,
+            tracer: tracer,
             clock: { WallClock.nowMs() },
             onResult: { metrics.note($1, function: $0) }
         )
@@ -165,6 +185,7 @@ package final class Daemon: Sendable {
             catalog: catalog,
             workers: workers,
             group: group,
+            tracer: tracer,
             clock: { WallClock.nowMs() },
             makeID: { RequestID.make() },
             log: log,
@@ -190,6 +211,7 @@ package final class Daemon: Sendable {
             decisions: decisions,
             metrics: metrics,
             settings: settings,
+            tracer: tracer,
             doctor: {
                 var problems = portGuard.problems
                 if case .refused(let errors) = source.lastResult { problems.insert(errors.description, at: 0) }
@@ -273,9 +295,16 @@ package final class Daemon: Sendable {
         min(settings.host.memory, max(.mib(64), machine.memory - settings.host.memoryReserve))
     }
 
+    private static var hostName: String {
+        (try? KernelFile.read("/proc/sys/kernel/hostname"))?.filter { !$0.isNewline } ?? "localhost"
+    }
+
     private func watchSettings(_ machine: Machine) {
         let (pool, catalog, launcher, egress, log) = (pool, catalog, launcher, egress, log)
+        let (daemonLog, tracer, environment) = (daemonLog, tracer, environment)
         settings.onChange { loaded, changes in
+            daemonLog.set(level: loaded.settings.log.threshold, style: loaded.settings.log.style(environment))
+            tracer.configure(loaded.settings.tracing)
             launcher.setReadyNamespaces(loaded.settings.pools.readyNamespaces)
             // Before the functions hear of it: what starts from here on must find it in force.
             do { try egress.apply(loaded.settings.egressPolicy) } catch { log.error("\(error)") }
@@ -454,6 +483,7 @@ package final class Daemon: Sendable {
         context.runner.stop()
         pool.shutdown(patience: patience)
         for server in servers.withLock({ $0 }) { server.close() }
+        tracer.exporter.stop(within: .seconds(3))
         launcher.shutdown()
         egress.shutdown()
         do { try tree.teardown() } catch { log.error("cgroups are left behind: \(error)") }
@@ -476,6 +506,18 @@ extension LogLine {
             sandbox: sandbox.description,
             message: String(decoding: line.bytes, as: UTF8.self)
         )
+    }
+}
+
+extension Settings.Log {
+    fileprivate var threshold: Logger.Level { Logger.Level(rawValue: level) ?? .info }
+
+    fileprivate func style(_ environment: [String: String]) -> DaemonLog.Style {
+        switch format {
+        case .auto: DaemonLog.automatic(isTerminal: isatty(2) == 1, environment: environment)
+        case .pretty: .pretty(colours: isatty(2) == 1 && DaemonLog.hasColours(environment))
+        case .json: .json
+        }
     }
 }
 

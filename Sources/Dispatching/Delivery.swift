@@ -56,11 +56,13 @@ struct Delivery {
         to place: Destination.HTTPPlace,
         _ completion: @escaping @Sendable (Outcome) -> Void
     ) {
-        let headers: HTTPHeaders = [
+        var headers: HTTPHeaders = [
             "Host": place.authority, "Content-Type": "application/json", "User-Agent": "ebb",
             // The same for each attempt, so that whoever receives it twice can tell.
             "X-Fn-Delivery-Id": event.id,
         ]
+        if let parent = event.traceParent { headers.add(name: "traceparent", value: parent) }
+        if let state = event.traceState { headers.add(name: "tracestate", value: state) }
         HTTPPost.send(
             to: place.host,
             port: place.port,

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import Functions
+import Linux
 import NIOCore
 import Policy
 import Pool
 import RuntimeAPI
 import Sandbox
 import Settings
+import Tracing
 import Units
 
 /// Takes an invocation from its request to its result: checks, lease, deadline, outcome.
@@ -13,6 +15,7 @@ package final class Dispatcher: Sendable {
     private let catalog: FunctionCatalog
     private let pool: SandboxPool
     private let group: any EventLoopGroup
+    private let tracer: Tracer?
     private let clock: @Sendable () -> Int64
     private let onResult: @Sendable (_ function: String, InvocationResult) -> Void
 
@@ -23,10 +26,12 @@ package final class Dispatcher: Sendable {
         catalog: FunctionCatalog,
         pool: SandboxPool,
         group: any EventLoopGroup,
+        tracer: Tracer? = nil,
         clock: @escaping @Sendable () -> Int64,
         onResult: @escaping @Sendable (_ function: String, InvocationResult) -> Void = { _, _ in }
     ) {
         self.onResult = onResult
+        self.tracer = tracer
         self.catalog = catalog
         self.pool = pool
         self.group = group
@@ -53,11 +58,15 @@ package final class Dispatcher: Sendable {
             return {}
         }
         let timeout = request.timeout ?? function.timeout.value
-        let completion: @Sendable (InvocationResult) -> Void = { [onResult] result in
+        let (request, trace) = traced(request, function)
+        let trigger = request.trigger
+        let completion: @Sendable (InvocationResult) -> Void = { [onResult, tracer] result in
             var result = result
-            result.trigger = request.trigger
+            result.trigger = trigger
+            let ended = trace == nil ? 0 : MonotonicClock.now()
             onResult(function.name, result)
             completion(result)
+            if let trace { tracer?.exporter.add(trace.spans(result, ended: ended)) }
         }
         let token = pool.lease(
             function.planName,
@@ -72,6 +81,7 @@ package final class Dispatcher: Sendable {
                 function: function,
                 timeout: timeout,
                 answer: StreamedAnswer(receiver: stream, limits: catalog.settings.limits),
+                trace: trace,
                 completion: completion
             )
             switch outcome {
@@ -84,6 +94,22 @@ package final class Dispatcher: Sendable {
         return { [pool] in pool.cancel(token) }
     }
 
+    /// The request as the function is to see it: with the place in its trace where the function is. Where tracing is off,
+    /// that is its caller's.
+    private func traced(
+        _ request: InvocationRequest,
+        _ function: DeployedFunction
+    ) -> (InvocationRequest, InvocationTrace?) {
+        guard let tracer, tracer.isTracing else { return (request, nil) }
+        var request = request
+        request.trace = request.caller
+        guard let context = tracer.begin(request.trace) else { return (request, nil) }
+        let trace = context.isSampled ? InvocationTrace(context, of: request, function.name) : nil
+        request.trace = trace?.runContext ?? context
+        request.traceID = request.traceID ?? request.trace?.amazon
+        return (request, trace)
+    }
+
     private func run(_ request: InvocationRequest, _ invocation: RunningInvocation, on lease: Lease) {
         invocation.begin(lease)
         let deadlineMs = clock() + invocation.timeout.milliseconds
@@ -92,7 +118,7 @@ package final class Dispatcher: Sendable {
             .scheduleTask(in: .milliseconds(invocation.timeout.milliseconds)) {
                 invocation.timedOut()
             }
-        let event = RuntimeInvocation(
+        var event = RuntimeInvocation(
             requestID: invocation.requestID,
             deadlineMs: deadlineMs,
             functionARN: request.functionARN,
@@ -101,6 +127,7 @@ package final class Dispatcher: Sendable {
             payload: request.payload,
             stream: invocation.stream
         )
+        if let trace = request.trace { (event.traceParent, event.traceState) = (trace.traceparent, trace.state) }
         lease.run(event) { end in
             timer.cancel()
             invocation.ended(end)

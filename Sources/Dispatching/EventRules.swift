@@ -40,6 +40,7 @@ struct EventRules: Sendable {
                 acceptedMs: now
             )
             follower.traceID = event.traceID
+            (follower.traceParent, follower.traceState) = (event.traceParent, event.traceState)
             if case .function(let name) = try? Destination(destination) {
                 // arn:aws:lambda:REGION:ACCOUNT:function
                 let region = event.arn.split(separator: ":").prefix(6).joined(separator: ":")

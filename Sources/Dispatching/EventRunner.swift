@@ -6,6 +6,7 @@ import NIOCore
 import NIOPosix
 import Settings
 import Synchronization
+import Tracing
 import Units
 
 /// Accepts events for later and runs them until they end: at least once each, in the order in which they are due.
@@ -49,6 +50,7 @@ package final class EventRunner: Sendable {
     private let catalog: FunctionCatalog
     private let workers: NIOThreadPool
     private let group: any EventLoopGroup
+    private let tracer: Tracer?
     private let clock: @Sendable () -> Int64
     private let makeID: @Sendable () -> String
     private let log: Logger
@@ -66,6 +68,7 @@ package final class EventRunner: Sendable {
         catalog: FunctionCatalog,
         workers: NIOThreadPool,
         group: any EventLoopGroup,
+        tracer: Tracer? = nil,
         clock: @escaping @Sendable () -> Int64,
         makeID: @escaping @Sendable () -> String,
         log: Logger,
@@ -76,6 +79,7 @@ package final class EventRunner: Sendable {
         self.catalog = catalog
         self.workers = workers
         self.group = group
+        self.tracer = tracer
         self.clock = clock
         self.makeID = makeID
         self.log = log
@@ -110,12 +114,18 @@ package final class EventRunner: Sendable {
         )
         event.clientContext = request.clientContext
         event.traceID = request.traceID
+        let trace = tracer.flatMap { AcceptanceTrace(request, event, $0) }
+        if let place = trace?.context ?? request.trace {
+            (event.traceParent, event.traceState) = (place.traceparent, place.state)
+        }
         workers.submit { [self, event] _ in
             do throws(FunctionsError) {
                 try queue.accept(event, limit: catalog.settings.limits.queue)
                 Failpoint.pass("accepted")
+                trace?.end(nil)
                 completion(.success(()))
             } catch {
+                trace?.end("\(error)")
                 completion(.failure(.storage(error)))
             }
             look()
@@ -219,6 +229,8 @@ package final class EventRunner: Sendable {
         )
         request.clientContext = event.clientContext
         request.traceID = event.traceID
+        request.trace = event.traceParent.flatMap { TraceContext(traceparent: $0, state: event.traceState) }
+        request.attempt = event.attempts + 1
         request.trigger = event.isScheduled ? .schedule : .async
         dispatcher.invoke(request, requestID: event.id) { [self] result in
             // Its disk writes belong on a worker: this may be an event loop.

@@ -3,6 +3,7 @@ import Functions
 import NIOCore
 import Policy
 import Pool
+import Tracing
 import Units
 
 /// One request to run a function, parsed and within the limits of its door.
@@ -16,11 +17,20 @@ package struct InvocationRequest: Sendable {
     /// Only a sandbox started for this request will do.
     package var fresh = false
     package var traceID: String?
+    /// Where in which trace the caller is.
+    package var trace: TraceContext?
+    /// The HTTP request that it came in.
+    package var http: HTTPOrigin?
+    /// Which attempt of an accepted event it is, from 1.
+    package var attempt: Int?
     /// Decoded JSON of `X-Amz-Client-Context`.
     package var clientContext: String?
     /// The function's ARN as the caller spelled it; what the runtime is told.
     package var functionARN: String
     package var trigger = Trigger.http
+
+    /// Where its caller is in which trace, by either header.
+    var caller: TraceContext? { trace ?? traceID.flatMap { TraceContext(amazon: $0) } }
 
     /// The version or alias that the ARN ends in: `arn:aws:lambda:REGION:ACCOUNT:function:NAME:QUALIFIER`.
     package var qualifier: String? { Self.qualifier(functionARN) }

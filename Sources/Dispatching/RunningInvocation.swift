@@ -29,6 +29,8 @@ final class RunningInvocation: Sendable {
     let requestID: String
     let timeout: Duration
     private let function: DeployedFunction
+    /// `nil` where it is not traced.
+    private let trace: InvocationTrace?
     private let state: Mutex<State>
 
     init(
@@ -36,22 +38,26 @@ final class RunningInvocation: Sendable {
         function: DeployedFunction,
         timeout: Duration,
         answer: StreamedAnswer,
+        trace: InvocationTrace? = nil,
         completion: @escaping @Sendable (InvocationResult) -> Void
     ) {
         self.requestID = requestID
         self.function = function
         self.timeout = timeout
+        self.trace = trace
         state = Mutex(State(answer: answer, completion: completion))
     }
 
     /// The sandbox is ours from here on.
     func begin(_ lease: Lease) {
+        trace?.granted(lease)
         state.withLock { state in
             state.lease = lease
             state.began = MonotonicClock.now()
         }
         lease.sandbox.output.begin(requestID)
         lease.sandbox.output.note("START RequestId: \(requestID) Version: \(function.record.version)", for: requestID)
+        trace?.runs()
     }
 
     /// The deadline passed: the sandbox is ended, and its end completes the invocation.
@@ -173,6 +179,7 @@ final class RunningInvocation: Sendable {
 
     /// The sandbox that was started for this request ended before it asked for work.
     func initFailed(_ exit: SandboxExit) {
+        trace?.refused(exit)
         var result = InvocationResult(requestID: requestID, outcome: .failure(exit.initFailure(requestID)))
         result.start = .cold
         result.peak = exit.peak
@@ -182,6 +189,7 @@ final class RunningInvocation: Sendable {
     }
 
     func fail(_ failure: InvocationFailure) {
+        trace?.refused()
         finish(InvocationResult(requestID: requestID, outcome: .failure(failure)))
     }
 
@@ -192,6 +200,7 @@ final class RunningInvocation: Sendable {
             ($0.lease, $0.began, $0.answer.isStreamed, $0.answer.contentType)
         }
         guard let lease else { return }
+        trace?.ran(lease)
         var result = InvocationResult(requestID: requestID, outcome: outcome)
         result.start = lease.start
         result.isStreamed = isStreamed

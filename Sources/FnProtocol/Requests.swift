@@ -62,6 +62,10 @@ package struct LogLineView: Codable, Sendable {
     package var requestId: String?
     package var sandbox: String?
     package var message: String
+
+    package init(time: String, requestId: String?, sandbox: String?, message: String) {
+        (self.time, self.requestId, self.sandbox, self.message) = (time, requestId, sandbox, message)
+    }
 }
 
 /// One check of `fn doctor`.

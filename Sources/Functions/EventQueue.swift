@@ -27,6 +27,9 @@ package struct QueuedEvent: Sendable, Equatable {
     package var isScheduled = false
     package var clientContext: String?
     package var traceID: String?
+    /// W3C Trace Context of who accepted it: `traceparent` and `tracestate`.
+    package var traceParent: String?
+    package var traceState: String?
     package var acceptedMs: Int64
     /// Not run before this moment.
     package var dueMs: Int64
@@ -113,6 +116,12 @@ package final class EventQueue: Sendable {
                 table.primaryKey(["function", "schedule"])
             }
         }
+        migrator.registerMigration("traces") { db in
+            try db.alter(table: "events") { table in
+                table.add(column: "trace_parent", .text)
+                table.add(column: "trace_state", .text)
+            }
+        }
         return migrator
     }
 
@@ -163,13 +172,14 @@ package final class EventQueue: Sendable {
         try db.execute(
             sql: """
                 INSERT INTO events
-                    (id, function, arn, payload, target, scheduled, client_context, trace_id, accepted_ms, due_ms, state,
-                     attempts, delays, bytes)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, ?) ON CONFLICT (id) DO NOTHING
+                    (id, function, arn, payload, target, scheduled, client_context, trace_id, trace_parent, trace_state,
+                     accepted_ms, due_ms, state, attempts, delays, bytes)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, ?) ON CONFLICT (id) DO NOTHING
                 """,
             arguments: [
                 event.id, event.function, event.arn, Data(event.payload), event.target, event.isScheduled,
-                event.clientContext, event.traceID, event.acceptedMs, event.dueMs, size(event),
+                event.clientContext, event.traceID, event.traceParent, event.traceState, event.acceptedMs, event.dueMs,
+                size(event),
             ]
         )
     }
@@ -363,6 +373,8 @@ package final class EventQueue: Sendable {
         event.isScheduled = row["scheduled"]
         event.clientContext = row["client_context"]
         event.traceID = row["trace_id"]
+        event.traceParent = row["trace_parent"]
+        event.traceState = row["trace_state"]
         event.dueMs = row["due_ms"]
         event.state = QueuedEvent.State(rawValue: row["state"]) ?? .queued
         event.attempts = row["attempts"]

@@ -12,6 +12,7 @@ import NIOPosix
 import Pool
 import Settings
 import Telemetry
+import Tracing
 import Units
 
 /// Everything the doors need. Built once by the daemon.
@@ -26,10 +27,13 @@ package struct GatewayContext: Sendable {
     package var decisions: DecisionLog
     package var metrics: Metrics
     package var settings: SettingsSource
+    package var tracer: Tracer
     package var doctor: @Sendable () -> DoctorReport
     package var limitsEnforced: Bool
     /// Threads for what may block: the control plane.
     package var workers: NIOThreadPool
+    /// When the daemon built this, in milliseconds since the epoch.
+    package var startedMs = WallClock.nowMs()
 
     package init(
         catalog: FunctionCatalog,
@@ -42,6 +46,7 @@ package struct GatewayContext: Sendable {
         decisions: DecisionLog,
         metrics: Metrics,
         settings: SettingsSource,
+        tracer: Tracer,
         doctor: @escaping @Sendable () -> DoctorReport,
         limitsEnforced: Bool,
         workers: NIOThreadPool
@@ -56,6 +61,7 @@ package struct GatewayContext: Sendable {
         self.decisions = decisions
         self.metrics = metrics
         self.settings = settings
+        self.tracer = tracer
         self.doctor = doctor
         self.limitsEnforced = limitsEnforced
         self.workers = workers

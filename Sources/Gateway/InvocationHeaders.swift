@@ -5,6 +5,7 @@ import HTTP
 import NIOCore
 import NIOHTTP1
 import Policy
+import Tracing
 import Units
 
 /// A header that cannot be understood.
@@ -21,7 +22,8 @@ extension InvocationRequest {
     /// - Parameters:
     ///   - name: the function's, with or without a qualifier.
     ///   - arn: with the qualifier, as the caller spelled it.
-    init(_ name: String, _ request: HTTPRequest, arn: String) throws(BadHeader) {
+    ///   - http: what its trace tells of the request.
+    init(_ name: String, _ request: HTTPRequest, arn: String, http: HTTPOrigin?) throws(BadHeader) {
         // A caller that sends nothing means an empty event.
         let payload = request.body.readableBytes > 0 ? request.body : ByteBuffer(string: "{}")
         self.init(function: PlanName.function(name), payload: payload, functionARN: arn)
@@ -30,6 +32,8 @@ extension InvocationRequest {
         timeout = try Self.number(request, "X-Fn-Timeout-Ms", 1...86_400_000).map { .milliseconds($0) }
         fresh = try Self.word(request, "X-Fn-Cold", ["0", "1"]) == "1"
         traceID = request.headers.first(name: "X-Amzn-Trace-Id")
+        trace = TraceContext(request.headers)
+        self.http = http
         if let context = request.headers.first(name: "X-Amz-Client-Context") {
             guard let bytes = Base64.decode(context) else {
                 throw BadHeader(name: "X-Amz-Client-Context", value: context, expected: "base64 of a JSON object")
@@ -61,5 +65,37 @@ extension InvocationRequest {
             )
         }
         return value
+    }
+}
+
+extension TraceContext {
+    /// The caller's place, from `traceparent`; one that is there twice is none.
+    init?(_ headers: HTTPHeaders) {
+        guard let text = headers.first(name: "traceparent"), headers["traceparent"].count == 1 else { return nil }
+        let state = headers["tracestate"]
+        self.init(traceparent: text, state: state.isEmpty ? nil : state.joined(separator: ","))
+    }
+}
+
+extension GatewayContext {
+    /// What a trace tells of a request; `nil` where tracing is off.
+    ///
+    /// - Parameters:
+    ///   - route: the door, as in `openapi.yaml`.
+    ///   - status: what the door answers to a result; `nil` where it cannot be told any more.
+    func origin(
+        _ request: HTTPRequest,
+        _ route: String,
+        status: @escaping @Sendable (InvocationResult) -> Int?
+    ) -> HTTPOrigin? {
+        guard tracer.isTracing else { return nil }
+        return HTTPOrigin(
+            method: request.method.rawValue,
+            route: route,
+            path: request.path,
+            scheme: request.isSecure ? "https" : "http",
+            userAgent: request.headers.first(name: "User-Agent"),
+            status: status
+        )
     }
 }

@@ -116,7 +116,11 @@ struct LambdaInvoke {
         }
         do throws(BadHeader) {
             let arn = FunctionReference.arn(reference.name, qualifier: reference.qualifier)
-            return try InvocationRequest(reference.name, request, arn: arn)
+            let name = reference.name
+            let origin = context.origin(request, "/2015-03-31/functions/{FunctionName}/invocations") { result in
+                result.isStreamed ? 200 : Int(Self.response(result, function: name, tail: false).status.code)
+            }
+            return try InvocationRequest(name, request, arn: arn, http: origin)
         } catch {
             throw .invalid(error.description)
         }

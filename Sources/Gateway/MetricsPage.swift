@@ -8,19 +8,21 @@ import Policy
 import Pool
 import Settings
 import Telemetry
+import Tracing
 
 /// `GET /metrics`: what was counted, and what is true at this moment. Blocking: it reads the kernel's files.
 struct MetricsPage {
     let context: GatewayContext
 
     var response: HTTPResponse {
-        HTTPResponse(.ok, text: context.metrics.render(gauges), type: "text/plain; version=0.0.4; charset=utf-8")
+        beginAtZero()
+        return HTTPResponse(.ok, text: context.metrics.render(gauges), type: "text/plain; version=0.0.4; charset=utf-8")
     }
 
     private typealias Gauge = (name: String, labels: Metrics.Labels, value: Double)
 
     private var gauges: [Gauge] {
-        sandboxes + counted + host + learnt + process + events + [
+        sandboxes + counted + host + learnt + process + events + traces + [
             ("fn_invocations_waiting", [], Double(context.pool.waiting)),
             ("fn_config_last_reload_successful", [], context.settings.isRefused ? 0 : 1),
             (
@@ -28,6 +30,39 @@ struct MetricsPage {
             ),
             ("fn_build_info", [("version", Version.current)], 1),
         ]
+    }
+
+    /// What alerts watch is there before it first happens: from a counter that begins at 1, no increase is seen.
+    private func beginAtZero() {
+        for function in context.catalog.all {
+            let labels = [("function", function.name)]
+            for name in ["fn_oom_kills_total", "fn_queue_retries_total", "fn_dead_letters_total"] {
+                context.metrics.count(name, labels, by: 0)
+            }
+            for outcome in ["ok", "function_error", "timeout", "oom", "throttled", "internal"] {
+                let trigger = ("trigger", Trigger.http.rawValue)
+                context.metrics.count("fn_invocations_total", labels + [("outcome", outcome), trigger], by: 0)
+            }
+        }
+        for kind in Decision.Kind.allCases {
+            context.metrics.count("fn_decisions_total", [("kind", kind.rawValue)], by: 0)
+        }
+        for reason in ShrinkStop.allCases {
+            context.metrics.count("fn_shrinks_stopped_total", [("reason", reason.rawValue)], by: 0)
+        }
+    }
+
+    /// Only where there is a collector, or was one.
+    private var traces: [Gauge] {
+        let counts = context.tracer.exporter.counts
+        guard context.tracer.isTracing || counts.exported > 0 || !counts.dropped.isEmpty else { return [] }
+        return [
+            ("fn_trace_spans_exported_total", [], Double(counts.exported)),
+            ("fn_trace_export_failures_total", [], Double(counts.failures)),
+        ]
+            + SpanExporter.Drop.allCases.map {
+                ("fn_trace_spans_dropped_total", [("reason", $0.rawValue)], Double(counts.dropped[$0] ?? 0))
+            }
     }
 
     private var events: [Gauge] {
@@ -145,6 +180,14 @@ struct MetricsPage {
         if let names = try? Directory.list("/proc/self/fd") {
             gauges.append(("process_open_fds", [], Double(names.count)))
         }
+        gauges.append(("process_start_time_seconds", [], Double(context.startedMs) / 1000))
+        // Max open files            1048576              1048576              files
+        if let limits = try? KernelFile.read("/proc/self/limits"),
+            let line = limits.split(separator: "\n").first(where: { $0.hasPrefix("Max open files") }),
+            let soft = line.split(separator: " ").dropFirst(3).first.flatMap({ Double($0) })
+        {
+            gauges.append(("process_max_fds", [], soft))
+        }
         var usage = rusage()
         let ownProcess: CInt = 0  // RUSAGE_SELF, which is no number of this type here
         if unsafe getrusage(ownProcess, &usage) == 0 {
@@ -181,20 +224,5 @@ extension Metrics {
             observe("fn_sandbox_start_seconds", labels + [("kind", start.rawValue)], seconds: time.seconds)
         }
         if case .failure(.outOfMemory) = result.outcome { count("fn_oom_kills_total", labels) }
-    }
-}
-
-extension InvocationOutcome {
-    /// As in the `outcome` label.
-    fileprivate var word: String {
-        switch self {
-        case .success: "ok"
-        case .failure(.functionError): "function_error"
-        case .failure(.outOfMemory): "oom"
-        case .failure(.timedOut): "timeout"
-        case .failure(.throttled): "throttled"
-        case .failure(.cannotStart), .failure(.shuttingDown): "internal"
-        case .failure: "invalid"
-        }
     }
 }

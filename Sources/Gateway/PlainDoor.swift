@@ -19,7 +19,8 @@ struct PlainDoor {
             let kinds = ["RequestResponse", "Event"]
             isForLater = try InvocationRequest.word(request, "X-Amz-Invocation-Type", kinds) == "Event"
             wantsTail = try InvocationRequest.word(request, "X-Amz-Log-Type", ["None", "Tail"]) == "Tail"
-            invocation = try InvocationRequest(name, request, arn: FunctionReference.arn(name))
+            let origin = context.origin(request, "/invoke/{function}", status: Self.status)
+            invocation = try InvocationRequest(name, request, arn: FunctionReference.arn(name), http: origin)
         } catch {
             return responder.respond(.problem(.badRequest, "InvalidHeader", error.description))
         }
@@ -40,6 +41,11 @@ struct PlainDoor {
             }
         )
         responder.onDisconnect(withdraw)
+    }
+
+    /// What this door answers to a result.
+    @Sendable private static func status(_ result: InvocationResult) -> Int? {
+        result.isStreamed ? 200 : Int(response(result, tail: false, hint: { _ in "" }).status.code)
     }
 
     /// The head of an answer that comes in pieces.

@@ -30,7 +30,8 @@ struct UrlDoor {
         let event = UrlEvent(name, path, request, peer: responder.peerAddress, requestID: id, nowMs: WallClock.nowMs())
         var invocation: InvocationRequest
         do throws(BadHeader) {
-            invocation = try InvocationRequest(name, request, arn: FunctionReference.arn(name))
+            let origin = context.origin(request, "/url/{function}/{path}", status: UrlExchange.status)
+            invocation = try InvocationRequest(name, request, arn: FunctionReference.arn(name), http: origin)
         } catch {
             return responder.respond(.problem(.badRequest, "InvalidHeader", error.description))
         }

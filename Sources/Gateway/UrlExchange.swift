@@ -92,7 +92,7 @@ final class UrlExchange: Sendable {
 
     func end(_ result: InvocationResult) {
         switch (state.withLock({ $0 }), result.outcome) {
-        case (.waiting, _): respond(response(result))
+        case (.waiting, _): respond(Self.response(result, hint))
         case (.begun, .success): responder.end(trailers: PlainDoor.endHeaders(result))
         case (.begun, .failure): responder.abort()
         case (.heading, .failure): respond(PlainDoor.response(result, tail: false, hint: hint))
@@ -101,7 +101,12 @@ final class UrlExchange: Sendable {
         }
     }
 
-    private func response(_ result: InvocationResult) -> HTTPResponse {
+    /// What is answered to a result; of an answer in pieces it is the function's own, and has been sent.
+    @Sendable static func status(_ result: InvocationResult) -> Int? {
+        result.isStreamed ? nil : Int(response(result) { _ in "" }.status.code)
+    }
+
+    private static func response(_ result: InvocationResult, _ hint: (String) -> String) -> HTTPResponse {
         PlainDoor.response(result, tail: false, hint: hint) { body in
             do throws(BadUrlAnswer) {
                 if let type = result.contentType { return try Self.collected(body, type) }

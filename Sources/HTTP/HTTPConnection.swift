@@ -151,7 +151,8 @@ final class HTTPConnection: ChannelDuplexHandler {
         deadline = nil
         sequence &+= 1
         state = .answering(keepAlive: head.isKeepAlive)
-        let request = HTTPRequest(method: head.method, uri: head.uri, headers: head.headers, body: body)
+        var request = HTTPRequest(method: head.method, uri: head.uri, headers: head.headers, body: body)
+        request.isSecure = configuration.tls != nil
         let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
         handler(request, HTTPResponder(connection: bound, eventLoop: context.eventLoop, sequence: sequence))
     }

@@ -2,6 +2,7 @@
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+import NIOSSL
 
 /// One POST on a connection of its own: small, bounded, and without redirects.
 package enum HTTPPost {
@@ -20,6 +21,12 @@ package enum HTTPPost {
         }
     }
 
+    package struct Answer: Sendable {
+        package var head: HTTPResponseHead
+        /// Its beginning, where it is longer than is read.
+        package var body: ByteBuffer
+    }
+
     /// More of an answer's body is not read.
     fileprivate static let bodyLimit = 64 << 10
 
@@ -35,8 +42,25 @@ package enum HTTPPost {
         timeout: TimeAmount,
         on group: any EventLoopGroup
     ) -> EventLoopFuture<HTTPResponseStatus> {
+        exchange(to: host, port: port, path: path, headers: headers, body: body, timeout: timeout, on: group)
+            .map(\.head.status)
+    }
+
+    /// Sends `body`; the future is the answer.
+    ///
+    /// - Parameter tls: what the connection is secured with, for `host`; `nil` is plain HTTP.
+    package static func exchange(
+        to host: String,
+        port: Int,
+        path: String,
+        headers: HTTPHeaders,
+        body: ByteBuffer,
+        timeout: TimeAmount,
+        tls: NIOSSLContext? = nil,
+        on group: any EventLoopGroup
+    ) -> EventLoopFuture<Answer> {
         let loop = group.next()
-        let answer = loop.makePromise(of: HTTPResponseStatus.self)
+        let answer = loop.makePromise(of: Answer.self)
         let timer = loop.scheduleTask(in: timeout) { answer.fail(Failure.timedOut(timeout)) }
         answer.futureResult.whenComplete { _ in timer.cancel() }
         var head = HTTPRequestHead(version: .http1_1, method: .POST, uri: path, headers: headers)
@@ -46,8 +70,14 @@ package enum HTTPPost {
             .connectTimeout(timeout)
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
+                    if let tls {
+                        // An address is no name for SNI; its certificate is checked all the same.
+                        let name = (try? SocketAddress(ipAddress: host, port: port)) == nil ? host : nil
+                        let handler = try NIOSSLClientHandler(context: tls, serverHostname: name)
+                        try channel.pipeline.syncOperations.addHandler(handler)
+                    }
                     try channel.pipeline.syncOperations.addHTTPClientHandlers()
-                    try channel.pipeline.syncOperations.addHandler(AnswerStatus(answer))
+                    try channel.pipeline.syncOperations.addHandler(AnswerReader(answer))
                 }
             }
             .connect(host: host, port: port)
@@ -65,22 +95,22 @@ package enum HTTPPost {
     }
 }
 
-/// Reads one answer and keeps its status.
-private final class AnswerStatus: ChannelInboundHandler {
+/// Reads one answer.
+private final class AnswerReader: ChannelInboundHandler {
     typealias InboundIn = HTTPClientResponsePart
 
-    private let answer: EventLoopPromise<HTTPResponseStatus>
-    private var status: HTTPResponseStatus?
-    private var received = 0
+    private let answer: EventLoopPromise<HTTPPost.Answer>
+    private var head: HTTPResponseHead?
+    private var body = ByteBuffer()
 
-    init(_ answer: EventLoopPromise<HTTPResponseStatus>) { self.answer = answer }
+    init(_ answer: EventLoopPromise<HTTPPost.Answer>) { self.answer = answer }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         switch unwrapInboundIn(data) {
-        case .head(let head): status = head.status
-        case .body(let part):
-            received += part.readableBytes
-            if received > HTTPPost.bodyLimit { finish("") }
+        case .head(let head): self.head = head
+        case .body(var part):
+            body.writeBuffer(&part)
+            if body.readableBytes > HTTPPost.bodyLimit { finish("") }
         case .end: finish("")
         }
     }
@@ -90,6 +120,10 @@ private final class AnswerStatus: ChannelInboundHandler {
 
     /// A status is an answer, whatever became of the body behind it.
     private func finish(_ why: String) {
-        if let status { answer.succeed(status) } else { answer.fail(HTTPPost.Failure.noAnswer(why)) }
+        if let head {
+            answer.succeed(HTTPPost.Answer(head: head, body: body))
+        } else {
+            answer.fail(HTTPPost.Failure.noAnswer(why))
+        }
     }
 }

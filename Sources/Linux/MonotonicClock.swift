@@ -18,6 +18,20 @@ package enum WallClock {
     /// Milliseconds since the epoch.
     package static func nowMs() -> Int64 { MonotonicClock.read(CLOCK_REALTIME) / 1_000_000 }
 
+    /// Nanoseconds since the epoch.
+    package static func nowNs() -> Int64 { MonotonicClock.read(CLOCK_REALTIME) }
+
+    /// Milliseconds since the epoch of what `iso8601` wrote; `nil` of anything else.
+    package static func ms(iso8601 text: String) -> Int64? {
+        let numbers = text.split { "-T:.Z".contains($0) }.compactMap { Int64($0) }
+        guard numbers.count == 7, text.utf8.count == 24 else { return nil }
+        // As below, the other way round.
+        let (year, month) = numbers[1] <= 2 ? (numbers[0] - 1, numbers[1] + 9) : (numbers[0], numbers[1] - 3)
+        let dayOfYear = (153 * month + 2) / 5 + numbers[2] - 1
+        let days = year * 365 + year / 4 - year / 100 + year / 400 + dayOfYear - 719_468
+        return ((days * 24 + numbers[3]) * 60 + numbers[4]) * 60_000 + numbers[5] * 1000 + numbers[6]
+    }
+
     /// `2026-11-23T19:17:00.123Z`.
     ///
     /// By hand, since every line of a function's log has one. The date is worked out as in Howard Hinnant's "chrono-

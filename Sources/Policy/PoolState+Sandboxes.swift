@@ -149,13 +149,19 @@ extension PoolState {
     }
 
     /// A shrink ended without a result. The sandbox is thawed, or a request has it.
-    package mutating func shrinkStopped(_ id: SandboxID, _ why: String = "", now: Instant) -> [PoolEffect] {
+    package mutating func shrinkStopped(
+        _ id: SandboxID,
+        _ why: String = "",
+        cause: ShrinkStop = .failed,
+        now: Instant
+    ) -> [PoolEffect] {
         guard let entry = entries[id], entry.phase == .shrinking else { return [] }
         entries[id]?.phase = .idle
         entries[id]?.due = 0
         entries[id]?.resistsUntil = now + Policy.shrinkAgainAfter
         entries[id]?.beneficiary = nil
-        explain(Decision(.keep, sandbox: id, function: entry.function, "the shrink stopped: \(why)"))
+        let reason = "the shrink stopped: \(why)"
+        explain(Decision(.keep, sandbox: id, function: entry.function, reason, cause: cause.rawValue))
         return pump(now: now)
     }
 

@@ -70,3 +70,12 @@ package struct Shrink: Sendable, Equatable {
     /// What the ledger has to hold for it from now on.
     package var charge: Bytes { limit + compressed }
 }
+
+/// Why a shrink ended before it took what it was to, as it is counted.
+package enum ShrinkStop: String, Sendable, CaseIterable {
+    /// A request came.
+    case woken
+    case wouldNotFreeze = "would_not_freeze"
+    /// The kernel refused, or the sandbox was gone.
+    case failed
+}

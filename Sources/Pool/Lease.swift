@@ -2,6 +2,7 @@
 import Linux
 import NIOCore
 import Policy
+import Reclaim
 import RuntimeAPI
 import Sandbox
 import Units
@@ -16,6 +17,8 @@ package struct Lease: Sendable {
     package let start: StartKind
     /// `memory.max` while the request runs.
     package let contract: Bytes
+    /// What was done to the sandbox for this request before it was granted.
+    package var steps: [LimitStep] = []
 
     /// Dispatches the invocation; `onEnd` is told once how it ended, on an event loop or the kernel event thread.
     package func run(_ invocation: RuntimeInvocation, onEnd: @escaping @Sendable (InvocationEnd) -> Void) {
@@ -60,8 +63,24 @@ package struct SandboxExit: Sendable {
     package var initTimeout: Duration?
     /// Set when it ended because an extension did.
     package var extensionFault: ExtensionFault?
+    /// When it was started.
+    package var start: StartTimes
     /// Set when it was ended for the fault of one request: what the others in it are told.
     package var cause: String?
+}
+
+/// When a sandbox was started, in nanoseconds of `MonotonicClock`.
+package struct StartTimes: Sendable, Equatable {
+    /// It began to be made.
+    package var launch: Int64
+    /// Its process ran.
+    package var created: Int64
+    /// It asked for work for the first time.
+    package var ready: Int64?
+
+    package init(launch: Int64, created: Int64, ready: Int64? = nil) {
+        (self.launch, self.created, self.ready) = (launch, created, ready)
+    }
 }
 
 /// Why an extension ended its sandbox.

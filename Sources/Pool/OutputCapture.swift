@@ -43,12 +43,22 @@ package final class OutputCapture: Sendable {
 
     deinit { close() }
 
-    /// Reads what is there, at most 1 MiB; `false` at the end of the pipe.
+    /// How much is read in one go, in pieces of 64 KiB.
+    package enum Drain: Int, Sendable {
+        /// The rest of it is told again at once, and the thread that reads is everybody's.
+        case piece = 1
+        /// A pipe as it is made, on an event loop: a function that prints on meanwhile must not hold that up.
+        case pipe = 2
+        /// As much as a function can make its pipe hold.
+        case all = 16
+    }
+
+    /// Reads what is there; `false` at the end of the pipe.
     @discardableResult
-    package func drain() -> Bool {
+    package func drain(_ amount: Drain = .all) -> Bool {
         state.withLock { state in
             guard state.pipe >= 0 else { return false }
-            for _ in 0..<16 {
+            for _ in 0..<amount.rawValue {
                 let (bytes, isOpen) = Self.read(state.pipe)
                 guard !bytes.isEmpty else { return isOpen }
                 take(bytes[...], &state)
@@ -73,7 +83,7 @@ package final class OutputCapture: Sendable {
 
     /// From now on lines belong to this request, and the tail is its own; unless others run beside it.
     package func begin(_ requestID: String) {
-        drain()
+        drain(.pipe)
         state.withLock { state in
             flush(&state)
             if state.running.isEmpty { state.tail = [] }
@@ -125,8 +135,12 @@ package final class OutputCapture: Sendable {
     private func take(_ bytes: ArraySlice<UInt8>, _ state: inout State) {
         var rest = bytes
         while let end = rest.firstIndex(of: UInt8(ascii: "\n")) {
-            state.partial += rest[..<end]
-            emit(&state)
+            if state.partial.isEmpty, end - rest.startIndex <= Self.lineLimit {
+                emit(Array(rest[..<end]), &state)  // as it is, most of the time
+            } else {
+                state.partial += rest[..<end]
+                emit(&state)
+            }
             rest = rest[(end + 1)...]
         }
         state.partial += rest
@@ -140,9 +154,14 @@ package final class OutputCapture: Sendable {
     private func emit(_ state: inout State) {
         let line = Array(state.partial.prefix(Self.lineLimit))
         state.partial.removeFirst(line.count)
-        state.tail += line
+        emit(line, &state)
+    }
+
+    private func emit(_ line: [UInt8], _ state: inout State) {
+        state.tail += line.suffix(Self.tailLimit)
         state.tail.append(UInt8(ascii: "\n"))
-        if state.tail.count > Self.tailLimit { state.tail.removeFirst(state.tail.count - Self.tailLimit) }
+        // Not at each line: what is cut off moves the rest.
+        if state.tail.count > 4 * Self.tailLimit { state.tail.removeFirst(state.tail.count - Self.tailLimit) }
         sink(OutputLine(requestID: state.requestID, bytes: line, isPlatform: state.isNote))
     }
 }

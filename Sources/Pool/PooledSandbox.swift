@@ -54,11 +54,14 @@ package final class PooledSandbox: Sendable {
         var lastRequestID: String?
         var isReady = false
         var initDuration: Duration?
+        var readyAt: Instant?
         /// Set while a call runs that woke it.
         var before: Before?
         var call: CallObservation?
         /// How far, and in how many steps, `memory.max` ran ahead for the current call.
         var growth: (steps: Int, limit: Bytes)?
+        /// Edits of its limits since the call that runs now began; the first few.
+        var resizes: [LimitStep] = []
         var workingSet: WorkingSet?
         var ending = Ending()
     }
@@ -72,8 +75,8 @@ package final class PooledSandbox: Sendable {
     let extensionOutput: OutputCapture?
     package let telemetry: TelemetryHub
     let state = Mutex(State())
-    /// Since when it is its function's.
-    private let createdAt = Mutex(MonotonicClock.now())
+    /// Since when it is its function's: `created` when it ran, `launched` when that was begun.
+    private let began: Mutex<(created: Instant, launched: Instant)>
     private let startTimer = Mutex<Scheduled<Void>?>(nil)
     let server = Mutex<RuntimeServer?>(nil)
     /// Where its timers run.
@@ -94,6 +97,7 @@ package final class PooledSandbox: Sendable {
         output: OutputCapture,
         extensionOutput: OutputCapture?,
         telemetry: TelemetryHub,
+        launchedAt: Instant,
         onEnding: @escaping @Sendable (EndCause) -> Void,
         onWaiting: @escaping @Sendable (_ isFirst: Bool, CallObservation?) -> Void
     ) {
@@ -104,12 +108,22 @@ package final class PooledSandbox: Sendable {
         self.output = output
         self.extensionOutput = extensionOutput
         self.telemetry = telemetry
+        began = Mutex((MonotonicClock.now(), launchedAt))
         self.onEnding = onEnding
         self.onWaiting = onWaiting
     }
 
     /// From its creation to the first time it asked for work.
     package var initDuration: Duration? { state.withLock { $0.initDuration } }
+
+    /// When it was started.
+    package var startTimes: StartTimes {
+        let (created, launched) = began.withLock { $0 }
+        return StartTimes(launch: launched, created: created, ready: state.withLock { $0.readyAt })
+    }
+
+    /// Edits of its limits while the present call runs, or until the last one ended.
+    package var resizes: [LimitStep] { state.withLock { $0.resizes } }
 
     /// The request that ran last or runs now.
     package var lastRequestID: String? { state.withLock { $0.lastRequestID } }
@@ -133,7 +147,8 @@ package final class PooledSandbox: Sendable {
     /// It was prewarmed, and is this plan's from now on.
     func become(_ function: String) {
         plan.name.withLock { $0 = function }
-        createdAt.withLock { $0 = MonotonicClock.now() }
+        let now = MonotonicClock.now()
+        began.withLock { $0 = (now, now) }
     }
 
     /// Tells the prewarmed runtime which function it is; `false` when it does not wait to be told.
@@ -164,7 +179,7 @@ package final class PooledSandbox: Sendable {
             )
             guard !state.hasExited, !state.ending.hasBegun else { return (false, isAlone) }
             state.lastRequestID = id
-            if isAlone { state.growth = nil }
+            if isAlone { (state.growth, state.resizes) = (nil, []) }
             return (true, isAlone)
         }
         guard accepted, let server = server.withLock({ $0 }) else {
@@ -217,6 +232,13 @@ package final class PooledSandbox: Sendable {
     /// `memory.max` ran ahead for the call that runs now.
     func noteGrowth(to limit: Bytes) {
         state.withLock { $0.growth = (($0.growth?.steps ?? 0) + 1, limit) }
+    }
+
+    /// `memory.max` was edited: belongs to what runs.
+    func noteResize(_ step: LimitStep) {
+        state.withLock { state in
+            if !state.current.isEmpty, state.resizes.count < 32 { state.resizes.append(step) }
+        }
     }
 
     /// Remembers which pages are resident now, right after a call that began shrunk.
@@ -277,7 +299,7 @@ package final class PooledSandbox: Sendable {
         for output in outputs {
             let token = try output.withPipe { pipe throws(SyscallError) in
                 try events.watch(pipe, .readable) { [weak self] in
-                    guard let self, !output.drain() else { return }
+                    guard let self, !output.drain(.piece) else { return }
                     stopWatching(output, events)  // at its end a pipe is readable for ever
                 }
             }
@@ -353,7 +375,9 @@ package final class PooledSandbox: Sendable {
                 if !state.ending.answered.isEmpty { state.ending.answered.removeFirst() }
                 guard !state.isReady else { return (false, state.call) }
                 state.isReady = true
-                state.initDuration = .nanoseconds(MonotonicClock.now() - createdAt.withLock { $0 })
+                let now = MonotonicClock.now()
+                state.readyAt = now
+                state.initDuration = .nanoseconds(now - began.withLock { $0.created })
                 return (true, nil)
             }
             deliverLate()
@@ -361,7 +385,7 @@ package final class PooledSandbox: Sendable {
             onWaiting(isFirst, call)
         case .unassigned: onWaiting(true, nil)
         case .answered(let requestID, let answer):
-            output.drain()
+            output.drain(.pipe)
             let peak = sandbox.cgroup.memoryPeak()
             observe(requestID, peak)
             let growth = state.withLock { state in
@@ -439,6 +463,7 @@ package final class PooledSandbox: Sendable {
             initError: initError,
             initTimeout: initTimeout,
             extensionFault: ending.fault,
+            start: startTimes,
             cause: ending.cause
         )
     }

@@ -67,8 +67,11 @@ extension SandboxPool {
         guard member.limits.memoryMax > contract else { return begin(run, on: member, caller) }
         // A request that wants less than the sandbox has: lowered first, which may have to reclaim.
         onWorker { pool in
+            let (began, before) = (MonotonicClock.now(), member.limits.memoryMax)
             pool.lower(id, to: contract)
-            pool.begin(run, on: member, caller)
+            let after = member.limits.memoryMax
+            let step = LimitStep(.resize, began: began, ended: MonotonicClock.now(), from: before, to: after)
+            pool.begin(run, on: member, caller, after: [step])
         }
     }
 
@@ -80,15 +83,23 @@ extension SandboxPool {
         caller(.granted(Lease(sandbox: member, token: token, start: .warm, contract: member.limits.memoryMax)))
     }
 
-    private func begin(_ run: Run, on member: PooledSandbox, _ caller: @Sendable (LeaseOutcome) -> Void) {
+    private func begin(
+        _ run: Run,
+        on member: PooledSandbox,
+        _ caller: @Sendable (LeaseOutcome) -> Void,
+        after earlier: [LimitStep] = []
+    ) {
         // What did not fit into less runs with what it has.
         let contract = max(run.contract, member.limits.memoryMax)
         do {
             if run.start == .thawed { member.willWake() }
-            if try member.limits.wake(at: contract, low: run.low, cpu: run.cpu) { prefetch(member) }
+            let steps = try member.limits.wake(at: contract, low: run.low, cpu: run.cpu)
+            if steps.last?.kind == .thaw { prefetch(member) }
             shared.withLock { $0.state.woken(member.id) }
             member.announce(memory: contract, cpu: run.cpu)
-            caller(.granted(Lease(sandbox: member, token: run.token, start: run.start, contract: contract)))
+            var lease = Lease(sandbox: member, token: run.token, start: run.start, contract: contract)
+            lease.steps = earlier.isEmpty ? steps : earlier + steps
+            caller(.granted(lease))
         } catch {
             log.error("the limits of \(member.id) could not be raised: \(error)")
             stop(member.id, .failed)
@@ -121,9 +132,10 @@ extension SandboxPool {
 
     private func launch(_ id: SandboxID, _ function: String, _ contract: Bytes) {
         do {
+            let began = MonotonicClock.now()
             let isProvisioned = shared.withLock { $0.state.entries[id]?.isProvisioned } ?? false
             let made = try factory.start(id, function, contract, isProvisioned)
-            adopt(made, id, function, contract)
+            adopt(made, id, function, contract, launchedAt: began)
         } catch {
             log.error("sandbox \(id) could not be started: \(error)")
             fail(id, .cannotStart("\(error)"))
@@ -131,7 +143,13 @@ extension SandboxPool {
         }
     }
 
-    private func adopt(_ made: FactoryResult, _ id: SandboxID, _ function: String, _ contract: Bytes) {
+    private func adopt(
+        _ made: FactoryResult,
+        _ id: SandboxID,
+        _ function: String,
+        _ contract: Bytes,
+        launchedAt: Instant
+    ) {
         Failpoint.pass("adopting")
         let (plan, log) = (PlanOfSandbox(function), log)
         let show: @Sendable (OutputLine) -> Void = { [sink] line in
@@ -170,6 +188,7 @@ extension SandboxPool {
             output: output,
             extensionOutput: extensionOutput,
             telemetry: telemetry,
+            launchedAt: launchedAt,
             onEnding: { [weak self] cause in self?.apply { state, now in state.exited(id, cause, now: now) } },
             onWaiting: { [weak self] isFirst, call in
                 guard let self else { return }
@@ -344,8 +363,13 @@ extension SandboxPool {
     }
 
     private func raise(_ id: SandboxID, to contract: Bytes) {
+        let (began, before) = (MonotonicClock.now(), member(id)?.limits.memoryMax)
         raiseIfHeld(id, to: contract) { limits throws(CgroupError) in try limits.grow(to: contract) }
         guard let member = member(id) else { return }
+        let after = member.limits.memoryMax
+        if let before, after != before {
+            member.noteResize(LimitStep(.resize, began: began, ended: MonotonicClock.now(), from: before, to: after))
+        }
         member.announce(memory: contract)
         if shared.withLock({ $0.state.entries[id]?.bursts ?? 0 }) > 0 { member.noteGrowth(to: contract) }
     }
@@ -353,7 +377,12 @@ extension SandboxPool {
     private func lower(_ id: SandboxID, to contract: Bytes) {
         member(id)?.announce(memory: contract)
         edit(id) { limits throws(CgroupError) in
-            _ = try limits.lower(to: contract)
+            let (began, before) = (MonotonicClock.now(), limits.memoryMax)
+            let after = try limits.lower(to: contract)
+            if after != before {
+                self.member(id)?
+                    .noteResize(LimitStep(.resize, began: began, ended: MonotonicClock.now(), from: before, to: after))
+            }
             self.apply { state, now in state.lowered(id, to: limits.memoryMax, wanted: contract, now: now) }
         }
     }
@@ -392,7 +421,8 @@ extension SandboxPool {
                 apply { state, now in state.shrunk(id, shrink, now: now) }
             case .stopped(let reason):
                 log.debug("shrink of \(id) stopped: \(reason.rawValue)")
-                apply { state, now in state.shrinkStopped(id, reason.rawValue, now: now) }
+                let cause = reason == .woken ? ShrinkStop.woken : .wouldNotFreeze
+                apply { state, now in state.shrinkStopped(id, reason.rawValue, cause: cause, now: now) }
             }
         } catch {
             // The group can vanish under the reclaimer: the process ended, and its end is told elsewhere.

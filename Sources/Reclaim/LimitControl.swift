@@ -59,21 +59,28 @@ package final class LimitControl: Sendable {
     ///
     /// `memory.max` first, then `memory.high`, or the thawed process would sleep in the kernel's over-high penalty,
     /// which raising the limit does not end (mm/memcontrol.c, `mem_cgroup_handle_over_high`). Thaw last.
-    /// - Returns: whether the sandbox was frozen.
+    /// - Returns: what had to be done; a `thaw` is in it if the sandbox was frozen.
     /// - Throws: when the kernel refuses, as when the group is gone.
-    package func wake(at contract: Bytes, low: Bytes, cpu: CPUQuota?) throws(CgroupError) -> Bool {
+    package func wake(at contract: Bytes, low: Bytes, cpu: CPUQuota?) throws(CgroupError) -> [LimitStep] {
         try files.withLock { files throws(CgroupError) in
             files.wakes += 1
-            try raise(&files, to: contract)
+            var steps: [LimitStep] = []
+            if contract > files.max || files.throttles {
+                let (began, before) = (MonotonicClock.now(), files.max)
+                try raise(&files, to: contract)
+                steps.append(LimitStep(.grow, began: began, ended: MonotonicClock.now(), from: before, to: files.max))
+            }
             if files.low != low {
                 try cgroup.setMemoryLow(low)
                 files.low = low
             }
             try setCPU(&files, cpu)
-            guard files.frozen else { return false }
+            guard files.frozen else { return steps }
+            let began = MonotonicClock.now()
             try cgroup.thaw()
             files.frozen = false
-            return true
+            steps.append(LimitStep(.thaw, began: began, ended: MonotonicClock.now()))
+            return steps
         }
     }
 

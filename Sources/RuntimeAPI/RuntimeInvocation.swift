@@ -9,6 +9,9 @@ package struct RuntimeInvocation: Sendable {
     package var deadlineMs: Int64
     package var functionARN: String
     package var traceID: String?
+    /// W3C Trace Context: a `traceparent` and a `tracestate`.
+    package var traceParent: String?
+    package var traceState: String?
     /// Decoded JSON, not base64.
     package var clientContext: String?
     package var payload: ByteBuffer

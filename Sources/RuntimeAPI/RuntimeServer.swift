@@ -286,6 +286,8 @@ extension RuntimeInvocation {
             "Lambda-Runtime-Invoked-Function-Arn": functionARN,
         ]
         if let traceID { headers.add(name: "Lambda-Runtime-Trace-Id", value: traceID) }
+        if let traceParent { headers.add(name: "traceparent", value: traceParent) }
+        if let traceState { headers.add(name: "tracestate", value: traceState) }
         if let clientContext { headers.add(name: "Lambda-Runtime-Client-Context", value: clientContext) }
         return headers
     }

@@ -34,7 +34,8 @@ package struct Machine: Sendable {
 
 /// The one table of settings: parsing, validation, defaults, environment names and documentation all come from here.
 package enum Schema {
-    package static let settings: [Setting] = host + defaults + limits + reclaim + pools + network + doors + auth + rest
+    package static let settings: [Setting] =
+        host + defaults + limits + reclaim + pools + network + doors + auth + telemetry + rest
 
     /// Keys of one entry of the `functions` section.
     package static let overrideKeys = [
@@ -335,26 +336,6 @@ package enum Schema {
     ]
 
     private static let rest: [Setting] = [
-        Setting(
-            path: "log.level",
-            form: "one of trace, debug, info, notice, warning, error",
-            fallback: "info",
-            isLive: false,
-            doc: "what the daemon writes about itself",
-            shape: .words(["trace", "debug", "info", "notice", "warning", "error"]),
-            read: { text, settings, _ in
-                settings.log.level = text
-                return ["trace", "debug", "info", "notice", "warning", "error"].contains(text)
-            }
-        ),
-        bytes(
-            "log.functions_retain",
-            \.log.functionsRetain,
-            "64MiB",
-            least: .kib(64),
-            live: false,
-            "what is kept of one function's output on disk"
-        ),
         Setting(
             path: "web.enabled",
             form: "true or false",

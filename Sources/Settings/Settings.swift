@@ -132,8 +132,26 @@ package struct Settings: Sendable, Equatable {
     }
 
     package struct Log: Sendable, Equatable {
+        package enum Format: String, Sendable, CaseIterable {
+            /// Pretty where standard error is a terminal, JSON elsewhere.
+            case auto
+            case pretty
+            case json
+        }
+
         package var level = ""
+        package var format = Format.auto
         package var functionsRetain = Bytes.zero
+    }
+
+    package struct Tracing: Sendable, Equatable {
+        /// `nil` is no tracing.
+        package var collector: Collector?
+        /// From 0 to 1.
+        package var sample = 0.0
+        package var headersFile: String?
+
+        package init() {}
     }
 
     package struct Storage: Sendable, Equatable {
@@ -159,6 +177,7 @@ package struct Settings: Sendable, Equatable {
     package var auth = Auth()
     package var socket = Socket()
     package var log = Log()
+    package var tracing = Tracing()
     package var storage = Storage()
     package var web = Web()
 

@@ -32,6 +32,7 @@ package final class FunctionLog: Sendable {
     /// Of one of the two files.
     private let limit: Int
     private let state = Mutex(State())
+    private let isKept = Mutex<@Sendable (String) -> Bool>({ _ in true })
 
     /// - Parameter retain: how much of one function's output is kept.
     package init(directory: String, retain: Bytes) throws(SyscallError) {
@@ -39,6 +40,9 @@ package final class FunctionLog: Sendable {
         self.directory = directory
         limit = max(4096, Int(retain.count / 2))
     }
+
+    /// Says which functions there are: what a sandbox prints while it ends whose function was removed makes no new file.
+    package func keepOnly(_ isKept: @escaping @Sendable (String) -> Bool) { self.isKept.withLock { $0 = isKept } }
 
     package func append(_ line: LogLine, function: String) {
         let followers = state.withLock { state in
@@ -51,6 +55,7 @@ package final class FunctionLog: Sendable {
 
     private func add(_ line: LogLine, _ function: String, _ state: inout State) {
         if state.writers[function] == nil {
+            guard isKept.withLock({ $0 })(function) else { return }
             let fd = unsafe open(path(function), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0o640)
             guard fd >= 0 else { return }
             state.writers[function] = Writer(fd: fd, size: Int(lseek(fd, 0, SEEK_END)))

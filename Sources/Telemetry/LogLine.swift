@@ -22,15 +22,18 @@ package struct LogLine: Codable, Sendable, Equatable {
     /// over them than the daemon takes over the call.
     func appendJSON(to bytes: inout [UInt8]) {
         bytes.reserveCapacity(bytes.count + message.utf8.count + 160)
-        Self.append("{\"time\":", time, to: &bytes)
-        if let requestId { Self.append(",\"requestId\":", requestId, to: &bytes) }
-        if let sandbox { Self.append(",\"sandbox\":", sandbox, to: &bytes) }
-        Self.append(",\"message\":", message, to: &bytes)
+        JSONLine.append("{\"time\":", time, to: &bytes)
+        if let requestId { JSONLine.append(",\"requestId\":", requestId, to: &bytes) }
+        if let sandbox { JSONLine.append(",\"sandbox\":", sandbox, to: &bytes) }
+        JSONLine.append(",\"message\":", message, to: &bytes)
         bytes += [UInt8(ascii: "}"), UInt8(ascii: "\n")]
     }
+}
 
+/// JSON of one line, by hand.
+enum JSONLine {
     /// A member with a string as its value (RFC 8259, section 7: quotes, backslashes and controls are escaped).
-    private static func append(_ name: StaticString, _ value: String, to bytes: inout [UInt8]) {
+    static func append(_ name: StaticString, _ value: String, to bytes: inout [UInt8]) {
         unsafe bytes.append(contentsOf: UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount))
         bytes.append(UInt8(ascii: "\""))
         for byte in value.utf8 {

@@ -63,9 +63,15 @@ extension Metrics {
             .gauge,
             "When the configuration was last accepted, in seconds since 1970."
         ),
+        Family("fn_trace_spans_exported_total", .counter, "Spans that the collector of traces has taken."),
+        Family("fn_trace_spans_dropped_total", .counter, "Spans that were not sent, by why."),
+        Family("fn_trace_export_failures_total", .counter, "Attempts to send traces that went wrong."),
+        Family("fn_shrinks_stopped_total", .counter, "Shrinks that ended before they took what they were to, by why."),
         Family("fn_build_info", .gauge, "1, with the version."),
         Family("process_resident_memory_bytes", .gauge, "Resident memory of the daemon."),
         Family("process_open_fds", .gauge, "Open file descriptors of the daemon."),
+        Family("process_max_fds", .gauge, "File descriptors that the daemon may open."),
+        Family("process_start_time_seconds", .gauge, "When the daemon started, in seconds since 1970."),
         Family("process_cpu_seconds_total", .counter, "Processor time of the daemon."),
     ]
 
@@ -81,6 +87,8 @@ extension Metrics {
                     [("function", function), ("reason", decision.cause ?? "")],
                     by: Double(max(0, decision["given_back_bytes"] ?? 0))
                 )
+            case .keep:
+                if let cause = decision.cause { count("fn_shrinks_stopped_total", [("reason", cause)]) }
             case .stop, .evict:
                 count("fn_sandbox_exits_total", [("function", function), ("reason", decision.cause ?? "")])
             default: break

@@ -67,4 +67,26 @@ struct FunctionLogTests {
             #expect(seen.withLock { $0 } == ["line 1"])
         }
     }
+
+    @Test("of a function that is gone is not begun again by what its sandboxes still print")
+    func removed() throws {
+        try withLog(retain: .mib(1)) { log, directory in
+            let isThere = Atomic(true)
+            log.keepOnly { $0 == "f" && isThere.load(ordering: .relaxed) }
+            log.append(line(1), function: "f")
+            log.append(line(1), function: "g")
+            log.flush()
+            let begun = try FileManager.default.contentsOfDirectory(atPath: directory)
+            #expect(begun == ["f.log"])
+            isThere.store(false, ordering: .relaxed)
+            log.remove("f")
+            log.append(line(2), function: "f")
+            log.flush()
+            let left = try FileManager.default.contentsOfDirectory(atPath: directory)
+            #expect(left.isEmpty)
+            isThere.store(true, ordering: .relaxed)
+            log.append(line(3), function: "f")
+            #expect(log.read("f").map(\.message) == ["line 3"])
+        }
+    }
 }
