@@ -9,6 +9,7 @@
 #include <linux/filter.h>
 #include <linux/keyctl.h>
 #include <linux/mount.h>
+#include <linux/openat2.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
@@ -48,10 +49,16 @@ static int filesystems(struct clinux_child *child) {
                       "hidepid=invisible,subset=pid"));
     TRY(TMP, syscall(SYS_move_mount, plan->tmp_mount, "", AT_FDCWD, "/tmp", MOVE_MOUNT_F_EMPTY_PATH));
     TRY(CONTROL, syscall(SYS_move_mount, plan->control_mount, "", AT_FDCWD, "/run/fn", MOVE_MOUNT_F_EMPTY_PATH));
-    TRY(CODE, syscall(SYS_move_mount, plan->code_mount, "", AT_FDCWD, plan->code_target, MOVE_MOUNT_F_EMPTY_PATH));
+    if (plan->code_mount >= 0)
+        TRY(CODE, syscall(SYS_move_mount, plan->code_mount, "", AT_FDCWD, plan->code_target, MOVE_MOUNT_F_EMPTY_PATH));
     if (plan->layers_mount >= 0)
         TRY(LAYERS, syscall(SYS_move_mount, plan->layers_mount, "", AT_FDCWD, "/opt", MOVE_MOUNT_F_EMPTY_PATH));
-    TRY(WORKING_DIRECTORY, syscall(SYS_chdir, plan->working_directory));
+    // An image may name any directory and put links on the way to it: while the daemon's descriptors are still open, the
+    // magic ones of procfs would lead out of the sandbox (CVE-2024-21626).
+    struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_NO_MAGICLINKS};
+    long directory;
+    TRY(WORKING_DIRECTORY, directory = syscall(SYS_openat2, AT_FDCWD, plan->working_directory, &how, sizeof how));
+    TRY(WORKING_DIRECTORY, syscall(SYS_fchdir, directory));
     return 0;
 }
 

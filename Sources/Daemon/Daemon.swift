@@ -39,6 +39,7 @@ package final class Daemon: Sendable {
     private let group: MultiThreadedEventLoopGroup
     private let workers: NIOThreadPool
     private let reclaimers: NIOThreadPool
+    private let importers: NIOThreadPool
     private let tree: CgroupTree
     private let events: EventWatcher
     private let launcher: SandboxLauncher
@@ -71,14 +72,15 @@ package final class Daemon: Sendable {
 
         tree = try CgroupTree.discover(allowUnenforced: options.allowUnenforcedLimits, base: options.cgroupRoot)
         events = try EventWatcher()
-        guard KernelFile.exists(places.initProgram) else {
-            throw StartError.refused("\(places.initProgram) is missing: `make build` compiles it beside fnd")
+        for program in [places.initProgram, places.bridgeProgram] where !KernelFile.exists(program) {
+            throw StartError.refused("\(program) is missing: `make build` compiles it beside fnd")
         }
         launcher = try SandboxLauncher(
             tree: tree,
             events: events,
             stateDirectory: state,
             initPath: places.initProgram,
+            bridgePath: places.bridgeProgram,
             readyNetworks: current.pools.readyNetworks
         )
         // Half of the processors: functions want them too, and a call that crosses from one loop to another costs two more
@@ -88,6 +90,8 @@ package final class Daemon: Sendable {
         workers.start()
         reclaimers = NIOThreadPool(numberOfThreads: 2)
         reclaimers.start()
+        importers = NIOThreadPool(numberOfThreads: 1)
+        importers.start()
 
         let runtimes = try RuntimeCatalog(directory: places.runtimes)
         for problem in runtimes.problems { log.warning("\(problem)") }
@@ -96,6 +100,7 @@ package final class Daemon: Sendable {
             stateDirectory: state,
             limits: CodeLimits(archive: limits.code, unpacked: limits.unpackedCode)
         )
+        store.onSweep { [launcher] in launcher.forget(imageRoot: $0) }
         let functionLog = try FunctionLog(directory: "\(state)/logs", retain: current.log.functionsRetain)
         let devices = BlockDevice.all([state, places.images])
         let factory = FunctionSandboxes(launcher: launcher, places: places, store: store, devices: devices)
@@ -182,7 +187,8 @@ package final class Daemon: Sendable {
                 return Doctor(settings: settings, places: places, configProblem: problem, tree: doctorTree).report()
             },
             limitsEnforced: tree.enforced,
-            workers: workers
+            workers: workers,
+            images: ImageIntake(deployments: deployments, settings: settings, workers: workers, importers: importers)
         )
         pool.setLimits(current.poolLimits, hintTimeout: current.reclaim.hintTimeout)
         watchSettings(machine)
@@ -349,6 +355,7 @@ package final class Daemon: Sendable {
         configuration.maxHeaderField = Int(current.http.maxHeader.count)
         configuration.maxHeaderList = Int(current.http.maxHeader.count)
         configuration.bodyLimit = { gateway.bodyLimit($0) }
+        configuration.streamHandler = { gateway.streamHandler($0) }
         configuration.tooLarge = { gateway.tooLarge($0, $1) }
         if isPort, let identity = portGuard.identity { configuration.tls = { identity.current } }
         do {

@@ -9,6 +9,8 @@ package struct Places: Sendable {
     package var images: String
     /// The static program that becomes process 1 of each sandbox.
     package var initProgram: String
+    /// The static program that starts functions which are programs of their own.
+    package var bridgeProgram: String
 
     /// Looks beside the program, in the checkout it was built in, and in the system's directories.
     package init(_ settings: Settings, environment: [String: String]) {
@@ -19,7 +21,13 @@ package struct Places: Sendable {
             ? storage.runtimes
             : environment["FN_RUNTIMES"] ?? Self.upwards(from: home, "Runtimes") ?? "/usr/share/fn/runtimes"
         images = storage.images != "auto" ? storage.images : "\(storage.state)/images"
-        initProgram = ["\(home)/fn-init", "/usr/lib/fn/fn-init"].first { KernelFile.exists($0) } ?? "\(home)/fn-init"
+        initProgram = Self.program("fn-init", beside: home)
+        bridgeProgram = Self.program("fn-bridge", beside: home)
+    }
+
+    private static func program(_ name: String, beside home: String) -> String {
+        let places = ["\(home)/\(name)", "/usr/lib/fn/\(name)"]
+        return places.first { KernelFile.exists($0) } ?? places[0]
     }
 
     private static var directoryOfProgram: String {

@@ -37,13 +37,7 @@ final class FunctionSandboxes: Sendable {
         guard let catalog = catalog.withLock({ $0 }), let function = catalog.planned(plan) else {
             throw FunctionsError.notFound(plan)
         }
-        let runtime = function.runtime
-        let image = "\(places.images)/\(runtime.image)"
-        guard Directory.isDirectory(image) else {
-            throw FunctionsError.invalid(
-                "the root image '\(runtime.image)' of runtime \(runtime.name) is not below \(places.images); build it with scripts/build-image"
-            )
-        }
+        let (runtime, image) = (function.runtime, function.record.spec.image)
         // More of the processor while the runtime starts; it goes back at the first request for work.
         var limits = SandboxLimits(memoryMax: contract, cpu: function.initCPU)
         limits.io = function.io
@@ -53,13 +47,14 @@ final class FunctionSandboxes: Sendable {
         limits.pids = function.pids
         var spec = SandboxSpec(
             id: id.description,
-            template: SandboxTemplate(name: runtime.name, imageRoot: image, runtimeDirectory: runtime.directory),
-            codeDirectory: store.directory(function.record.codeSHA256),
-            arguments: runtime.command,
+            template: try template(function),
+            codeDirectory: image == nil ? store.directory(function.record.codeSHA256) : nil,
+            arguments: image.map { ["/.bridge"] + $0.arguments } ?? runtime.command,
             environment: environment(function, id, isProvisioned: isProvisioned),
             limits: limits,
             tmpSize: function.tmp.value
         )
+        if let image { spec.workingDirectory = image.workingDirectory }
         spec.announcedCPU = function.cpus.value
         spec.layersDirectory = function.record.layersDigest.map { store.directory($0) }
         let settings = catalog.settings
@@ -78,6 +73,21 @@ final class FunctionSandboxes: Sendable {
         )
     }
 
+    private func template(_ function: DeployedFunction) throws(FunctionsError) -> SandboxTemplate {
+        let runtime = function.runtime
+        if let image = function.record.spec.image {
+            let name = "image-\(image.id.prefix(16))"
+            return SandboxTemplate(name: name, imageRoot: store.directory(image.id), runtimeDirectory: nil)
+        }
+        let root = "\(places.images)/\(runtime.image)"
+        guard Directory.isDirectory(root) else {
+            throw .invalid(
+                "the root image '\(runtime.image)' of runtime \(runtime.name) is not below \(places.images); build it with scripts/build-image"
+            )
+        }
+        return SandboxTemplate(name: runtime.name, imageRoot: root, runtimeDirectory: runtime.directory)
+    }
+
     /// What Lambda's runtimes expect to find. Nothing of the daemon's own environment is passed on.
     private func environment(
         _ function: DeployedFunction,
@@ -85,12 +95,18 @@ final class FunctionSandboxes: Sendable {
         isProvisioned: Bool
     ) -> [String: String] {
         let name = function.name
-        var variables = [
-            "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin", "LANG": "C.UTF-8", "TZ": ":UTC",
-            "HOME": "/tmp",
-            "TMPDIR": "/tmp", "LD_LIBRARY_PATH": "/var/task:/var/task/lib:/opt/lib", "PWD": "/var/task",
-        ]
-        variables.merge(function.runtime.environment) { $1 }
+        var variables = ["HOME": "/tmp", "TMPDIR": "/tmp", "TZ": ":UTC"]
+        if let image = function.record.spec.image {
+            variables["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+            variables.merge(image.environment) { $1 }
+            variables["PWD"] = image.workingDirectory
+        } else {
+            variables.merge([
+                "PATH": "/var/lang/bin:/usr/local/bin:/usr/bin/:/bin:/opt/bin", "LANG": "C.UTF-8",
+                "LD_LIBRARY_PATH": "/var/task:/var/task/lib:/opt/lib", "PWD": "/var/task",
+            ]) { $1 }
+            variables.merge(function.runtime.environment) { $1 }
+        }
         variables.merge(function.environment) { $1 }
         variables.merge([
             "_HANDLER": function.record.spec.handler ?? "", "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001",
@@ -102,6 +118,13 @@ final class FunctionSandboxes: Sendable {
             "MEMORY_PRESSURE_WATCH": "/run/fn/pressure", "LAMBDA_TASK_ROOT": "/var/task",
             "LAMBDA_RUNTIME_DIR": "/var/runtime",
         ]) { $1 }
+        // The second is what platforms that run HTTP servers have agreed on.
+        if let port = function.record.spec.httpPort ?? function.runtime.httpPort {
+            variables["FN_HTTP_PORT"] = String(port)
+            variables["PORT"] = String(port)
+        } else {
+            variables["FN_HTTP_PORT"] = nil
+        }
         // Runtimes that can do several at once start as many processes, or threads.
         if function.perSandbox.value > 1 {
             variables["AWS_LAMBDA_MAX_CONCURRENCY"] = String(function.perSandbox.value)

@@ -36,7 +36,7 @@ package final class Deployments: Sendable {
     let registry: FunctionRegistry
     let store: CodeStore
     let catalog: FunctionCatalog
-    private let runtimes: RuntimeCatalog
+    let runtimes: RuntimeCatalog
     private let log: FunctionLog
     /// Held from reading the registry to telling the catalog: else the older of two changes might be told last.
     private let telling = Mutex(())
@@ -97,12 +97,21 @@ package final class Deployments: Sendable {
         spec.name = name
         spec.runtime = runtime
         spec.handler = deployment.handler ?? manifest?.handler ?? spec.handler
+        spec.image = nil
+        spec.httpPort = manifest?.httpPort
         spec = try edited(spec, deployment.edit)
         try check(spec)
         try checkEvents(spec, old?.spec)
+        return try write(spec, code, over: old)
+    }
+
+    func write(
+        _ spec: FunctionSpec,
+        _ code: CodeBundle,
+        over old: FunctionRecord?
+    ) throws(FunctionsError) -> (record: FunctionRecord, created: Bool, codeChanged: Bool) {
         guard let old else { return (try put(try registry.create(spec, code: code)), true, true) }
-        let wanted = spec
-        let record = try registry.update(name, code: code) { $0 = wanted }
+        let record = try registry.update(spec.name, code: code) { $0 = spec }
         return (try put(record), false, old.codeSHA256 != record.codeSHA256)
     }
 
@@ -137,7 +146,8 @@ package final class Deployments: Sendable {
         expectedRevisionID: String? = nil,
         archive: [UInt8]
     ) throws(FunctionsError) -> FunctionRecord {
-        guard try registry.get(name) != nil else { throw .notFound(name) }
+        guard let old = try registry.get(name) else { throw .notFound(name) }
+        try Self.checkPacked(old)
         return try store.store(archive: archive) { code throws(FunctionsError) in
             try put(try registry.update(name, expectedRevisionID: expectedRevisionID, code: code))
         }
@@ -151,6 +161,7 @@ package final class Deployments: Sendable {
     ) throws(FunctionsError) -> FunctionRecord {
         guard var record = try registry.get(name) else { throw .notFound(name) }
         if let expectedRevisionID, expectedRevisionID != record.revisionID { throw .revisionMismatch(name: name) }
+        try Self.checkPacked(record)
         (record.codeSHA256, record.codeSize) = try store.store(archive: archive) { ($0.sha256, $0.archiveSize) }
         try collectGarbage()
         return record
@@ -211,7 +222,7 @@ package final class Deployments: Sendable {
 
     private var runtimeNames: String { runtimes.all.map(\.name).joined(separator: ", ") }
 
-    private func edited(
+    func edited(
         _ spec: FunctionSpec,
         _ edit: (inout FunctionSpec) throws -> Void
     ) throws(FunctionsError) -> FunctionSpec {
@@ -225,7 +236,7 @@ package final class Deployments: Sendable {
         return try Manifest(yaml: text)
     }
 
-    private func check(_ spec: FunctionSpec) throws(FunctionsError) {
+    func check(_ spec: FunctionSpec) throws(FunctionsError) {
         try FunctionSpec.checkName(spec.name)
         if let count = spec.perSandbox, !(1...64).contains(count) {
             throw .invalid("per_sandbox: expected a whole number from 1 to 64, got \(count)")
@@ -239,6 +250,7 @@ package final class Deployments: Sendable {
                 "runtime \(runtime.name) needs a handler\(example): --handler, or `handler:` in function.yaml"
             )
         }
+        try Self.checkKind(spec, runtime)
         let limits = catalog.settings.limits
         if let memory = spec.memory, memory > limits.memory || memory < .mib(4) {
             throw .invalid("memory: \(memory) is not between 4MiB and the operator's limit of \(limits.memory)")
@@ -278,7 +290,7 @@ package final class Deployments: Sendable {
     }
 
     /// Destinations are looked at when they are named, and no later: a function may go before one that names it.
-    private func checkEvents(_ spec: FunctionSpec, _ old: FunctionSpec?) throws(FunctionsError) {
+    func checkEvents(_ spec: FunctionSpec, _ old: FunctionSpec?) throws(FunctionsError) {
         let (new, old, rules) = (spec.events, old?.events, DestinationRules(settings: catalog.settings))
         for (text, before) in [
             (new.onSuccess, old?.onSuccess), (new.onFailure, old?.onFailure), (new.deadLetter, old?.deadLetter),

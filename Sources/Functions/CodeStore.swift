@@ -27,10 +27,11 @@ package struct CodeBundle: Sendable, Equatable {
 ///
 /// A bundle is put together beside its place, synced, and renamed into it: it is there whole or not at all.
 package final class CodeStore: Sendable {
-    private let root: String
+    let root: String
     private let limits: CodeLimits
     /// Code that somebody is about to register, and how many are: it is no garbage yet.
     private let pins = Mutex<[String: Int]>([:])
+    private let onSweep = Mutex<(@Sendable (_ directory: String) -> Void)?>(nil)
 
     package init(stateDirectory: String, limits: CodeLimits = CodeLimits()) throws(FunctionsError) {
         root = "\(stateDirectory)/code"
@@ -72,7 +73,7 @@ package final class CodeStore: Sendable {
         }
     }
 
-    private func pinning<Result>(
+    func pinning<Result>(
         _ digests: [String],
         _ body: () throws(FunctionsError) -> Result
     ) throws(FunctionsError) -> Result {
@@ -110,7 +111,7 @@ package final class CodeStore: Sendable {
         return bundle
     }
 
-    private func makeStaging(_ path: String) throws(FunctionsError) {
+    func makeStaging(_ path: String) throws(FunctionsError) {
         do throws(SyscallError) {
             try Directory.make(path)
             try Directory.make("\(path)/tree")
@@ -126,7 +127,7 @@ package final class CodeStore: Sendable {
         try move(staging, to: place)
     }
 
-    private func move(_ staging: String, to place: String) throws(FunctionsError) {
+    func move(_ staging: String, to place: String) throws(FunctionsError) {
         syncFileSystem(of: staging)
         if unsafe rename(staging, place) == 0 { return syncFileSystem(of: root) }
         // Two deployments of the same code may race: the other one's is as good.
@@ -148,6 +149,9 @@ package final class CodeStore: Sendable {
 
     package func directory(_ sha256: String) -> String { "\(root)/\(sha256)/tree" }
 
+    /// Calls `body` with the directory of each piece of code, or image, that is about to be removed.
+    package func onSweep(_ body: @escaping @Sendable (_ directory: String) -> Void) { onSweep.withLock { $0 = body } }
+
     /// Removes code that nobody uses. Sandboxes that run on it keep their mount.
     ///
     /// - Parameter used: asked under the lock of the pins: who registers code in the meantime still has it pinned.
@@ -155,7 +159,9 @@ package final class CodeStore: Sendable {
         let result = pins.withLock { pins -> FunctionsError? in
             do throws(FunctionsError) {
                 let kept = try used().union(pins.keys)
+                let told = onSweep.withLock { $0 }
                 for name in (try? Directory.list(root)) ?? [] where !kept.contains(name) && !name.hasPrefix(".") {
+                    told?(directory(name))
                     try? FileManager.default.removeItem(atPath: "\(root)/\(name)")
                 }
                 return nil

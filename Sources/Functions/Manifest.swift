@@ -16,6 +16,7 @@ package struct Manifest: Sendable, Equatable {
     package var concurrency: Int?
     package var minWarm: Int?
     package var perSandbox: Int?
+    package var httpPort: Int?
     package var events: EventHandling?
     package var schedules: [Schedule]?
 
@@ -24,7 +25,7 @@ package struct Manifest: Sendable, Equatable {
     private static let keys = [
         "name", "runtime", "handler", "description", "memory", "memory_burst", "cpus", "timeout", "env", "tmp",
         "concurrency",
-        "min_warm", "per_sandbox", "events", "schedules",
+        "min_warm", "per_sandbox", "http_port", "events", "schedules",
     ]
 
     /// Reads the file strictly: an unknown key or a wrong unit is an error with its place.
@@ -45,6 +46,7 @@ package struct Manifest: Sendable, Equatable {
         concurrency = try yaml.value("concurrency", "a whole number") { Int($0) }
         minWarm = try yaml.value("min_warm", "a whole number") { Int($0) }
         perSandbox = try yaml.value("per_sandbox", "a whole number from 1 to 64") { Int($0) }
+        httpPort = try yaml.value("http_port", "a whole number from 1024 to 65535") { Int($0) }
         events = try yaml.section("events", keys: EventHandling.keys)
             .map { section throws(FunctionsError) in
                 try EventHandling(section)

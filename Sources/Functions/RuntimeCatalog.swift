@@ -31,6 +31,8 @@ package struct RuntimeDefinition: Sendable, Equatable {
     /// Files of the root image that every function of this runtime needs, as patterns; the page cache of these belongs
     /// to nobody's sandbox.
     package var preload: [String]
+    /// Where a function of this runtime listens as an HTTP server, unless it says another port; `nil` is: none does.
+    package var httpPort: Int?
 }
 
 /// The runtimes that are there: one is added by adding a directory.
@@ -41,6 +43,7 @@ package struct RuntimeCatalog: Sendable {
 
     private static let keys = [
         "name", "image", "command", "handler", "handler_example", "payload", "env", "lambda_names", "preload",
+        "http_port",
     ]
 
     package init(directory: String) throws(FunctionsError) {
@@ -76,7 +79,8 @@ package struct RuntimeCatalog: Sendable {
             environment: try yaml.map("env") ?? [:],
             directory: directory,
             lambdaNames: try yaml.list("lambda_names") ?? [],
-            preload: try yaml.list("preload") ?? []
+            preload: try yaml.list("preload") ?? [],
+            httpPort: try yaml.value("http_port", "a port") { Int($0) }
         )
     }
 

@@ -30,6 +30,7 @@ package struct GatewayContext: Sendable {
     package var limitsEnforced: Bool
     /// Threads for what may block: the control plane.
     package var workers: NIOThreadPool
+    package var images: ImageIntake
 
     package init(
         catalog: FunctionCatalog,
@@ -44,7 +45,8 @@ package struct GatewayContext: Sendable {
         settings: SettingsSource,
         doctor: @escaping @Sendable () -> DoctorReport,
         limitsEnforced: Bool,
-        workers: NIOThreadPool
+        workers: NIOThreadPool,
+        images: ImageIntake
     ) {
         self.catalog = catalog
         self.dispatcher = dispatcher
@@ -59,6 +61,7 @@ package struct GatewayContext: Sendable {
         self.doctor = doctor
         self.limitsEnforced = limitsEnforced
         self.workers = workers
+        self.images = images
     }
 }
 
@@ -81,13 +84,38 @@ package struct Gateway: Sendable {
 
     /// What the HTTP servers call for each request.
     package func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
-        if isForBrowsers,
-            let problem = BrowserGuard.problem(request.headers, hosts: context.settings.current.settings.http.hosts)
-        {
-            return responder.respond(.problem(.forbidden, "ForeignOrigin", problem))
-        }
+        if let problem = strangeness(request) { return responder.respond(problem) }
         guard let access, !Route.isOpen(request.path) else { return route(request, responder) }
         admit(request, responder, access)
+    }
+
+    /// What the HTTP servers ask for each request: who takes its body as it comes. Only images are taken so.
+    package func streamHandler(_ head: HTTPRequestHead) -> HTTPStreamHandler? {
+        // Most requests are none, and are not to pay for it.
+        guard head.method == .PUT, head.uri.hasPrefix("/v1/functions/") else { return nil }
+        guard case .deployImage(let name)? = Route(head.method, HTTPRequest(method: .PUT, uri: head.uri).path) else {
+            return nil
+        }
+        return { request, responder in
+            if let problem = strangeness(request) ?? streamRefusal(request) {
+                responder.respond(problem)
+                return NoSink()
+            }
+            return context.images.take(name, request, responder) { name throws(FunctionsError) in
+                guard let function = context.catalog[name] else { throw .notFound(name) }
+                return FunctionView(function, context)
+            }
+        }
+    }
+
+    private func streamRefusal(_ request: HTTPRequest) -> HTTPResponse? {
+        access?.streamRefusal(request.headers).map { $0.response(path: request.path, mode: access?.mode ?? .any) }
+    }
+
+    private func strangeness(_ request: HTTPRequest) -> HTTPResponse? {
+        guard isForBrowsers else { return nil }
+        return BrowserGuard.problem(request.headers, hosts: context.settings.current.settings.http.hosts)
+            .map { .problem(.forbidden, "ForeignOrigin", $0) }
     }
 
     private func admit(_ request: HTTPRequest, _ responder: HTTPResponder, _ access: Authenticator) {

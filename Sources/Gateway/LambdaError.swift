@@ -78,8 +78,9 @@ struct LambdaError: Error {
                     + FunctionReference.arn(name)
             )
         case .invalid(let message): self = .invalid(message)
-        case .archiveTooLarge: self.init(.payloadTooLarge, "RequestEntityTooLargeException", error.description)
-        case .unpackedTooLarge, .archiveUnreadable, .archiveHostile: self = .invalid(error.description)
+        case .archiveTooLarge, .imageTooLarge: self.init(.payloadTooLarge, "RequestEntityTooLargeException", error.description)
+        case .unpackedTooLarge, .archiveUnreadable, .archiveHostile, .imageRefused, .unpackedImageTooLarge:
+            self = .invalid(error.description)
         case .queueFull: self.init(.tooManyRequests, "TooManyRequestsException", error.description)
         case .diskFull: self.init(.serviceUnavailable, "ServiceException", error.description)
         case .storage, .damaged: self.init(.internalServerError, "ServiceException", error.description)

@@ -26,6 +26,7 @@ struct LaunchPlan: ~Copyable {
     var ipcNamespace: CInt
     var utsNamespace: CInt
     var userNamespace: CInt
+    /// Negative when the image is the code.
     var codeMount: CInt
     /// Negative when there are none.
     var layersMount: CInt
@@ -38,7 +39,7 @@ struct LaunchPlan: ~Copyable {
     func run(_ spec: SandboxSpec, filters: [[UInt8]]) throws(SandboxError) -> clinux_launched {
         let arguments = CStrings(["/.init"] + spec.arguments)
         let environment = CStrings(spec.environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" })
-        let strings = CStrings(["/.init", "/var/task"])
+        let strings = CStrings(["/.init", "/var/task", spec.workingDirectory])
         // RLIMIT_NPROC is counted for each host user, and each sandbox has its own: it holds where pids.max cannot.
         let processes = (resource: Int32(6), limit: UInt64(spec.limits.pids))
         let limits = (Self.resourceLimits + [processes]).map { clinux_rlimit(resource: $0.resource, limit: $0.limit) }
@@ -63,7 +64,7 @@ struct LaunchPlan: ~Copyable {
                     unsafe plan.layers_mount = layersMount
                     unsafe plan.tmp_mount = tmpMount
                     unsafe plan.control_mount = controlMount
-                    unsafe plan.working_directory = strings[1]
+                    unsafe plan.working_directory = strings[2]
                     unsafe plan.standard_input = standardInput
                     unsafe plan.standard_output = standardOutput
                     unsafe plan.limits = limits.baseAddress

@@ -14,26 +14,30 @@ package final class SandboxLauncher: Sendable {
     private let events: EventWatcher
     private let workDirectory: String
     private let initPath: String
+    private let bridgePath: String
     private let profile: SeccompProfile
     private let namespaces: NamespacePool
     private let thread = SerialThread(name: "launcher")
-    private let templates = Mutex<[SandboxTemplate: Int32]>([:])
+    private let templates = Mutex<[SandboxTemplate: MountNamespace]>([:])
 
     /// - Parameters:
     ///   - stateDirectory: where the launcher may keep an empty directory to mount on.
     ///   - initPath: the static program that becomes process 1 of each sandbox.
+    ///   - bridgePath: the static program that starts functions which are programs of their own.
     ///   - readyNetworks: how many network namespaces are kept in stock.
     package init(
         tree: CgroupTree,
         events: EventWatcher,
         stateDirectory: String,
         initPath: String,
+        bridgePath: String,
         readyNetworks: Int = 8
     ) throws(SandboxError) {
         self.tree = tree
         self.events = events
         self.workDirectory = "\(stateDirectory)/mnt"
         self.initPath = initPath
+        self.bridgePath = bridgePath
         profile = try SeccompProfile()
         namespaces = NamespacePool(target: readyNetworks)
     }
@@ -43,7 +47,10 @@ package final class SandboxLauncher: Sendable {
         let template = try namespace(of: spec.template)
         let group = try makeGroup(spec)
         do throws(SandboxError) {
-            return try start(spec, in: group, template: template)
+            // Forgotten meanwhile, it is there for as long as it is used.
+            return try withExtendedLifetime(template) { () throws(SandboxError) in
+                try start(spec, in: group, template: template.raw)
+            }
         } catch {
             try? group.remove()
             throw error
@@ -54,22 +61,27 @@ package final class SandboxLauncher: Sendable {
     package func shutdown() {
         thread.stop()
         namespaces.shutdown()
-        for namespace in templates.withLock({ $0.values.map { $0 } }) { close(namespace) }
+        templates.withLock { $0 = [:] }
+    }
+
+    /// Lets go of what was built for a root image that is gone. Sandboxes that run on it keep it until they end.
+    package func forget(imageRoot: String) {
+        templates.withLock { templates in templates = templates.filter { $0.key.imageRoot != imageRoot } }
     }
 
     // MARK: Parts
 
-    private func namespace(of template: SandboxTemplate) throws(SandboxError) -> Int32 {
+    private func namespace(of template: SandboxTemplate) throws(SandboxError) -> MountNamespace {
         if let known = templates.withLock({ $0[template] }) { return known }
         do throws(SyscallError) {
             let work = "\(workDirectory)/\(template.name)"
-            let made = try TemplateNamespace.build(template, workDirectory: work, initPath: initPath)
+            let programs = [("/.init", initPath), ("/.bridge", bridgePath)]
+            let made = MountNamespace(
+                try TemplateNamespace.build(template, workDirectory: work, programs: programs)
+            )
             return templates.withLock { templates in
                 // Two first launches may race: both namespaces are the same, one is kept.
-                if let other = templates[template] {
-                    close(made)
-                    return other
-                }
+                if let other = templates[template] { return other }
                 templates[template] = made
                 return made
             }
@@ -116,7 +128,7 @@ package final class SandboxLauncher: Sendable {
                     ipcNamespace: parts.ipc,
                     utsNamespace: parts.uts,
                     userNamespace: parts.slot.namespace,
-                    codeMount: parts.code,
+                    codeMount: parts.code ?? -1,
                     layersMount: parts.layers ?? -1,
                     tmpMount: parts.tmp.mount,
                     controlMount: parts.control.mount,
@@ -156,7 +168,7 @@ package final class SandboxLauncher: Sendable {
         var ipc: CInt
         var uts: CInt
         var slot: NamespacePool.Slot
-        var code: CInt
+        var code: CInt?
         var layers: CInt?
         var tmp: ScratchSpace
         var control: ControlDirectory
@@ -166,8 +178,8 @@ package final class SandboxLauncher: Sendable {
 
         /// What the child has its own copies of by now.
         func closeBorrowed() {
-            for fd in [network, ipc, uts, code, null, outputWrite] { close(fd) }
-            if let layers { close(layers) }
+            for fd in [network, ipc, uts, null, outputWrite] { close(fd) }
+            for fd in [code, layers].compactMap(\.self) { close(fd) }
         }
     }
 
@@ -175,14 +187,12 @@ package final class SandboxLauncher: Sendable {
         var taken: [CInt] = []
         do throws(SyscallError) {
             // In the daemon's own mount namespace: a copy of a mount can only be made from where one stands.
-            let code = try Self.detachedMount(spec.codeDirectory)
-            taken.append(code)
-            var layers: CInt?
-            if let directory = spec.layersDirectory {
-                let mount = try Self.detachedMount(directory)
-                taken.append(mount)
-                layers = mount
+            let code = try spec.codeDirectory.map { directory throws(SyscallError) in try Self.detachedMount(directory) }
+            if let code { taken.append(code) }
+            let layers = try spec.layersDirectory.map { directory throws(SyscallError) in
+                try Self.detachedMount(directory)
             }
+            if let layers { taken.append(layers) }
             let tmp = try ScratchSpace(size: spec.tmpSize)
             let control = try ControlDirectory()
             control.announce(
@@ -224,4 +234,13 @@ package final class SandboxLauncher: Sendable {
     private static func detachedMount(_ directory: String) throws(SyscallError) -> CInt {
         try SyscallError.check("open_tree", directory, unsafe clinux_detached_mount(directory))
     }
+}
+
+/// A template's mount namespace, for as long as somebody holds it.
+private final class MountNamespace: Sendable {
+    private let descriptor: Descriptor
+
+    init(_ raw: Int32) { descriptor = Descriptor(owning: raw) }
+
+    var raw: Int32 { descriptor.raw }
 }

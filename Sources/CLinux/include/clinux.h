@@ -59,7 +59,7 @@ struct clinux_plan {
     int32_t ipc_namespace;
     int32_t uts_namespace;
     int32_t user_namespace;     // entered last
-    int32_t code_mount;         // detached mount from clinux_detached_mount, moved to code_target
+    int32_t code_mount;         // detached mount from clinux_detached_mount, moved to code_target; -1 when there is none
     const char *code_target;
     int32_t layers_mount;       // another one, moved to /opt; -1 when there is none
     int32_t tmp_mount;          // detached mounts too, moved to /tmp and /run/fn
@@ -102,6 +102,10 @@ int clinux_child_main(void *child);
 // A detached, read-only, nosuid, nodev copy of the mount at `path`; -1 with errno.
 int clinux_detached_mount(const char *path);
 
+// Opens a path below the directory `root` as if that were `/` (openat2, RESOLVE_IN_ROOT): no link and no `..` leads out.
+// A descriptor, or -1 with errno.
+int clinux_open_in_root(int root, const char *path, int32_t flags);
+
 // A user namespace in which `inside` is `outside` of the host, one user and one group. A descriptor, or -1 with errno.
 int clinux_user_namespace(uint32_t inside, uint32_t outside);
 
@@ -123,6 +127,7 @@ int clinux_epoll_remove(int epoll, int fd);
 int clinux_epoll_wait(int epoll, uint64_t *ids, int count);          // how many of `ids` are set; waits for ever
 int clinux_eventfd(void);
 void clinux_not_dumpable(void);         // no core dumps, no debugger, no look into /proc/self
+int clinux_forget_start(int fd, int64_t size);  // gives back what a file's first bytes take on disk, if it can
 int clinux_sync_file_system(int fd);  // of the file system that holds fd
 void clinux_name_thread(const char *name);
 // Asks the kernel to bring ranges of another process back from swap (process_madvise, MADV_WILLNEED). At most 256.
