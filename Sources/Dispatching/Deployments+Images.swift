@@ -27,8 +27,18 @@ extension Deployments {
         _ deployment: ImageDeployment,
         _ staged: StagedImage
     ) throws(FunctionsError) -> (record: FunctionRecord, created: Bool, codeChanged: Bool) {
+        // What it replaced, or brought in vain, may be gigabytes.
+        let result = Result { () throws(FunctionsError) in try register(deployment, staged) }
+        try collectGarbage()
+        return try result.get()
+    }
+
+    private func register(
+        _ deployment: ImageDeployment,
+        _ staged: StagedImage
+    ) throws(FunctionsError) -> (record: FunctionRecord, created: Bool, codeChanged: Bool) {
         let limits = ImageLimits(catalog.settings.limits)
-        let result = try store.store(staged, limits: limits) { image throws(FunctionsError) in
+        return = try store.store(staged, limits: limits) { image throws(FunctionsError) in
             let old = try registry.get(deployment.name)
             var settings = image.settings
             try settings.override(entrypoint: deployment.entrypoint, command: deployment.command)
@@ -41,9 +51,6 @@ extension Deployments {
             try check(spec)
             return try write(spec, image.code, over: old)
         }
-        // What it replaced may be gigabytes.
-        try collectGarbage()
-        return result
     }
 
     private static func port(_ wanted: Int?, _ image: ImageSettings) throws(FunctionsError) -> Int? {

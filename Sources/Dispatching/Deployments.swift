@@ -244,13 +244,13 @@ package final class Deployments: Sendable {
         guard let runtime = runtimes.find(spec.runtime) else {
             throw .invalid("no such runtime: '\(spec.runtime)'; there are: \(runtimeNames)")
         }
+        try Self.checkKind(spec, runtime)
         if runtime.handler == .required, spec.handler?.isEmpty ?? true {
             let example = runtime.handlerExample.map { " such as '\($0)'" } ?? ""
             throw .invalid(
                 "runtime \(runtime.name) needs a handler\(example): --handler, or `handler:` in function.yaml"
             )
         }
-        try Self.checkKind(spec, runtime)
         let limits = catalog.settings.limits
         if let memory = spec.memory, memory > limits.memory || memory < .mib(4) {
             throw .invalid("memory: \(memory) is not between 4MiB and the operator's limit of \(limits.memory)")

@@ -60,7 +60,8 @@ struct ControlPlane {
         case .schedules: .json(.ok, ScheduleList(schedules: try context.schedules()))
         case .purgeQueue: try purge(request)
         case .ready: HTTPResponse(.ok, text: "ready\n", type: "text/plain")
-        case .invoke, .url, .deployImage, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream, .page, .specification, .health,
+        case .invoke, .url, .deployImage, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream, .page, .specification,
+            .health,
             .events:
             .problem(.internalServerError, "Misrouted", "answered elsewhere")
         }

@@ -47,7 +47,14 @@ package final class ImageIntake: Sendable {
             let announced = request.headers.first(name: "Content-Length").flatMap { Int64($0) } ?? 0
             guard announced <= limit.count else { throw .imageTooLarge(limit: limit) }
             guard enter() else {
-                responder.respond(.problem(.tooManyRequests, "Throttled", "\(Self.mostAtOnce) images are being uploaded: try later", headers: ["Retry-After": "5"]))
+                responder.respond(
+                    .problem(
+                        .tooManyRequests,
+                        "Throttled",
+                        "\(Self.mostAtOnce) images are being uploaded: try later",
+                        headers: ["Retry-After": "5"]
+                    )
+                )
                 return NoSink()
             }
             return try start(deployment, limit, current.http.readTimeout, responder, view)
@@ -81,14 +88,14 @@ package final class ImageIntake: Sendable {
         }
         let upload = ImageUpload(staged, limit: limit, workers: workers, responder: responder) { [self] result in
             switch result {
-            case nil: running.withLock { $0 -= 1 }
-            case .failure(let error)?:
+            case .failure(let error):
                 running.withLock { $0 -= 1 }
-                responder.respond(.problem(error.status, error.code, error.description))
-            case .success(let staged)?:
+                if let error { responder.respond(.problem(error.status, error.code, error.description)) }
+            case .success(let staged):
                 importers.submit { [self] _ in
-                    defer { running.withLock { $0 -= 1 } }
-                    responder.respond(finish(deployment, staged, view))
+                    let answer = finish(deployment, staged, view)
+                    running.withLock { $0 -= 1 }
+                    responder.respond(answer)
                 }
             }
         }
@@ -101,6 +108,8 @@ package final class ImageIntake: Sendable {
         _ staged: StagedImage,
         _ view: (_ name: String) throws(FunctionsError) -> FunctionView
     ) -> HTTPResponse {
+        // Not when the last who knows of it lets go: threads keep their last piece of work until the next.
+        defer { staged.remove() }
         do throws(FunctionsError) {
             let (record, created, changed) = try deployments.deploy(deployment, staged)
             let result = DeployResult(function: try view(record.spec.name), created: created, codeChanged: changed)
@@ -133,15 +142,20 @@ private final class ImageUpload: HTTPBodySink {
     private let limit: Bytes
     private let workers: NIOThreadPool
     private let responder: HTTPResponder
-    /// Called once: with what was uploaded, with why it was not, or with nothing when the peer has gone.
-    private let completion: @Sendable (Result<StagedImage, FunctionsError>?) -> Void
+    /// Called once: with what was uploaded, or why it was not; with no reason when the peer has gone.
+    private let completion: @Sendable (Outcome) -> Void
+
+    enum Outcome: Sendable {
+        case success(StagedImage)
+        case failure(FunctionsError?)
+    }
 
     init(
         _ staged: StagedImage,
         limit: Bytes,
         workers: NIOThreadPool,
         responder: HTTPResponder,
-        completion: @escaping @Sendable (Result<StagedImage, FunctionsError>?) -> Void
+        completion: @escaping @Sendable (Outcome) -> Void
     ) {
         state = Mutex(State(staged: staged))
         (self.limit, self.workers, self.responder, self.completion) = (limit, workers, responder, completion)
@@ -158,7 +172,7 @@ private final class ImageUpload: HTTPBodySink {
         }
         guard let place else { return nil }
         guard place.offset + Int64(part.readableBytes) <= limit.count else {
-            complete(.failure(.imageTooLarge(limit: limit)))
+            giveUp(.imageTooLarge(limit: limit))
             return nil
         }
         let written = workers.runIfActive(eventLoop: responder.eventLoop) {
@@ -170,7 +184,7 @@ private final class ImageUpload: HTTPBodySink {
                 return state.hasEnded && state.outstanding == 0
             }
             switch result {
-            case .failure(let error): complete(.failure(error as? FunctionsError ?? .storage("\(error)")))
+            case .failure(let error): giveUp(error as? FunctionsError ?? .storage("\(error)"))
             case .success where isWhole: complete()
             case .success: break
             }
@@ -186,14 +200,16 @@ private final class ImageUpload: HTTPBodySink {
         if isWhole { complete() }
     }
 
-    func broke() { complete(nil) }
+    func broke() { giveUp(nil) }
 
     private func complete() {
         if let staged = take() { completion(.success(staged)) }
     }
 
-    private func complete(_ result: Result<StagedImage, FunctionsError>?) {
-        if take() != nil { completion(result) }
+    private func giveUp(_ reason: FunctionsError?) {
+        guard let staged = take() else { return }
+        workers.submit { _ in staged.remove() }
+        completion(.failure(reason))
     }
 
     private func take() -> StagedImage? { state.withLock { $0.staged.take() } }
@@ -212,7 +228,7 @@ private final class ImageUpload: HTTPBodySink {
         switch isStalled {
         case nil: break
         case false?: watch(patience)
-        case true?: complete(.failure(.invalid("the upload has stopped halfway")))
+        case true?: giveUp(.invalid("the upload has stopped halfway"))
         }
     }
 }

@@ -78,7 +78,8 @@ struct LambdaError: Error {
                     + FunctionReference.arn(name)
             )
         case .invalid(let message): self = .invalid(message)
-        case .archiveTooLarge, .imageTooLarge: self.init(.payloadTooLarge, "RequestEntityTooLargeException", error.description)
+        case .archiveTooLarge, .imageTooLarge:
+            self.init(.payloadTooLarge, "RequestEntityTooLargeException", error.description)
         case .unpackedTooLarge, .archiveUnreadable, .archiveHostile, .imageRefused, .unpackedImageTooLarge:
             self = .invalid(error.description)
         case .queueFull: self.init(.tooManyRequests, "TooManyRequestsException", error.description)

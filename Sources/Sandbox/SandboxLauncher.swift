@@ -187,7 +187,8 @@ package final class SandboxLauncher: Sendable {
         var taken: [CInt] = []
         do throws(SyscallError) {
             // In the daemon's own mount namespace: a copy of a mount can only be made from where one stands.
-            let code = try spec.codeDirectory.map { directory throws(SyscallError) in try Self.detachedMount(directory) }
+            let code = try spec.codeDirectory.map { directory throws(SyscallError) in try Self.detachedMount(directory)
+            }
             if let code { taken.append(code) }
             let layers = try spec.layersDirectory.map { directory throws(SyscallError) in
                 try Self.detachedMount(directory)

@@ -75,12 +75,19 @@ struct ImageOptions: ParsableArguments {
     )
     var image: String?
     @Option(
-        help: "Where the image's program listens as an HTTP server; 0 for one that speaks the Lambda Runtime API. Default is the port that the image exposes."
+        help:
+            "Where the image's program listens as an HTTP server; 0 for one that speaks the Lambda Runtime API. Default is the port that the image exposes."
     )
     var port: Int?
-    @Option(parsing: .unconditionalSingleValue, help: "The program, in place of the image's; may be repeated, a word each.")
+    @Option(
+        parsing: .unconditionalSingleValue,
+        help: "The program, in place of the image's; may be repeated, a word each."
+    )
     var entrypoint: [String] = []
-    @Option(parsing: .unconditionalSingleValue, help: "Its arguments, in place of the image's; may be repeated, a word each.")
+    @Option(
+        parsing: .unconditionalSingleValue,
+        help: "Its arguments, in place of the image's; may be repeated, a word each."
+    )
     var command: [String] = []
 
     var isEmpty: Bool { port == nil && entrypoint.isEmpty && command.isEmpty }
@@ -133,7 +140,10 @@ struct Deploy: ParsableCommand {
             """
     )
 
-    @Argument(help: "A directory, or a .zip or .tar.gz file; default is the directory that it runs in.", completion: .file())
+    @Argument(
+        help: "A directory, or a .zip or .tar.gz file; default is the directory that it runs in.",
+        completion: .file()
+    )
     var source: String?
     @OptionGroup var what: DeployOptions
     @OptionGroup var image: ImageOptions
@@ -152,7 +162,10 @@ struct Deploy: ParsableCommand {
     private func deploy() throws -> DeployResult {
         guard let path = image.image else {
             guard image.isEmpty else {
-                throw Failure(.usage, "fn: --port, --entrypoint and --command are said of an image: name it with --image")
+                throw Failure(
+                    .usage,
+                    "fn: --port, --entrypoint and --command are said of an image: name it with --image"
+                )
             }
             return try what.deploy(try CodeArchive.read(source ?? "."), daemon)
         }

@@ -76,7 +76,9 @@ struct Describe: ParsableCommand {
         var lines = function.httpPort.map { ["http port:    \($0)"] } ?? []
         guard let image = function.image else { return lines }
         lines.append("image:        sha256:\(image.id), \(image.platform), \(image.layers) layers")
-        lines.append("runs:         \((image.entrypoint + image.command).joined(separator: " "))  in \(image.workingDirectory)")
+        lines.append(
+            "runs:         \((image.entrypoint + image.command).joined(separator: " "))  in \(image.workingDirectory)"
+        )
         if let user = image.user { lines.append("image's user: \(user) (a sandbox has its own)") }
         return lines
     }

@@ -3,7 +3,7 @@ import Foundation
 import Linux
 import Units
 
-/// An image on its way in: a directory that is gone with this, unless it has become part of the store.
+/// An image on its way in: a directory that is removed when it is in the store, or given up.
 package final class StagedImage: Sendable {
     let directory: String
     private let upload: Descriptor
@@ -26,18 +26,24 @@ package final class StagedImage: Sendable {
     package func write(_ bytes: some Collection<UInt8>, at offset: Int64) throws(FunctionsError) {
         var (rest, offset) = (ArraySlice(bytes), offset)
         while !rest.isEmpty {
-            let count = unsafe rest.withUnsafeBytes { unsafe pwrite(upload.raw, $0.baseAddress, $0.count, off_t(offset)) }
+            let count = unsafe rest.withUnsafeBytes {
+                unsafe pwrite(upload.raw, $0.baseAddress, $0.count, off_t(offset))
+            }
             if count < 0, errno == EINTR { continue }
             guard count >= 0 else {
                 let error = errno
-                throw error == ENOSPC || error == EDQUOT ? .diskFull(path: directory) : .storage("upload: error \(error)")
+                throw error == ENOSPC || error == EDQUOT
+                    ? .diskFull(path: directory) : .storage("upload: error \(error)")
             }
             rest = rest.dropFirst(count)
             offset += Int64(count)
         }
     }
 
-    deinit { try? FileManager.default.removeItem(atPath: directory) }
+    /// Removes what is left of it. Again is fine; who lets go of it without has it removed then.
+    package func remove() { try? FileManager.default.removeItem(atPath: directory) }
+
+    deinit { remove() }
 }
 
 /// An image as it is kept.
@@ -85,9 +91,9 @@ extension CodeStore {
     /// What this host runs, in the words of images.
     static var platform: String {
         #if arch(x86_64)
-            "linux/amd64"
+        "linux/amd64"
         #elseif arch(arm64)
-            "linux/arm64"
+        "linux/arm64"
         #endif
     }
 
@@ -98,10 +104,13 @@ extension CodeStore {
         _ limits: ImageLimits
     ) throws(FunctionsError) {
         let root: Descriptor
-        do throws(SyscallError) { root = try Descriptor.open(tree, Descriptor.pathOnly | O_DIRECTORY) } catch { throw .storage("\(error)") }
+        do throws(SyscallError) { root = try Descriptor.open(tree, Descriptor.pathOnly | O_DIRECTORY) } catch {
+            throw .storage("\(error)")
+        }
         var writer = LayerWriter(root: root.raw, path: real(tree), limits: limits)
         for (number, layer) in layout.layers.enumerated() {
-            let reader = try TarReader(layer.part.path, layer.packing, limit: limits.unpacked)
+            let (most, path) = (limits.unpacked, layer.part.path)
+            let reader = try TarReader(path, layer.packing, limit: most, tooLarge: .unpackedImageTooLarge(limit: most))
             try writer.add(reader)
             let digest = try reader.finish()
             guard digest == layer.contents else {
@@ -109,7 +118,10 @@ extension CodeStore {
                     "layer \(number + 1) unpacks to sha256:\(digest), and not to sha256:\(layer.contents) as its configuration says"
                 )
             }
-            unsafe unlink(layer.part.path)
+            // What is unpacked need not lie there twice, unless the same layer comes again.
+            if !layout.layers[(number + 1)...].contains(where: { $0.part.path == layer.part.path }) {
+                unsafe unlink(layer.part.path)
+            }
         }
         try writer.makeDirectory(try EntryName(Array(workingDirectory.utf8.map { CChar(bitPattern: $0) }) + [0]))
     }

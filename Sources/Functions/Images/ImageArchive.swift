@@ -34,7 +34,8 @@ struct ImageArchive {
     ///   - directory: an empty one.
     init(_ upload: String, into directory: String, limits: ImageLimits) throws(FunctionsError) {
         (self.directory, self.limits) = (directory, limits)
-        let reader = try TarReader(upload, .any, limit: limits.archive)
+        let most = limits.archive
+        let reader = try TarReader(upload, .any, limit: most, tooLarge: .imageTooLarge(limit: most))
         let file = try Self.open(upload)
         var block = [UInt8](repeating: 0, count: 1 << 20)
         var count = 0
@@ -95,7 +96,8 @@ struct ImageArchive {
     /// Where a link leads, by names alone.
     private static func resolve(_ target: [CChar], from name: EntryName) -> String {
         var parts = text(name).split(separator: "/").dropLast().map(String.init)
-        for part in String(decoding: target.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self).split(separator: "/")
+        for part in String(decoding: target.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+            .split(separator: "/")
         where part != "." {
             if part == ".." { _ = parts.popLast() } else { parts.append(String(part)) }
         }
@@ -116,7 +118,9 @@ struct ImageArchive {
     /// What a descriptor names: there, of that size, and of that digest.
     func blob(_ descriptor: ImageDocuments.Descriptor) throws(FunctionsError) -> Part {
         let hex = try ImageDocuments.hex(descriptor.digest)
-        guard let part = part("blobs/sha256/\(hex)") else { throw .imageRefused("blob \(descriptor.digest) is missing") }
+        guard let part = part("blobs/sha256/\(hex)") else {
+            throw .imageRefused("blob \(descriptor.digest) is missing")
+        }
         guard part.sha256 == hex else {
             throw .imageRefused("blob \(descriptor.digest) is damaged: its digest is sha256:\(part.sha256)")
         }

@@ -28,7 +28,9 @@ struct ImageLayout {
         let own = "\(config.os)/\(config.architecture)"
         guard own == platform else { throw .imageRefused("it is for \(own), and this host runs \(platform)") }
         guard config.rootFileSystem.type == "layers" else {
-            throw .imageRefused("its root file system is of type '\(config.rootFileSystem.type.prefix(40))', not layers")
+            throw .imageRefused(
+                "its root file system is of type '\(config.rootFileSystem.type.prefix(40))', not layers"
+            )
         }
     }
 
@@ -52,7 +54,9 @@ struct ImageLayout {
         let descriptor = try Self.only(found, platform)
         let manifest: ImageDocuments.Manifest = try Self.read(archive, descriptor, "its manifest")
         guard ImageTypes.configs.contains(manifest.config.mediaType ?? "") else {
-            throw .imageRefused("its configuration is of type '\(manifest.config.mediaType ?? "")': it is no container image")
+            throw .imageRefused(
+                "its configuration is of type '\(manifest.config.mediaType ?? "")': it is no container image"
+            )
         }
         let config: ImageDocuments.Config = try Self.read(archive, manifest.config, "its configuration")
         try Self.check(manifest.layers.count, config)
@@ -62,7 +66,11 @@ struct ImageLayout {
             layers: try zip(manifest.layers, config.rootFileSystem.layers)
                 .map { layer, digest throws(FunctionsError) in
                     let packing = try LayerPacking(mediaType: layer.mediaType)
-                    return Layer(part: try archive.blob(layer), packing: packing, contents: try ImageDocuments.hex(digest))
+                    return Layer(
+                        part: try archive.blob(layer),
+                        packing: packing,
+                        contents: try ImageDocuments.hex(digest)
+                    )
                 }
         )
     }
@@ -149,7 +157,9 @@ struct ImageLayout {
         let document = try file(image.Config)
         let stem = image.Config.split(separator: "/").last.map { $0.hasSuffix(".json") ? $0.dropLast(5) : $0 } ?? ""
         guard stem == document.sha256 || stem.utf8.count != 64 else {
-            throw .imageRefused("its configuration is damaged: its digest is sha256:\(document.sha256), and not \(stem)")
+            throw .imageRefused(
+                "its configuration is damaged: its digest is sha256:\(document.sha256), and not \(stem)"
+            )
         }
         let config = try ImageDocuments.decode(
             ImageDocuments.Config.self,

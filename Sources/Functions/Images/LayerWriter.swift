@@ -58,7 +58,9 @@ struct LayerWriter {
         parent = nil
         while let entry = try reader.next() {
             entries += 1
-            guard entries <= limits.entries else { throw .imageRefused("it has more than \(limits.entries) entries (limits.image_entries in fn.yaml)") }
+            guard entries <= limits.entries else {
+                throw .imageRefused("it has more than \(limits.entries) entries (limits.image_entries in fn.yaml)")
+            }
             try take(entry, reader)
         }
         parent = nil
@@ -92,7 +94,9 @@ struct LayerWriter {
     // MARK: Kinds of entries
 
     private mutating func write(_ entry: TarEntry, _ name: EntryName, _ reader: TarReader) throws(FunctionsError) {
-        guard entry.size <= limits.unpacked.count - written else { throw .unpackedImageTooLarge(limit: limits.unpacked) }
+        guard entry.size <= limits.unpacked.count - written else {
+            throw .unpackedImageTooLarge(limit: limits.unpacked)
+        }
         let place = try clear(name)
         let flags = O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC
         let file = Descriptor(owning: try check(unsafe openat(place.raw, name.last, flags, 0o644), name))
@@ -116,7 +120,7 @@ struct LayerWriter {
             made.insert(Made(directory: place.inode, name: name.last))
         } else {
             _ = try clear(name)
-            try make(name, in: place)
+            try make(name, in: place, for: name)
         }
     }
 
@@ -180,40 +184,43 @@ struct LayerWriter {
         var fd = unsafe clinux_open_in_root(root, name.path, Descriptor.pathOnly | O_DIRECTORY)
         if fd < 0, errno == ENOENT, !name.parts.isEmpty {
             let above = try open(name.parent, for: entry)
-            try make(name, in: above)
+            try make(name, in: above, for: entry)
             fd = unsafe clinux_open_in_root(root, name.path, Descriptor.pathOnly | O_DIRECTORY)
         }
         guard fd >= 0 else {
             let error = errno
             let why = [ENOTDIR: "needs a directory where a file is", ELOOP: "lies behind a link that leads in circles"]
-            throw .layerHostile(entry: entry.shown, why[error] ?? "lies in a directory that cannot be opened: error \(error)")
+            throw .layerHostile(
+                entry: entry.shown,
+                why[error] ?? "lies in a directory that cannot be opened: error \(error)"
+            )
         }
         let place = try Place(owning: fd)
         parent = (name, place)
         return place
     }
 
-    private mutating func make(_ name: EntryName, in place: Place) throws(FunctionsError) {
-        try checkDepth(place, name)
+    private mutating func make(_ name: EntryName, in place: Place, for entry: EntryName) throws(FunctionsError) {
+        try checkDepth(place, name, entry)
         guard unsafe mkdirat(place.raw, name.last, 0o755) == 0 else {
             let error = errno
             guard error != ENOSPC, error != EDQUOT else { throw .diskFull(path: rootPath) }
             let why = error == EEXIST ? "lies behind a link that leads nowhere" : "cannot be made: error \(error)"
-            throw .layerHostile(entry: name.shown, why)
+            throw .layerHostile(entry: entry.shown, why)
         }
         try check(unsafe fchmodat(place.raw, name.last, 0o755, 0), name)
         made.insert(Made(directory: place.inode, name: name.last))
     }
 
     /// Links can add up to a tree that is deeper than any name in it: too deep to be taken away again.
-    private func checkDepth(_ place: Place, _ name: EntryName) throws(FunctionsError) {
+    private func checkDepth(_ place: Place, _ name: EntryName, _ entry: EntryName) throws(FunctionsError) {
         var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))
         let count = unsafe readlink("/proc/self/fd/\(place.raw)", &buffer, buffer.count)
         let slashes = buffer.prefix(max(0, count)).count { $0 == CChar(bitPattern: UInt8(ascii: "/")) }
         let above = rootPath.utf8.count { $0 == UInt8(ascii: "/") }
         guard count > 0, count - rootPath.utf8.count + name.last.count <= EntryName.longest,
             slashes - above < EntryName.deepest
-        else { throw .layerHostile(entry: name.shown, "lies too deep") }
+        else { throw .layerHostile(entry: entry.shown, "lies too deep") }
     }
 
     private static func look(_ directory: CInt, _ name: [CChar]) -> stat? {
@@ -226,10 +233,16 @@ struct LayerWriter {
     /// Removes what lower layers have under a name, and leaves what this layer has made there.
     private func purge(_ place: Place, _ name: [CChar]) throws(FunctionsError) {
         guard let info = Self.look(place.raw, name) else { return }
-        guard made.contains(Made(directory: place.inode, name: name)) else { return try Self.remove(place.raw, name) }
-        guard info.st_mode & S_IFMT == S_IFDIR else { return }
+        let isMade = made.contains(Made(directory: place.inode, name: name))
+        guard info.st_mode & S_IFMT == S_IFDIR else {
+            if !isMade { try Self.remove(place.raw, name) }
+            return
+        }
         let inner = try Place(owning: try Self.enter(place.raw, name))
         for child in try Self.list(inner.raw) { try purge(inner, child) }
+        // One that this layer has put something in without naming it stays too, and is not empty.
+        guard !isMade, unsafe unlinkat(place.raw, name, AT_REMOVEDIR) != 0, errno != ENOTEMPTY else { return }
+        throw .storage("\(EntryName.show(name)): error \(errno)")
     }
 
     private static func remove(_ directory: CInt, _ name: [CChar]) throws(FunctionsError) {
@@ -250,7 +263,9 @@ struct LayerWriter {
 
     private static func list(_ directory: CInt) throws(FunctionsError) -> [[CChar]] {
         let fd = unsafe openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard fd >= 0, let stream = unsafe fdopendir(fd) else { throw .storage("a directory cannot be read: error \(errno)") }
+        guard fd >= 0, let stream = unsafe fdopendir(fd) else {
+            throw .storage("a directory cannot be read: error \(errno)")
+        }
         defer { unsafe closedir(stream) }
         var names: [[CChar]] = []
         while let entry = unsafe readdir(stream) {

@@ -33,19 +33,22 @@ struct TarEntry {
     private static let bufferSize = 128 << 10
 
     private let limit: Bytes
+    private let tooLarge: FunctionsError
     private var digest = SHA256()
     private(set) var count: Int64 = 0
     private var hasEnded = false
     private var isTooLarge = false
 
-    /// - Parameter limit: what may come out of the packing.
-    init(_ path: String, _ packing: LayerPacking, limit: Bytes) throws(FunctionsError) {
+    /// - Parameters:
+    ///   - limit: what may come out of the packing.
+    ///   - tooLarge: what is said of more.
+    init(_ path: String, _ packing: LayerPacking, limit: Bytes, tooLarge: FunctionsError) throws(FunctionsError) {
         guard let unpacker = unsafe archive_read_new(), let archive = unsafe archive_read_new() else {
             throw .storage("no memory to read \(path)")
         }
         unsafe (self.unpacker, self.archive) = unsafe (unpacker, archive)
         unsafe buffer = .allocate(byteCount: Self.bufferSize, alignment: 16)
-        self.limit = limit
+        (self.limit, self.tooLarge) = (limit, tooLarge)
         if packing == .gzip || packing == .any { unsafe archive_read_support_filter_gzip(unpacker) }
         if packing == .zstd || packing == .any { unsafe archive_read_support_filter_zstd(unpacker) }
         unsafe archive_read_support_format_raw(unpacker)
@@ -59,10 +62,16 @@ struct TarEntry {
         guard first == ARCHIVE_OK || first == ARCHIVE_EOF else { throw unsafe problem(unpacker) }
         hasEnded = first == ARCHIVE_EOF
         let me = unsafe Unmanaged.passUnretained(self).toOpaque()
-        let opened = unsafe archive_read_open(archive, me, nil, { _, me, place in
-            guard let me = unsafe me, let place = unsafe place else { return -1 }
-            return unsafe Unmanaged<TarReader>.fromOpaque(me).takeUnretainedValue().fill(place)
-        }, nil)
+        let opened = unsafe archive_read_open(
+            archive,
+            me,
+            nil,
+            { _, me, place in
+                guard let me = unsafe me, let place = unsafe place else { return -1 }
+                return unsafe Unmanaged<TarReader>.fromOpaque(me).takeUnretainedValue().fill(place)
+            },
+            nil
+        )
         guard opened == ARCHIVE_OK else { throw unsafe problem(archive) }
     }
 
@@ -94,9 +103,11 @@ struct TarEntry {
     }
 
     private func problem(_ reader: OpaquePointer) -> FunctionsError {
-        if isTooLarge { return .unpackedImageTooLarge(limit: limit) }
+        if isTooLarge { return tooLarge }
         let texts = unsafe [reader, unpacker].compactMap { unsafe archive_error_string($0) }
-        return .imageRefused("an archive in it cannot be read: \(unsafe texts.first.map { unsafe String(cString: $0) } ?? "it is damaged")")
+        return .imageRefused(
+            "an archive in it cannot be read: \(unsafe texts.first.map { unsafe String(cString: $0) } ?? "it is damaged")"
+        )
     }
 
     /// The next entry; `nil` at the end.
@@ -113,7 +124,10 @@ struct TarEntry {
             kind: unsafe Self.kind(entry),
             isExecutable: unsafe archive_entry_perm(entry) & 0o111 != 0,
             size: unsafe archive_entry_size(entry),
-            modified: timespec(tv_sec: unsafe archive_entry_mtime(entry), tv_nsec: unsafe archive_entry_mtime_nsec(entry))
+            modified: timespec(
+                tv_sec: unsafe archive_entry_mtime(entry),
+                tv_nsec: unsafe archive_entry_mtime_nsec(entry)
+            )
         )
     }
 

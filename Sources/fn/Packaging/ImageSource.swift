@@ -26,7 +26,9 @@ struct ImageSource {
         }
         guard info.st_mode & S_IFMT == S_IFDIR else {
             let isPlain = info.st_mode & S_IFMT == S_IFREG
-            (pieces, size) = ([.file(path, size: isPlain ? Int64(info.st_size) : .max)], isPlain ? Int64(info.st_size) : nil)
+            (pieces, size) = (
+                [.file(path, size: isPlain ? Int64(info.st_size) : .max)], isPlain ? Int64(info.st_size) : nil
+            )
             return
         }
         (pieces, size) = try Self.layout(path)
