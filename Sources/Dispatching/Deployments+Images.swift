@@ -38,7 +38,7 @@ extension Deployments {
         _ staged: StagedImage
     ) throws(FunctionsError) -> (record: FunctionRecord, created: Bool, codeChanged: Bool) {
         let limits = ImageLimits(catalog.settings.limits)
-        return = try store.store(staged, limits: limits) { image throws(FunctionsError) in
+        return try store.store(staged, limits: limits) { image throws(FunctionsError) in
             let old = try registry.get(deployment.name)
             var settings = image.settings
             try settings.override(entrypoint: deployment.entrypoint, command: deployment.command)
@@ -76,7 +76,9 @@ extension Deployments {
         }
         // The sandbox's user has no capability to listen below; 9001 is the Runtime API's.
         guard (1024...65_535).contains(port), port != 9001 else {
-            throw .invalid("port \(port): expected one from 1024 to 65535, and not 9001, which is taken in every sandbox")
+            throw .invalid(
+                "port \(port): expected one from 1024 to 65535, and not 9001, which is taken in every sandbox"
+            )
         }
     }
 

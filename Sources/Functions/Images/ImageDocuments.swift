@@ -35,9 +35,15 @@ enum ImageDocuments {
 
     /// An entry of the `manifest.json` that `docker save` writes; paths are names in the archive.
     struct Saved: Decodable {
-        var Config: String  // swift-format-ignore: AlwaysUseLowerCamelCase
-        var RepoTags: [String]?  // swift-format-ignore: AlwaysUseLowerCamelCase
-        var Layers: [String]  // swift-format-ignore: AlwaysUseLowerCamelCase
+        var config: String
+        var tags: [String]?
+        var layers: [String]
+
+        enum CodingKeys: String, CodingKey {
+            case config = "Config"
+            case tags = "RepoTags"
+            case layers = "Layers"
+        }
     }
 
     struct Config: Decodable {

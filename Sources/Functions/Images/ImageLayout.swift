@@ -147,15 +147,15 @@ struct ImageLayout {
         let bytes = try archive.contents(part, what: "manifest.json")
         let saved = try ImageDocuments.decode([ImageDocuments.Saved].self, bytes, what: "manifest.json")
         guard let image = saved.first, saved.count == 1 else {
-            let names = saved.flatMap { $0.RepoTags ?? [] }.joined(separator: ", ")
+            let names = saved.flatMap { $0.tags ?? [] }.joined(separator: ", ")
             throw .imageRefused("it holds \(saved.count) images (\(names)): save one")
         }
         func file(_ name: String) throws(FunctionsError) -> ImageArchive.Part {
             guard let part = archive.part(name) else { throw .imageRefused("'\(name.prefix(100))' is missing in it") }
             return part
         }
-        let document = try file(image.Config)
-        let stem = image.Config.split(separator: "/").last.map { $0.hasSuffix(".json") ? $0.dropLast(5) : $0 } ?? ""
+        let document = try file(image.config)
+        let stem = image.config.split(separator: "/").last.map { $0.hasSuffix(".json") ? $0.dropLast(5) : $0 } ?? ""
         guard stem == document.sha256 || stem.utf8.count != 64 else {
             throw .imageRefused(
                 "its configuration is damaged: its digest is sha256:\(document.sha256), and not \(stem)"
@@ -166,11 +166,11 @@ struct ImageLayout {
             try archive.contents(document, what: "its configuration"),
             what: "its configuration"
         )
-        try Self.check(image.Layers.count, config)
+        try Self.check(image.layers.count, config)
         self.init(
             id: document.sha256,
             config: config,
-            layers: try zip(image.Layers, config.rootFileSystem.layers)
+            layers: try zip(image.layers, config.rootFileSystem.layers)
                 .map { name, digest throws(FunctionsError) in
                     Layer(part: try file(name), packing: .any, contents: try ImageDocuments.hex(digest))
                 }
