@@ -34,9 +34,27 @@ final class FunctionSandboxes: Sendable {
         _ contract: Bytes,
         isProvisioned: Bool
     ) throws -> FactoryResult {
-        guard let catalog = catalog.withLock({ $0 }), let function = catalog.planned(plan) else {
-            throw FunctionsError.notFound(plan)
+        while true {
+            guard let catalog = catalog.withLock({ $0 }), let function = catalog.planned(plan) else {
+                throw FunctionsError.notFound(plan)
+            }
+            // What a deployment replaces goes at once, but not from under a sandbox that is being made of it. It may have
+            // gone before it was kept; then there is something else to run by now.
+            let made = try store.keeping(function.record.digests) { () -> FactoryResult? in
+                guard catalog.planned(plan)?.record.digests == function.record.digests else { return nil }
+                return try make(id, function, contract, catalog, isProvisioned: isProvisioned)
+            }
+            if let made { return made }
         }
+    }
+
+    private func make(
+        _ id: SandboxID,
+        _ function: DeployedFunction,
+        _ contract: Bytes,
+        _ catalog: FunctionCatalog,
+        isProvisioned: Bool
+    ) throws -> FactoryResult {
         let (runtime, image) = (function.runtime, function.record.spec.image)
         // More of the processor while the runtime starts; it goes back at the first request for work.
         var limits = SandboxLimits(memoryMax: contract, cpu: function.initCPU)
