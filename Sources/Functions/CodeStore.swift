@@ -77,9 +77,12 @@ package final class CodeStore: Sendable {
         _ digests: [String],
         _ body: () throws(FunctionsError) -> Result
     ) throws(FunctionsError) -> Result {
-        // Somebody wants it again.
-        pins.withLock { $0.doomed.subtract(digests) }
-        return try keeping(digests, body)
+        try keeping(digests) { () throws(FunctionsError) in
+            let result = try body()
+            // A sweep that came before it was registered knew no better.
+            pins.withLock { $0.doomed.subtract(digests) }
+            return result
+        }
     }
 
     /// Keeps code on disk while `body` runs, as while a sandbox is made of it; what has become garbage meanwhile goes then.
