@@ -118,7 +118,7 @@ def handle(event, context):
 
 def test_a_container_image_is_taken_and_refused_as_documented(daemon, call, tmp_path):
     body = Image(tar(entry("a", "1")), config={"Entrypoint": ["/a"], "User": "u"}).archive(tmp_path / "i.tar").read_bytes()
-    options = {"path_parameters": {"name": "image"}, "body": body, "media_type": "application/x-tar"}
+    options = {"path_parameters": {"name": "image"}, "body": body, "media_type": "application/octet-stream"}
     query = {"port": 8080, "memory": 128 << 20, "env": ["A=1", "B=2"], "command": ["x", "y"]}
     function = call("deployImage", 201, **options, query=query).json()["function"]
     assert (function["httpPort"], function["memory"], function["env"]) == (8080, 128 << 20, {"A": "1", "B": "2"})
