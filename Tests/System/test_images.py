@@ -346,6 +346,20 @@ def test_mount_points_that_are_links_lead_nowhere(daemon, tmp_path):
     daemon.fn("rm", "--yes", "links")
 
 
+def test_an_images_mounts_are_few_and_none_may_carry_privileges(daemon, web):
+    assert daemon.request("GET", f"{web}/x").status == 200
+    first = daemon.sandbox("web")["pid"]
+    points = {}
+    for line in pathlib.Path(f"/proc/{first}/mountinfo").read_text().splitlines():
+        fields = line.split()
+        points[fields[4]] = (fields[5].split(","), fields[fields.index("-") + 1])
+    assert set(points) == {"/", "/dev", "/proc", "/tmp", "/.init", "/.bridge", "/run/fn"}
+    assert points["/"][1] == "overlay" and {"ro", "nosuid", "nodev"} <= set(points["/"][0])
+    for point, (options, _) in points.items():
+        assert "nosuid" in options and ("ro" in options or point in ("/proc", "/tmp", "/run/fn")), point
+    assert {os.readlink(f"/proc/{first}/fd/{fd}").split(":")[0] for fd in os.listdir(f"/proc/{first}/fd")} == {"/dev/null", "pipe"}
+
+
 @pytest.mark.parametrize("work", ["/proc/self/fd/{}", "/work"])
 def test_a_working_directory_cannot_be_one_of_the_daemons(daemon, tmp_path, work):
     """CVE-2024-21626: descriptors of the daemon are open until just before the program starts."""

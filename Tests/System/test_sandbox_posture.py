@@ -137,7 +137,7 @@ def test_its_mounts_are_few_and_none_may_carry_privileges(processes):
     for line in mounts:
         fields = line.split()
         points[fields[4]] = fields[5].split(",")
-    assert set(points) == {"/", "/dev", "/proc", "/tmp", "/var/task", "/var/runtime", "/.init", "/run/fn"}
+    assert set(points) == {"/", "/dev", "/proc", "/tmp", "/var/task", "/var/runtime", "/.init", "/.bridge", "/run/fn"}
     for point, options in points.items():
         assert "nosuid" in options, point
         # /run/fn is written from outside; what it holds belongs to the host's root (see the next test).
