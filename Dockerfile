@@ -52,7 +52,7 @@ COPY --from=python / /usr/lib/fn/images/python
 COPY --from=node / /usr/lib/fn/images/node
 COPY Runtimes /usr/share/fn/runtimes
 COPY --from=programs /programs/fn /programs/fnd /usr/bin/
-COPY --from=programs /programs/fn-init /usr/lib/fn/
+COPY --from=programs /programs/fn-init /programs/fn-bridge /usr/lib/fn/
 ENV FN_STORAGE_IMAGES=/usr/lib/fn/images
 VOLUME /var/lib/fn
 EXPOSE 9000

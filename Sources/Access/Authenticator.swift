@@ -51,6 +51,17 @@ package final class Authenticator: Sendable {
         }
     }
 
+    /// What is wrong with the head of a request whose body is taken as it comes: a signature is over the whole of it, and
+    /// nothing may be believed before.
+    package func streamRefusal(_ request: HTTPRequest) -> AccessRefusal? {
+        do throws(AccessRefusal) {
+            guard case .signature = try proof(request) else { return nil }
+            return .unwanted("an image is let in by a bearer token only: its signature would be known at its end")
+        } catch {
+            return error
+        }
+    }
+
     private func proof(_ request: HTTPRequest) throws(AccessRefusal) -> Proof {
         let values = request.headers["Authorization"]
         guard let value = values.first else {

@@ -46,6 +46,16 @@ int clinux_detached_mount(const char *path) {
     return tree;
 }
 
+int clinux_open_in_root(int root, const char *path, int32_t flags) {
+    struct open_how how = {.flags = (uint64_t)(uint32_t)(flags | O_CLOEXEC),
+                           .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
+    for (;;) {
+        // EAGAIN: somebody moved something meanwhile, and the kernel cannot vouch for `..`.
+        int fd = (int)syscall(SYS_openat2, root, path, &how, sizeof how);
+        if (fd >= 0 || errno != EAGAIN) return fd;
+    }
+}
+
 int clinux_own_root(void) { return unshare(CLONE_FS); }
 
 int clinux_mount_in(int there, int home, int mount, const char *target) {
@@ -155,6 +165,10 @@ int clinux_mount(const char *source, const char *target, const char *type, unsig
 }
 
 int clinux_detach_here(void) { return (int)syscall(SYS_umount2, ".", 2 /* MNT_DETACH */); }
+
+int clinux_forget_start(int fd, int64_t size) {
+    return size > 0 ? fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, size) : 0;
+}
 
 int clinux_sync_file_system(int fd) { return syncfs(fd); }
 

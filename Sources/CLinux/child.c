@@ -10,6 +10,7 @@
 #include <linux/futex.h>
 #include <linux/keyctl.h>
 #include <linux/mount.h>
+#include <linux/openat2.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
@@ -66,7 +67,16 @@ static int filesystems(struct clinux_child *child) {
     if (plan->resolver_mount >= 0)
         TRY(RESOLVER, syscall(SYS_move_mount, plan->resolver_mount, "", AT_FDCWD, "/etc/resolv.conf",
                               MOVE_MOUNT_F_EMPTY_PATH));
-    TRY(WORKING_DIRECTORY, syscall(SYS_chdir, plan->working_directory));
+    // An image may name any directory and put links on the way to it: while the daemon's descriptors are still open, the
+    // magic ones of procfs would lead out of the sandbox (CVE-2024-21626).
+    struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_NO_MAGICLINKS};
+    long directory;
+    TRY(WORKING_DIRECTORY, directory = syscall(SYS_openat2, AT_FDCWD, plan->working_directory, &how, sizeof how));
+    long changed = syscall(SYS_fchdir, directory);
+    int error = errno;
+    syscall(SYS_close, directory);  // of the daemon's table, still
+    errno = error;
+    TRY(WORKING_DIRECTORY, changed);
     return 0;
 }
 

@@ -40,6 +40,7 @@ package final class Daemon: Sendable {
     private let group: MultiThreadedEventLoopGroup
     private let workers: NIOThreadPool
     private let reclaimers: NIOThreadPool
+    private let importers: NIOThreadPool
     private let tree: CgroupTree
     private let events: EventWatcher
     private let launcher: SandboxLauncher
@@ -81,8 +82,8 @@ package final class Daemon: Sendable {
         tree = try CgroupTree.discover(allowUnenforced: options.allowUnenforcedLimits, base: options.cgroupRoot)
         for problem in tree.stuck { log.error("left behind by a former run: \(problem)") }
         events = try EventWatcher()
-        guard KernelFile.exists(places.initProgram) else {
-            throw StartError.refused("\(places.initProgram) is missing: `make build` compiles it beside fnd")
+        for program in [places.initProgram, places.bridgeProgram] where !KernelFile.exists(program) {
+            throw StartError.refused("\(program) is missing: `make build` compiles it beside fnd")
         }
         egress = EgressNetwork(stateDirectory: state, policy: current.egressPolicy)
         launcher = try SandboxLauncher(
@@ -90,6 +91,7 @@ package final class Daemon: Sendable {
             events: events,
             stateDirectory: state,
             initPath: places.initProgram,
+            bridgePath: places.bridgeProgram,
             egress: egress,
             readyNamespaces: current.pools.readyNamespaces
         )
@@ -100,6 +102,8 @@ package final class Daemon: Sendable {
         workers.start()
         reclaimers = NIOThreadPool(numberOfThreads: 2)
         reclaimers.start()
+        importers = NIOThreadPool(numberOfThreads: 1)
+        importers.start()
 
         let runtimes = try RuntimeCatalog(directory: places.runtimes)
         for problem in runtimes.problems { log.warning("\(problem)") }
@@ -108,6 +112,7 @@ package final class Daemon: Sendable {
             stateDirectory: state,
             limits: CodeLimits(archive: limits.code, unpacked: limits.unpackedCode)
         )
+        store.onSweep { [launcher] in launcher.forget(imageRoot: $0) }
         let functionLog = try FunctionLog(directory: "\(state)/logs", retain: current.log.functionsRetain)
         let devices = BlockDevice.all([state, places.images])
         let factory = FunctionSandboxes(launcher: launcher, places: places, store: store, devices: devices)
@@ -227,7 +232,8 @@ package final class Daemon: Sendable {
                 .report()
             },
             limitsEnforced: tree.enforced,
-            workers: workers
+            workers: workers,
+            images: ImageIntake(deployments: deployments, settings: settings, workers: workers, importers: importers)
         )
         pool.setLimits(current.poolLimits, hintTimeout: current.reclaim.hintTimeout)
         watchSettings(machine)
@@ -435,6 +441,7 @@ package final class Daemon: Sendable {
         configuration.maxHeaderField = Int(current.http.maxHeader.count)
         configuration.maxHeaderList = Int(current.http.maxHeader.count)
         configuration.bodyLimit = { gateway.bodyLimit($0) }
+        configuration.streamHandler = { gateway.streamHandler($0) }
         configuration.tooLarge = { gateway.tooLarge($0, $1) }
         if isPort, let identity = portGuard.identity { configuration.tls = { identity.current } }
         do {

@@ -9,6 +9,8 @@ package struct Places: Sendable {
     package var images: String
     /// The static program that becomes process 1 of each sandbox.
     package var initProgram: String
+    /// The static program that starts functions which are programs of their own.
+    package var bridgeProgram: String
     /// The script that makes root images.
     package var imageBuilder: String
 
@@ -24,11 +26,16 @@ package struct Places: Sendable {
             : environment["FN_RUNTIMES"] ?? Self.upwards(from: home, "Runtimes", holding: "images")
                 ?? "\(prefix)/share/fn/runtimes"
         images = storage.images != "auto" ? storage.images : "\(storage.state)/images"
-        initProgram =
-            ["\(home)/fn-init", "\(prefix)/lib/fn/fn-init"].first { KernelFile.exists($0) } ?? "\(home)/fn-init"
+        initProgram = Self.program("fn-init", beside: home, prefix)
+        bridgeProgram = Self.program("fn-bridge", beside: home, prefix)
         imageBuilder =
             Self.upwards(from: home, "scripts", holding: "build-image").map { "\($0)/build-image" }
             ?? "\(prefix)/lib/fn/build-image"
+    }
+
+    private static func program(_ name: String, beside home: String, _ prefix: String) -> String {
+        let places = ["\(home)/\(name)", "\(prefix)/lib/fn/\(name)"]
+        return places.first { KernelFile.exists($0) } ?? places[0]
     }
 
     private static var directoryOfProgram: String {

@@ -35,18 +35,30 @@ final class FunctionSandboxes: Sendable {
         isProvisioned: Bool
     ) throws -> FactoryResult {
         if let runtime = PlanName.runtime(plan) { return try prewarm(runtime, id, contract) }
-        let (function, catalog) = try planned(plan)
-        let runtime = function.runtime
+        return try kept(plan) { function, catalog in
+            try make(id, function, contract, catalog, isProvisioned: isProvisioned)
+        }
+    }
+
+    private func make(
+        _ id: SandboxID,
+        _ function: DeployedFunction,
+        _ contract: Bytes,
+        _ catalog: FunctionCatalog,
+        isProvisioned: Bool
+    ) throws -> FactoryResult {
+        let (runtime, image) = (function.runtime, function.record.spec.image)
         var spec = SandboxSpec(
             id: id.description,
-            template: try template(runtime),
-            codeDirectory: store.directory(function.record.codeSHA256),
-            arguments: runtime.command,
+            template: try template(function),
+            codeDirectory: image == nil ? store.directory(function.record.codeSHA256) : nil,
+            arguments: image.map { ["/.bridge"] + $0.arguments } ?? runtime.command,
             environment: environment(function, id, isProvisioned: isProvisioned),
             limits: limits(function, contract),
             tmpSize: function.tmp.value
         )
         spec.network = function.network.value
+        if let image { spec.workingDirectory = image.workingDirectory }
         spec.announcedCPU = function.cpus.value
         spec.proc = (function.record.spec.proc ?? runtime.proc).view
         spec.layersDirectory = function.record.layersDigest.map { store.directory($0) }
@@ -101,12 +113,14 @@ final class FunctionSandboxes: Sendable {
 
     /// Makes a prewarmed sandbox a function's: all but what the pool edits.
     func assign(_ sandbox: Sandbox, _ id: SandboxID, _ plan: String) throws -> Assignment {
-        let (function, _) = try planned(plan)
-        try launcher.furnish(
-            sandbox,
-            codeDirectory: store.directory(function.record.codeSHA256),
-            limits: limits(function, function.memory.value)
-        )
+        let function = try kept(plan) { function, _ in
+            try launcher.furnish(
+                sandbox,
+                codeDirectory: store.directory(function.record.codeSHA256),
+                limits: limits(function, function.memory.value)
+            )
+            return function
+        }
         return Assignment(
             identity: identity(function, isProvisioned: false),
             environment: environment(function, id, isProvisioned: false),
@@ -116,17 +130,33 @@ final class FunctionSandboxes: Sendable {
         )
     }
 
-    private func planned(_ plan: String) throws -> (DeployedFunction, FunctionCatalog) {
-        guard let catalog = catalog.withLock({ $0 }), let function = catalog.planned(plan) else {
-            throw FunctionsError.notFound(plan)
+    /// Does something with what a plan runs, which stays there meanwhile.
+    ///
+    /// What a deployment replaces goes at once, but not from under a sandbox that is being made of it. It may have gone
+    /// before it was kept; then there is something else to run by now.
+    private func kept<Made>(_ plan: String, _ body: (DeployedFunction, FunctionCatalog) throws -> Made) throws -> Made {
+        while true {
+            guard let catalog = catalog.withLock({ $0 }), let function = catalog.planned(plan) else {
+                throw FunctionsError.notFound(plan)
+            }
+            let made = try store.keeping(function.record.digests) { () -> Made? in
+                guard catalog.planned(plan)?.record.digests == function.record.digests else { return nil }
+                return try body(function, catalog)
+            }
+            if let made { return made }
         }
-        return (function, catalog)
     }
 
-    private func template(_ runtime: RuntimeDefinition) throws -> SandboxTemplate {
+    private func template(_ function: DeployedFunction) throws(FunctionsError) -> SandboxTemplate {
+        guard let image = function.record.spec.image else { return try template(function.runtime) }
+        let name = "image-\(image.id.prefix(16))"
+        return SandboxTemplate(name: name, imageRoot: store.directory(image.id), runtimeDirectory: nil)
+    }
+
+    private func template(_ runtime: RuntimeDefinition) throws(FunctionsError) -> SandboxTemplate {
         let image = "\(places.images)/\(runtime.image)"
         guard Directory.isDirectory(image) else {
-            throw FunctionsError.invalid(
+            throw .invalid(
                 "the root image '\(runtime.image)' of runtime \(runtime.name) is not below \(places.images); build it with \(places.imageBuilder) \(runtime.image) \(places.images)"
             )
         }
@@ -174,7 +204,17 @@ final class FunctionSandboxes: Sendable {
         isProvisioned: Bool
     ) -> [String: String] {
         let name = function.name
-        var variables = Self.places.merging(function.runtime.environment) { $1 }
+        var variables: [String: String]
+        if let image = function.record.spec.image {
+            variables = [
+                "HOME": "/tmp", "TMPDIR": "/tmp", "TZ": ":UTC",
+                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            ]
+            variables.merge(image.environment) { $1 }
+            variables["PWD"] = image.workingDirectory
+        } else {
+            variables = Self.places.merging(function.runtime.environment) { $1 }
+        }
         variables.merge(function.environment) { $1 }
         variables.merge([
             "_HANDLER": function.record.spec.handler ?? "", "AWS_LAMBDA_RUNTIME_API": Self.runtimeAPI,
@@ -186,6 +226,13 @@ final class FunctionSandboxes: Sendable {
             "MEMORY_PRESSURE_WATCH": "/run/fn/pressure", "LAMBDA_TASK_ROOT": "/var/task",
             "LAMBDA_RUNTIME_DIR": "/var/runtime",
         ]) { $1 }
+        // The second is what platforms that run HTTP servers have agreed on.
+        if let port = function.record.spec.httpPort ?? function.runtime.httpPort {
+            variables["FN_HTTP_PORT"] = String(port)
+            variables["PORT"] = String(port)
+        } else {
+            variables["FN_HTTP_PORT"] = nil
+        }
         // Runtimes that can do several at once start as many processes, or threads.
         if function.perSandbox.value > 1 {
             variables["AWS_LAMBDA_MAX_CONCURRENCY"] = String(function.perSandbox.value)

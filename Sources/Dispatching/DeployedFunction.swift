@@ -123,7 +123,7 @@ extension DeployedFunction {
         self.environment = environment
         isPrewarmable =
             perSandbox.value == 1 && pids == defaults.pids && record.layersDigest == nil
-            && spec.proc ?? runtime.proc == runtime.proc && network.value == .none
+            && spec.proc ?? runtime.proc == runtime.proc && network.value == .none && spec.image == nil
             && runtime.prewarm.map { prewarm in !environment.keys.contains { prewarm.reads($0) } } ?? false
     }
 

@@ -36,7 +36,7 @@ package final class Deployments: Sendable {
     let registry: FunctionRegistry
     let store: CodeStore
     let catalog: FunctionCatalog
-    private let runtimes: RuntimeCatalog
+    let runtimes: RuntimeCatalog
     private let log: FunctionLog
     /// Throws why no sandbox can have egress on this host.
     private let requireEgress: @Sendable () throws -> Void
@@ -101,13 +101,22 @@ package final class Deployments: Sendable {
         spec.name = name
         spec.runtime = runtime
         spec.handler = deployment.handler ?? manifest?.handler ?? spec.handler
+        spec.image = nil
+        spec.httpPort = manifest?.httpPort
         spec = try edited(spec, deployment.edit)
         try check(spec)
         try checkEvents(spec, old?.spec)
+        return try write(spec, code, over: old)
+    }
+
+    func write(
+        _ spec: FunctionSpec,
+        _ code: CodeBundle,
+        over old: FunctionRecord?
+    ) throws(FunctionsError) -> (record: FunctionRecord, created: Bool, codeChanged: Bool) {
         try store.checkSize(code: code.sha256, layers: spec.layers.map(\.sha256))
         guard let old else { return (try put(try registry.create(spec, code: code)), true, true) }
-        let wanted = spec
-        let record = try registry.update(name, code: code) { $0 = wanted }
+        let record = try registry.update(spec.name, code: code) { $0 = spec }
         return (try put(record), false, old.codeSHA256 != record.codeSHA256)
     }
 
@@ -146,6 +155,7 @@ package final class Deployments: Sendable {
         archive: [UInt8]
     ) throws(FunctionsError) -> FunctionRecord {
         guard let old = try registry.get(name) else { throw .notFound(name) }
+        try Self.checkPacked(old)
         return try store.store(archive: archive) { code throws(FunctionsError) in
             try store.checkSize(code: code.sha256, layers: old.spec.layers.map(\.sha256))
             return try put(try registry.update(name, expectedRevisionID: expectedRevisionID, code: code))
@@ -160,6 +170,7 @@ package final class Deployments: Sendable {
     ) throws(FunctionsError) -> FunctionRecord {
         guard var record = try registry.get(name) else { throw .notFound(name) }
         if let expectedRevisionID, expectedRevisionID != record.revisionID { throw .revisionMismatch(name: name) }
+        try Self.checkPacked(record)
         (record.codeSHA256, record.codeSize) = try store.store(archive: archive) { ($0.sha256, $0.archiveSize) }
         try collectGarbage()
         return record
@@ -226,7 +237,7 @@ package final class Deployments: Sendable {
 
     private var runtimeNames: String { runtimes.all.map(\.name).joined(separator: ", ") }
 
-    private func edited(
+    func edited(
         _ spec: FunctionSpec,
         _ edit: (inout FunctionSpec) throws -> Void
     ) throws(FunctionsError) -> FunctionSpec {
@@ -240,7 +251,7 @@ package final class Deployments: Sendable {
         return try Manifest(yaml: text)
     }
 
-    private func check(_ spec: FunctionSpec) throws(FunctionsError) {
+    func check(_ spec: FunctionSpec) throws(FunctionsError) {
         try FunctionSpec.checkName(spec.name)
         if let count = spec.perSandbox, !(1...64).contains(count) {
             throw .invalid("per_sandbox: expected a whole number from 1 to 64, got \(count)")
@@ -248,6 +259,7 @@ package final class Deployments: Sendable {
         guard let runtime = runtimes.find(spec.runtime) else {
             throw .invalid("no such runtime: '\(spec.runtime)'; there are: \(runtimeNames)")
         }
+        try Self.checkKind(spec, runtime)
         if runtime.handler == .required, spec.handler?.isEmpty ?? true {
             let example = runtime.handlerExample.map { " such as '\($0)'" } ?? ""
             throw .invalid(
@@ -304,7 +316,7 @@ package final class Deployments: Sendable {
     }
 
     /// Destinations are looked at when they are named, and no later: a function may go before one that names it.
-    private func checkEvents(_ spec: FunctionSpec, _ old: FunctionSpec?) throws(FunctionsError) {
+    func checkEvents(_ spec: FunctionSpec, _ old: FunctionSpec?) throws(FunctionsError) {
         try checkDestinations(spec.events, old?.events, of: spec.name)
     }
 

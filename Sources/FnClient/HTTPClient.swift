@@ -15,11 +15,14 @@ package enum ClientError: Error, Equatable, CustomStringConvertible {
     /// It took the connection and then said nothing.
     case silent(String)
     case broken(String)
+    /// What was to be sent cannot be read.
+    case source(String)
 
     package var description: String {
         switch self {
         case .unreachable(let what): what
         case .silent(let place): "fnd at \(place) does not answer: it may hang, or be stopped"
+        case .source(let what): what
         case .broken(let what): "the daemon's answer could not be read: \(what)"
         }
     }

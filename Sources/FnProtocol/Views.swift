@@ -33,6 +33,10 @@ package struct FunctionView: Codable, Sendable, Equatable {
     package var sandboxes: Int
     package var events: EventHandlingView?
     package var schedules: [ScheduleView]?
+    /// Set for a function that is a container image.
+    package var image: ImageView?
+    /// Where it listens, if it is an HTTP server.
+    package var httpPort: Int?
 
     package init(
         name: String,
@@ -82,6 +86,45 @@ package struct FunctionView: Codable, Sendable, Equatable {
         self.limitsEnforced = limitsEnforced
         self.pending = pending
         self.sandboxes = sandboxes
+    }
+}
+
+/// A container image, and how it is started.
+package struct ImageView: Codable, Sendable, Equatable {
+    package var id: String
+    package var platform: String
+    package var layers: Int
+    package var entrypoint: [String]
+    package var command: [String]
+    package var workingDirectory: String
+    package var environment: [String: String]
+    package var exposedPorts: [Int]
+    /// What the image says and sandboxes do not heed.
+    package var user: String?
+    package var stopSignal: String?
+
+    package init(
+        id: String,
+        platform: String,
+        layers: Int,
+        entrypoint: [String],
+        command: [String],
+        workingDirectory: String,
+        environment: [String: String],
+        exposedPorts: [Int],
+        user: String?,
+        stopSignal: String?
+    ) {
+        self.id = id
+        self.platform = platform
+        self.layers = layers
+        self.entrypoint = entrypoint
+        self.command = command
+        self.workingDirectory = workingDirectory
+        self.environment = environment
+        self.exposedPorts = exposedPorts
+        self.user = user
+        self.stopSignal = stopSignal
     }
 }
 

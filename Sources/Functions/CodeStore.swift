@@ -27,10 +27,11 @@ package struct CodeBundle: Sendable, Equatable {
 ///
 /// A bundle is put together beside its place, synced, and renamed into it: it is there whole or not at all.
 package final class CodeStore: Sendable {
-    private let root: String
+    let root: String
     private let limits: CodeLimits
     /// Code that somebody is about to register, and how many are: it is no garbage yet.
-    private let pins = Mutex<[String: Int]>([:])
+    private let pins = Mutex(Pins())
+    private let onSweep = Mutex<(@Sendable (_ directory: String) -> Void)?>(nil)
 
     package init(stateDirectory: String, limits: CodeLimits = CodeLimits()) throws(FunctionsError) {
         root = "\(stateDirectory)/code"
@@ -72,17 +73,40 @@ package final class CodeStore: Sendable {
         }
     }
 
-    private func pinning<Result>(
+    func pinning<Result>(
         _ digests: [String],
         _ body: () throws(FunctionsError) -> Result
     ) throws(FunctionsError) -> Result {
-        pins.withLock { pins in for digest in digests { pins[digest, default: 0] += 1 } }
+        try keeping(digests) { () throws(FunctionsError) in
+            let result = try body()
+            // A sweep that came before it was registered knew no better.
+            pins.withLock { $0.doomed.subtract(digests) }
+            return result
+        }
+    }
+
+    /// Keeps code on disk while `body` runs, as while a sandbox is made of it; what has become garbage meanwhile goes then.
+    package func keeping<Result, Failure>(
+        _ digests: some Collection<String>,
+        _ body: () throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        pins.withLock { pins in for digest in digests { pins.counts[digest, default: 0] += 1 } }
         defer {
-            pins.withLock { pins in
-                for digest in digests { pins[digest] = pins[digest].flatMap { $0 > 1 ? $0 - 1 : nil } }
-            }
+            remove(pins.withLock { pins in digests.filter { pins.unpin($0) }.map { takeAway($0) } })
         }
         return try body()
+    }
+
+    /// Takes code out of the store, at once and under the lock of the pins; what it is called now is for `remove`, which
+    /// takes its time.
+    private func takeAway(_ name: String) -> String {
+        onSweep.withLock { $0 }?(directory(name))
+        let place = "\(root)/.gone-\(UUID().uuidString)"
+        return unsafe rename("\(root)/\(name)", place) == 0 ? place : "\(root)/\(name)"
+    }
+
+    private func remove(_ places: [String]) {
+        for place in places { try? FileManager.default.removeItem(atPath: place) }
     }
 
     private func merge(_ layers: [String], as digest: String) throws(FunctionsError) {
@@ -110,7 +134,7 @@ package final class CodeStore: Sendable {
         return bundle
     }
 
-    private func makeStaging(_ path: String) throws(FunctionsError) {
+    func makeStaging(_ path: String) throws(FunctionsError) {
         do throws(SyscallError) {
             try Directory.make(path)
             try Directory.make("\(path)/tree")
@@ -124,7 +148,7 @@ package final class CodeStore: Sendable {
         try move(staging, to: place)
     }
 
-    private func move(_ staging: String, to place: String) throws(FunctionsError) {
+    func move(_ staging: String, to place: String) throws(FunctionsError) {
         try WholeFile.syncFileSystem(of: staging)
         if unsafe rename(staging, place) == 0 { return try WholeFile.syncFileSystem(of: root) }
         let problem = WholeFile.problem(SyscallError("rename", place, errno), at: root)
@@ -153,22 +177,42 @@ package final class CodeStore: Sendable {
 
     package func directory(_ sha256: String) -> String { "\(root)/\(sha256)/tree" }
 
+    /// Calls `body` with the directory of each piece of code, or image, that is about to be removed.
+    package func onSweep(_ body: @escaping @Sendable (_ directory: String) -> Void) { onSweep.withLock { $0 = body } }
+
     /// Removes code that nobody uses. Sandboxes that run on it keep their mount.
     ///
     /// - Parameter used: asked under the lock of the pins: who registers code in the meantime still has it pinned.
     package func collectGarbage(keeping used: () throws(FunctionsError) -> Set<String>) throws(FunctionsError) {
-        let result = pins.withLock { pins -> FunctionsError? in
+        let result = pins.withLock { pins -> Result<[String], FunctionsError> in
             do throws(FunctionsError) {
-                let kept = try used().union(pins.keys)
-                for name in (try? Directory.list(root)) ?? [] where !kept.contains(name) && !name.hasPrefix(".") {
-                    try? FileManager.default.removeItem(atPath: "\(root)/\(name)")
-                }
-                return nil
+                let used = try used()
+                let kept = used.union(pins.counts.keys)
+                pins.doomed = kept.subtracting(used)
+                let names = (try? Directory.list(root)) ?? []
+                return .success(names.filter { !kept.contains($0) && !$0.hasPrefix(".") }.map { takeAway($0) })
             } catch {
-                return error
+                return .failure(error)
             }
         }
-        if let result { throw result }
+        remove(try result.get())
+    }
+}
+
+/// What is no garbage, though nothing that is registered needs it.
+private struct Pins {
+    var counts: [String: Int] = [:]
+    /// What a sweep has left only because it was pinned.
+    var doomed: Set<String> = []
+
+    /// - Returns: whether it is to go now.
+    mutating func unpin(_ digest: String) -> Bool {
+        guard let count = counts[digest], count == 1 else {
+            counts[digest] = counts[digest].map { $0 - 1 }
+            return false
+        }
+        counts[digest] = nil
+        return doomed.remove(digest) != nil
     }
 }
 

@@ -24,6 +24,10 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
     package var events = EventHandling()
     package var schedules: [Schedule] = []
     package var tags: [String: String] = [:]
+    /// Set for a function that is a container image, and how that is started.
+    package var image: ImageSettings?
+    /// Where its HTTP server listens inside; `nil` is the runtime's own place for it, or none.
+    package var httpPort: Int?
     /// What is at `/opt`: later ones over earlier ones.
     package var layers: [FunctionLayer] = []
     /// Lambda's members that mean nothing here, kept so that clients read back what they wrote.
@@ -60,6 +64,8 @@ package struct FunctionSpec: Codable, Sendable, Equatable {
         schedules = try values.decodeIfPresent([Schedule].self, forKey: .schedules) ?? []
         tags = try values.decodeIfPresent([String: String].self, forKey: .tags) ?? [:]
         layers = try values.decodeIfPresent([FunctionLayer].self, forKey: .layers) ?? []
+        image = try values.decodeIfPresent(ImageSettings.self, forKey: .image)
+        httpPort = try values.decodeIfPresent(Int.self, forKey: .httpPort)
         role = try values.decodeIfPresent(String.self, forKey: .role)
         lambdaRuntime = try values.decodeIfPresent(String.self, forKey: .lambdaRuntime)
         tracingMode = try values.decodeIfPresent(String.self, forKey: .tracingMode)

@@ -76,6 +76,7 @@ package final class FunctionRegistry: Sendable {
         old.codeSHA256 != new.codeSHA256 || old.spec.handler != new.spec.handler || old.spec.runtime != new.spec.runtime
             || old.spec.env != new.spec.env || old.spec.tmp != new.spec.tmp || old.spec.layers != new.spec.layers
             || old.spec.perSandbox != new.spec.perSandbox || old.spec.proc != new.spec.proc
+            || old.spec.image != new.spec.image || old.spec.httpPort != new.spec.httpPort
     }
 
     package func get(_ name: String) throws(FunctionsError) -> FunctionRecord? {

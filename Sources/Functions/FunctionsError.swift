@@ -24,6 +24,10 @@ package enum FunctionsError: Error, Sendable, Equatable, CustomStringConvertible
     case archiveHostile(entry: String, reason: String)
     /// What was accepted for later and what is kept of it take all the room there may be.
     case queueFull(limit: Bytes)
+    /// A container image that is not as one has to be, or not for this host.
+    case imageRefused(String)
+    case imageTooLarge(limit: Bytes)
+    case unpackedImageTooLarge(limit: Bytes)
     case storage(String)
     /// Nothing more can be written; running calls go on, and it is over when there is room again.
     case diskFull(path: String)
@@ -51,6 +55,10 @@ package enum FunctionsError: Error, Sendable, Equatable, CustomStringConvertible
         case .archiveHostile(let entry, let reason): "the archive is refused: entry '\(entry)' \(reason)"
         case .queueFull(let limit):
             "the queue holds \(limit), as much as it may (limits.queue in fn.yaml): try later, or `fn queue purge`"
+        case .imageRefused(let why): "the image is refused: \(why)"
+        case .imageTooLarge(let limit): "the image is larger than \(limit) (limits.image in fn.yaml)"
+        case .unpackedImageTooLarge(let limit):
+            "the image is refused: unpacked it is larger than \(limit) (limits.unpacked_image in fn.yaml)"
         case .diskFull(let path):
             "the disk that holds \(path) is full: nothing was accepted or changed; make room there and try again"
         case .damaged(let path, let why):
@@ -58,5 +66,12 @@ package enum FunctionsError: Error, Sendable, Equatable, CustomStringConvertible
                 + "to start without what it held"
         case .storage(let what): "what is on disk could not be read or written: \(what)"
         }
+    }
+}
+
+extension FunctionsError {
+    /// An entry of an image that cannot be taken.
+    static func layerHostile(entry: String, _ reason: String) -> FunctionsError {
+        .imageRefused("entry '\(entry)' \(reason)")
     }
 }

@@ -40,6 +40,11 @@ extension Manifest {
             doc: "what it reaches beyond its sandbox: nothing, or public addresses; else as defaults.network has it"
         ),
         .init(
+            path: "http_port",
+            form: "a whole number from 1024 to 65535",
+            doc: "where it listens inside, if it is an HTTP server (runtime http, or a container image)"
+        ),
+        .init(
             path: "events.retries",
             form: "a whole number from 0 to 100",
             doc: "attempts after an asynchronous event's first one failed"

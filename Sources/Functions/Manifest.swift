@@ -18,6 +18,7 @@ package struct Manifest: Sendable, Equatable {
     package var perSandbox: Int?
     package var proc: ProcWish?
     package var network: NetworkAccess?
+    package var httpPort: Int?
     package var events: EventHandling?
     package var schedules: [Schedule]?
 
@@ -43,6 +44,7 @@ package struct Manifest: Sendable, Equatable {
         perSandbox = try yaml.value("per_sandbox", Self.form("per_sandbox")) { Int($0) }
         proc = try yaml.value("proc", Self.form("proc")) { ProcWish(rawValue: $0) }
         network = try yaml.value("network", Self.form("network")) { NetworkAccess(rawValue: $0) }
+        httpPort = try yaml.value("http_port", Self.form("http_port")) { Int($0) }
         events = try yaml.section("events", keys: Self.keys(of: "events"))
             .map { section throws(FunctionsError) in
                 try EventHandling(section)

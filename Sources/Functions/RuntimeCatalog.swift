@@ -50,6 +50,8 @@ package struct RuntimeDefinition: Sendable, Equatable {
     package var preload: [String]
     /// `nil` when its bootstrap cannot wait for a function.
     package var prewarm: Prewarm?
+    /// Where a function of this runtime listens as an HTTP server, unless it says another port; `nil` is: none does.
+    package var httpPort: Int?
 
     /// The same for as long as its description is the same, and another for any other: 64 hexadecimal digits.
     package var version: String {
@@ -74,7 +76,7 @@ package struct RuntimeCatalog: Sendable {
 
     private static let keys = [
         "name", "image", "command", "handler", "handler_example", "payload", "env", "lambda_names", "preload", "proc",
-        "prewarm",
+        "prewarm", "http_port",
     ]
 
     package init(directory: String) throws(FunctionsError) {
@@ -112,7 +114,8 @@ package struct RuntimeCatalog: Sendable {
             directory: directory,
             lambdaNames: try yaml.list("lambda_names") ?? [],
             preload: try yaml.list("preload") ?? [],
-            prewarm: try prewarm(yaml)
+            prewarm: try prewarm(yaml),
+            httpPort: try yaml.value("http_port", "a port") { Int($0) }
         )
     }
 

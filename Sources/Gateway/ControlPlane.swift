@@ -60,7 +60,8 @@ struct ControlPlane {
         case .schedules: .json(.ok, ScheduleList(schedules: try context.schedules()))
         case .purgeQueue: try purge(request)
         case .ready: HTTPResponse(.ok, text: "ready\n", type: "text/plain")
-        case .invoke, .url, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream, .page, .specification, .health,
+        case .invoke, .url, .deployImage, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream, .page, .specification,
+            .health,
             .events:
             .problem(.internalServerError, "Misrouted", "answered elsewhere")
         }
@@ -194,11 +195,13 @@ struct ControlPlane {
     /// The archive that a function, or a version or alias of it, was deployed from, byte for byte.
     private func code(_ name: String) throws -> HTTPResponse {
         let (function, qualifier) = (PlanName.function(name), PlanName.version(name))
-        guard let record = try context.deployments.registered(function)?.record(qualifier),
-            let archive = context.deployments.archive(of: record)
-        else {
+        guard let record = try context.deployments.registered(function)?.record(qualifier) else {
             throw FunctionsError.notFound(name)
         }
+        guard record.spec.image == nil else {
+            throw FunctionsError.invalid("function \(name) is a container image, of which no archive is kept")
+        }
+        guard let archive = context.deployments.archive(of: record) else { throw FunctionsError.notFound(name) }
         return download(archive)
     }
 
@@ -257,7 +260,7 @@ extension FunctionsError {
         case .notFound, .aliasNotFound: .notFound
         case .alreadyExists, .aliasExists, .conflict, .busy: .conflict
         case .revisionMismatch: .preconditionFailed
-        case .archiveTooLarge: .payloadTooLarge
+        case .archiveTooLarge, .imageTooLarge: .payloadTooLarge
         case .queueFull: .tooManyRequests
         case .diskFull: .serviceUnavailable
         case .storage, .damaged: .internalServerError
@@ -276,6 +279,7 @@ extension FunctionsError {
         case .revisionMismatch: "RevisionMismatch"
         case .archiveTooLarge, .unpackedTooLarge, .combinedTooLarge, .archiveUnreadable, .archiveHostile:
             "InvalidArchive"
+        case .imageRefused, .imageTooLarge, .unpackedImageTooLarge: "InvalidImage"
         case .queueFull: "QueueFull"
         case .diskFull: "DiskFull"
         case .storage, .damaged: "Storage"

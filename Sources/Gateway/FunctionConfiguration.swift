@@ -39,7 +39,8 @@ struct FunctionConfiguration: Encodable {
 
     var FunctionName: String
     var FunctionArn: String
-    var Runtime: String
+    /// Absent of container images.
+    var Runtime: String?
     var Role: String
     var Handler: String?
     var CodeSize: Int64
@@ -55,7 +56,7 @@ struct FunctionConfiguration: Encodable {
     /// `InProgress` while a living sandbox still has another size.
     var LastUpdateStatus: String
     var LastUpdateStatusReason: String?
-    var PackageType = "Zip"
+    var PackageType: String
     var Architectures: [String]
     var EphemeralStorage: Storage
     var SnapStart = FunctionConfiguration.SnapStart()
@@ -75,7 +76,8 @@ struct FunctionConfiguration: Encodable {
         FunctionArn = FunctionReference.arn(spec.name, qualifier: qualifier)
         Version = record.version
         TracingConfig = Mode(Mode: spec.tracingMode ?? "PassThrough")
-        Runtime = spec.lambdaRuntime ?? spec.runtime
+        Runtime = spec.image == nil ? spec.lambdaRuntime ?? spec.runtime : nil
+        PackageType = spec.image == nil ? "Zip" : "Image"
         Role = spec.role ?? "arn:aws:iam::\(FunctionReference.account):role/fn"
         Handler = spec.handler
         CodeSize = record.codeSize

@@ -34,6 +34,7 @@ package struct GatewayContext: Sendable {
     package var workers: NIOThreadPool
     /// When the daemon built this, in milliseconds since the epoch.
     package var startedMs = WallClock.nowMs()
+    package var images: ImageIntake
 
     package init(
         catalog: FunctionCatalog,
@@ -49,7 +50,8 @@ package struct GatewayContext: Sendable {
         tracer: Tracer,
         doctor: @escaping @Sendable () -> DoctorReport,
         limitsEnforced: Bool,
-        workers: NIOThreadPool
+        workers: NIOThreadPool,
+        images: ImageIntake
     ) {
         self.catalog = catalog
         self.dispatcher = dispatcher
@@ -65,6 +67,7 @@ package struct GatewayContext: Sendable {
         self.doctor = doctor
         self.limitsEnforced = limitsEnforced
         self.workers = workers
+        self.images = images
     }
 }
 
@@ -97,20 +100,45 @@ package struct Gateway: Sendable {
     package func handle(_ request: HTTPRequest, _ responder: HTTPResponder) {
         var request = request
         request.isSecure = isSecure
-        if isForBrowsers,
-            let problem = BrowserGuard.problem(
-                request.headers,
-                hosts: context.settings.current.settings.http.hosts,
-                isAllowed: UrlDoor(context: context).allowsOrigin(request)
-            )
-        {
-            return responder.respond(.problem(.forbidden, "ForeignOrigin", problem))
-        }
+        if let problem = strangeness(request) { return responder.respond(problem) }
         switch rule(request) {
         case .open: route(request, responder)
         case .closed(let why): responder.respond(Self.forbidden(why))
         case .guarded(let access, let signedOnly): admit(request, responder, access, signedOnly: signedOnly)
         }
+    }
+
+    /// What the HTTP servers ask for each request: who takes its body as it comes. Only images are taken so.
+    package func streamHandler(_ head: HTTPRequestHead) -> HTTPStreamHandler? {
+        // Most requests are none, and are not to pay for it.
+        guard head.method == .PUT, head.uri.hasPrefix("/v1/functions/") else { return nil }
+        guard case .deployImage(let name)? = Route(head.method, HTTPRequest(method: .PUT, uri: head.uri).path) else {
+            return nil
+        }
+        return { request, responder in
+            if let problem = strangeness(request) ?? streamRefusal(request) {
+                responder.respond(problem)
+                return NoSink()
+            }
+            return context.images.take(name, request, responder) { name throws(FunctionsError) in
+                guard let function = context.catalog[name] else { throw .notFound(name) }
+                return FunctionView(function, context)
+            }
+        }
+    }
+
+    private func streamRefusal(_ request: HTTPRequest) -> HTTPResponse? {
+        access?.streamRefusal(request).map { $0.response(path: request.path, mode: access?.mode ?? .any) }
+    }
+
+    private func strangeness(_ request: HTTPRequest) -> HTTPResponse? {
+        guard isForBrowsers else { return nil }
+        return BrowserGuard.problem(
+            request.headers,
+            hosts: context.settings.current.settings.http.hosts,
+            isAllowed: UrlDoor(context: context).allowsOrigin(request)
+        )
+        .map { .problem(.forbidden, "ForeignOrigin", $0) }
     }
 
     /// Who may make a request.

@@ -183,8 +183,10 @@ struct LambdaControl {
 
     private func get(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
         struct Code: Encodable {
-            var RepositoryType = "S3"  // what clients expect; the location is ours
-            var Location: String
+            var RepositoryType: String
+            var Location: String?
+            var ImageUri: String?
+            var ResolvedImageUri: String?
         }
         struct Answer: Encodable {
             var Configuration: FunctionConfiguration
@@ -195,11 +197,17 @@ struct LambdaControl {
         let (record, latest, reference) = try find(name, request)
         let version = record.version == FunctionRecord.latest ? nil : record.version
         let place = "/v1/functions/\(PlanName.make(record.spec.name, version: version))/code"
+        // What clients expect; the location is ours.
+        var code = Code(RepositoryType: "S3", Location: Self.location(request, place))
+        if let image = record.spec.image {
+            let uri = "\(record.spec.name)@sha256:\(image.id)"
+            code = Code(RepositoryType: "ECR", ImageUri: uri, ResolvedImageUri: uri)
+        }
         return answer(
             .ok,
             Answer(
                 Configuration: FunctionConfiguration(record, context, qualifier: reference.qualifier),
-                Code: Code(Location: Self.location(request, place)),
+                Code: code,
                 Tags: latest.spec.tags.isEmpty ? nil : latest.spec.tags,
                 Concurrency: latest.spec.concurrency == nil ? nil : Concurrency(latest)
             )

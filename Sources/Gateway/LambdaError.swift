@@ -78,8 +78,10 @@ struct LambdaError: Error {
                     + FunctionReference.arn(name)
             )
         case .invalid(let message): self = .invalid(message)
-        case .archiveTooLarge: self.init(.payloadTooLarge, "RequestEntityTooLargeException", error.description)
-        case .unpackedTooLarge, .combinedTooLarge, .archiveUnreadable, .archiveHostile:
+        case .archiveTooLarge, .imageTooLarge:
+            self.init(.payloadTooLarge, "RequestEntityTooLargeException", error.description)
+        case .unpackedTooLarge, .combinedTooLarge, .archiveUnreadable, .archiveHostile, .imageRefused,
+            .unpackedImageTooLarge:
             self = .invalid(error.description)
         case .queueFull: self.init(.tooManyRequests, "TooManyRequestsException", error.description)
         case .diskFull: self.init(.serviceUnavailable, "ServiceException", error.description)

@@ -63,6 +63,7 @@ enum Route: Equatable {
     case health
     case ready
     case deploy
+    case deployImage(String)
     case functions
     case function(String)
     case updateFunction(String)
@@ -248,6 +249,7 @@ enum Route: Equatable {
         case (.GET, 2) where parts[0] == "functions": return .function(parts[1])
         case (.PATCH, 2) where parts[0] == "functions": return .updateFunction(parts[1])
         case (.DELETE, 2) where parts[0] == "functions": return .removeFunction(parts[1])
+        case (.PUT, 3) where parts[0] == "functions" && parts[2] == "image": return .deployImage(parts[1])
         case (.GET, 3) where parts[0] == "functions" && parts[2] == "logs": return .followLogs(parts[1])
         case (.GET, 3) where parts[0] == "functions" && parts[2] == "code": return .code(parts[1])
         case (.GET, 3) where parts[0] == "functions" && parts[2] == "size": return .size(parts[1])

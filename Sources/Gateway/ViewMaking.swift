@@ -54,9 +54,28 @@ extension FunctionView {
             pending: pending,
             sandboxes: context.pool.count(of: function.name)
         )
+        image = record.spec.image.map { ImageView($0) }
+        httpPort = record.spec.httpPort ?? function.runtime.httpPort
         let now = WallClock.nowMs()
         events = EventHandlingView(record.spec.events, context.catalog.settings.defaults)
         schedules = record.spec.schedules.map { ScheduleView($0, of: function.name, now: now) }
+    }
+}
+
+extension ImageView {
+    init(_ image: ImageSettings) {
+        self.init(
+            id: image.id,
+            platform: image.platform,
+            layers: image.layers,
+            entrypoint: image.entrypoint,
+            command: image.command,
+            workingDirectory: image.workingDirectory,
+            environment: image.environment,
+            exposedPorts: image.exposedPorts,
+            user: image.user,
+            stopSignal: image.stopSignal
+        )
     }
 }
 

@@ -10,6 +10,9 @@ package struct Descriptor: ~Copyable, Sendable {
 
     deinit { close(raw) }
 
+    /// `O_PATH`, which Glibc does not import: only to be a place for other calls.
+    package static let pathOnly: CInt = 0o10_000_000
+
     /// Hands the number to somebody else, who closes it.
     package consuming func release() -> CInt {
         let raw = raw

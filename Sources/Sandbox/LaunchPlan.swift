@@ -26,7 +26,7 @@ struct LaunchPlan: ~Copyable {
     var ipcNamespace: CInt
     var utsNamespace: CInt
     var userNamespace: CInt
-    /// Negative when it comes later.
+    /// Negative when it comes later, or the image is the code.
     var codeMount: CInt
     /// Negative when there are none.
     var layersMount: CInt
@@ -46,7 +46,9 @@ struct LaunchPlan: ~Copyable {
     ) throws(SandboxError) -> clinux_launched {
         let arguments = CStrings(["/.init"] + spec.arguments)
         let environment = CStrings(spec.environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" })
-        let strings = CStrings(["/.init", "/var/task", String(spec.id.prefix(63)), spec.proc.options])
+        let strings = CStrings([
+            "/.init", "/var/task", String(spec.id.prefix(63)), spec.proc.options, spec.workingDirectory,
+        ])
         let confinement = Confinement(spec.proc.masks, landlock)
         // RLIMIT_NPROC is counted for each host user, and each sandbox has its own: it holds where pids.max cannot.
         let processes = (resource: Int32(6), limit: UInt64(spec.limits.pids))
@@ -73,7 +75,7 @@ struct LaunchPlan: ~Copyable {
                     unsafe plan.resolver_mount = resolverMount
                     unsafe plan.tmp_mount = tmpMount
                     unsafe plan.control_mount = controlMount
-                    unsafe plan.working_directory = strings[1]
+                    unsafe plan.working_directory = strings[4]
                     unsafe plan.host_name = strings[2]
                     unsafe plan.host_name_length = strings[2].map { unsafe strlen($0) } ?? 0
                     unsafe plan.proc_options = strings[3]

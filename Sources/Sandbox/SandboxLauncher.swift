@@ -14,6 +14,7 @@ package final class SandboxLauncher: Sendable {
     private let events: EventWatcher
     private let workDirectory: String
     private let initPath: String
+    private let bridgePath: String
     private let profile: SeccompProfile
     private let landlock = Landlock.probe()
     private let namespaces: NamespacePool
@@ -21,11 +22,12 @@ package final class SandboxLauncher: Sendable {
     private let thread: SerialThread
     private let mounter: Mounter
     private let standards: StandardDescriptors
-    private let templates = Mutex<[SandboxTemplate: Int32]>([:])
+    private let templates = Mutex<[SandboxTemplate: MountNamespace]>([:])
 
     /// - Parameters:
     ///   - stateDirectory: where the launcher may keep an empty directory to mount on.
     ///   - initPath: the static program that becomes process 1 of each sandbox.
+    ///   - bridgePath: the static program that starts functions which are programs of their own.
     ///   - egress: where sandboxes are connected that may go out.
     ///   - readyNamespaces: how many sets of namespaces are kept in stock.
     package init(
@@ -33,6 +35,7 @@ package final class SandboxLauncher: Sendable {
         events: EventWatcher,
         stateDirectory: String,
         initPath: String,
+        bridgePath: String,
         egress: EgressNetwork,
         readyNamespaces: Int = 8
     ) throws(SandboxError) {
@@ -40,6 +43,7 @@ package final class SandboxLauncher: Sendable {
         self.events = events
         self.workDirectory = "\(stateDirectory)/mnt"
         self.initPath = initPath
+        self.bridgePath = bridgePath
         self.egress = egress
         profile = try SeccompProfile()
         do throws(SyscallError) {
@@ -64,7 +68,10 @@ package final class SandboxLauncher: Sendable {
         let template = try namespace(of: spec.template)
         let group = try makeGroup(spec)
         do throws(SandboxError) {
-            return try start(spec, in: group, template: template)
+            // Forgotten meanwhile, it is there for as long as it is used.
+            return try withExtendedLifetime(template) { () throws(SandboxError) in
+                try start(spec, in: group, template: template.raw)
+            }
         } catch {
             try? group.remove(patience: .seconds(5))
             throw error
@@ -77,7 +84,12 @@ package final class SandboxLauncher: Sendable {
         mounter.stop()
         namespaces.shutdown()
         standards.close()
-        for namespace in templates.withLock({ $0.values.map { $0 } }) { close(namespace) }
+        templates.withLock { $0 = [:] }
+    }
+
+    /// Lets go of what was built for a root image that is gone. Sandboxes that run on it keep it until they end.
+    package func forget(imageRoot: String) {
+        templates.withLock { templates in templates = templates.filter { $0.key.imageRoot != imageRoot } }
     }
 
     /// Gives a sandbox that was started without code its code, and the limits that are written once. It must be frozen, or
@@ -107,17 +119,17 @@ package final class SandboxLauncher: Sendable {
 
     // MARK: Parts
 
-    private func namespace(of template: SandboxTemplate) throws(SandboxError) -> Int32 {
+    private func namespace(of template: SandboxTemplate) throws(SandboxError) -> MountNamespace {
         if let known = templates.withLock({ $0[template] }) { return known }
         do throws(SyscallError) {
             let work = "\(workDirectory)/\(template.name)"
-            let made = try TemplateNamespace.build(template, workDirectory: work, initPath: initPath)
+            let programs = [("/.init", initPath), ("/.bridge", bridgePath)]
+            let made = MountNamespace(
+                try TemplateNamespace.build(template, workDirectory: work, programs: programs)
+            )
             return templates.withLock { templates in
                 // Two first launches may race: both namespaces are the same, one is kept.
-                if let other = templates[template] {
-                    close(made)
-                    return other
-                }
+                if let other = templates[template] { return other }
                 templates[template] = made
                 return made
             }
@@ -318,4 +330,13 @@ package final class SandboxLauncher: Sendable {
     private static func detachedMount(_ directory: String) throws(SyscallError) -> CInt {
         try SyscallError.check("open_tree", directory, unsafe clinux_detached_mount(directory))
     }
+}
+
+/// A template's mount namespace, for as long as somebody holds it.
+private final class MountNamespace: Sendable {
+    private let descriptor: Descriptor
+
+    init(_ raw: Int32) { descriptor = Descriptor(owning: raw) }
+
+    var raw: Int32 { descriptor.raw }
 }

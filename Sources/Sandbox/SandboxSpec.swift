@@ -7,10 +7,11 @@ package struct SandboxTemplate: Sendable, Hashable {
     package var name: String
     /// The root file system's directory on the host; never the host's own root.
     package var imageRoot: String
-    /// Mounted read-only at `/var/runtime`.
-    package var runtimeDirectory: String
+    /// Mounted read-only at `/var/runtime`. `nil` makes the image somebody else's: nothing is made or mounted in it, and
+    /// what sandboxes need lies in a layer of the daemon's over it.
+    package var runtimeDirectory: String?
 
-    package init(name: String, imageRoot: String, runtimeDirectory: String) {
+    package init(name: String, imageRoot: String, runtimeDirectory: String?) {
         self.name = name
         self.imageRoot = imageRoot
         self.runtimeDirectory = runtimeDirectory
@@ -42,9 +43,9 @@ package struct SandboxSpec: Sendable {
     /// The name of its cgroup and its host name; unique among those that live.
     package var id: String
     package var template: SandboxTemplate
-    /// Mounted read-only at `/var/task`, which is also the working directory; `nil` for one that is given its code while
-    /// it runs.
+    /// Mounted read-only at `/var/task`; `nil` leaves the image's own there, or it comes while the sandbox runs.
     package var codeDirectory: String?
+    package var workingDirectory = "/var/task"
     /// Mounted read-only at `/opt`; `nil` leaves the image's own there.
     package var layersDirectory: String?
     /// The command inside the sandbox; the first is an absolute path.

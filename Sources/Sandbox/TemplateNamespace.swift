@@ -11,30 +11,26 @@ import Linux
 /// Built once for each image and runtime, before any untrusted code runs; a launch copies it (17 µs), whatever number
 /// of mounts the host has. The old root is gone from it: nothing of the host can be reached.
 enum TemplateNamespace {
-    /// Directories and files that are mounted over, made in the image once. The image is ours.
-    private static let mountPoints = [
-        "proc", "tmp", "dev", "var", "var/task", "var/runtime", "opt", "run", "run/fn", "etc",
-    ]
+    /// Directories that are mounted over in every sandbox.
+    private static let common = ["proc", "tmp", "dev", "run", "run/fn", "etc"]
+    /// Those of an image that is ours, and made in it once.
+    private static let mountPoints = common + ["var", "var/task", "var/runtime", "opt"]
+    /// A file that is mounted over where a sandbox may go out.
+    private static let resolver = "/etc/resolv.conf"
 
     /// - Parameters:
     ///   - workDirectory: an empty directory of the daemon's, where the root is put together.
-    ///   - initPath: the static program that becomes process 1.
+    ///   - programs: static programs of ours, as places in the root and on the host; `/.init` becomes process 1.
     /// - Returns: the namespace.
     static func build(
         _ template: SandboxTemplate,
         workDirectory: String,
-        initPath: String
+        programs: [(place: String, path: String)]
     ) throws(SyscallError) -> Int32 {
-        for point in mountPoints {
-            try Directory.make("\(template.imageRoot)/\(point)")
-            try check(point, in: template.imageRoot)
-        }
-        for file in [".init", "etc/hosts", "etc/resolv.conf"] {
-            try touch("\(template.imageRoot)/\(file)")
-            try check(file, in: template.imageRoot)
-        }
-        try Directory.makeAll(workDirectory)
         let hosts = "\(workDirectory).hosts"
+        let files = programs + [("/etc/hosts", hosts)]
+        if template.runtimeDirectory != nil { try makeMountPoints(template.imageRoot, mountPoints, files) }
+        try Directory.makeAll(workDirectory)
         try touch(hosts)
         try KernelFile.write(hosts, Self.hosts)
         try SyscallError.check("chmod", hosts, unsafe chmod(hosts, 0o644))  // whatever the daemon's umask is
@@ -44,7 +40,7 @@ enum TemplateNamespace {
             // Nothing that is mounted here may show up on the host, nor the other way round.
             try mount(nil, "/", nil, MS_REC | MS_PRIVATE, nil)
             let namespace = try Descriptor.open("/proc/thread-self/ns/mnt", O_RDONLY)
-            try assemble(template, workDirectory, files: [(initPath, ".init"), (hosts, "etc/hosts")])
+            try assemble(template, workDirectory, files)
             try enter(workDirectory)
             return namespace.release()
         }
@@ -53,20 +49,55 @@ enum TemplateNamespace {
     /// The names by which Lambda's extensions know their own sandbox.
     private static let hosts = "127.0.0.1 localhost sandbox sandbox.localdomain\n"
 
+    private static func makeMountPoints(
+        _ root: String,
+        _ directories: [String],
+        _ files: [(place: String, path: String)]
+    ) throws(SyscallError) {
+        for directory in directories {
+            try Directory.make("\(root)/\(directory)")
+            try check(directory, in: root)
+        }
+        for place in files.map(\.place) + [resolver] {
+            try touch(root + place)
+            try check(String(place.dropFirst()), in: root)
+        }
+    }
+
     private static func assemble(
         _ template: SandboxTemplate,
         _ root: String,
-        files: [(source: String, target: String)]
+        _ files: [(place: String, path: String)]
     ) throws(SyscallError) {
-        try mount(template.imageRoot, root, nil, MS_BIND, nil)
-        try mount(nil, root, nil, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, nil)
-        try mount(template.runtimeDirectory, "\(root)/var/runtime", nil, MS_BIND, nil)
-        try mount(nil, "\(root)/var/runtime", nil, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, nil)
-        for (source, target) in files {
-            try mount(source, "\(root)/\(target)", nil, MS_BIND, nil)
-            try mount(nil, "\(root)/\(target)", nil, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, nil)
+        if let runtime = template.runtimeDirectory {
+            try bind(template.imageRoot, root)
+            try bind(runtime, "\(root)/var/runtime")
+        } else {
+            try lay(over: template.imageRoot, at: root, files)
         }
+        for file in files { try bind(file.path, root + file.place) }
         try devices("\(root)/dev")
+    }
+
+    private static func bind(_ source: String, _ target: String) throws(SyscallError) {
+        try mount(source, target, nil, MS_BIND, nil)
+        try mount(nil, target, nil, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV, nil)
+    }
+
+    /// Somebody else's image, under a layer of ours that holds the mount points: whatever it has in their places, a
+    /// symbolic link for one, is covered and never followed. There is no upper layer, so nothing can be written.
+    private static func lay(
+        over image: String,
+        at root: String,
+        _ files: [(place: String, path: String)]
+    ) throws(SyscallError) {
+        try mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=755")
+        try makeMountPoints(root, common, files)
+        let top = try Descriptor.open(root, Descriptor.pathOnly | O_DIRECTORY | O_NOFOLLOW)
+        let bottom = try Descriptor.open(image, Descriptor.pathOnly | O_DIRECTORY | O_NOFOLLOW)
+        // By descriptors: a path may hold what separates overlay's options.
+        let options = "lowerdir=/proc/thread-self/fd/\(top.raw):/proc/thread-self/fd/\(bottom.raw)"
+        try mount("overlay", root, "overlay", MS_RDONLY | MS_NOSUID | MS_NODEV, options)
     }
 
     /// Five harmless devices, made rather than bound, and no terminal.

@@ -195,6 +195,22 @@ package enum Schema {
         ),
         bytes("limits.code", \.limits.code, "50MiB", live: false, "the largest archive of a function's code"),
         bytes("limits.unpacked_code", \.limits.unpackedCode, "250MiB", live: false, "the largest code when unpacked"),
+        bytes("limits.image", \.limits.image, "4GiB", "the largest container image, as it is uploaded"),
+        bytes("limits.unpacked_image", \.limits.unpackedImage, "8GiB", "the largest container image when unpacked"),
+        int(
+            "limits.image_entries",
+            \.limits.imageEntries,
+            "500000",
+            1...100_000_000,
+            "files, directories and links in all layers of a container image together"
+        ),
+        bytes(
+            "limits.image_manifest",
+            \.limits.imageManifest,
+            "4MiB",
+            least: .kib(4),
+            "the largest manifest, index or configuration of a container image"
+        ),
         bytes("limits.env", \.limits.env, "4KiB", "all environment variables of a function together"),
     ]
 

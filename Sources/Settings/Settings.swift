@@ -60,6 +60,10 @@ package struct Settings: Sendable, Equatable {
         package var responseStream = Bytes.zero
         package var code = Bytes.zero
         package var unpackedCode = Bytes.zero
+        package var image = Bytes.zero
+        package var unpackedImage = Bytes.zero
+        package var imageEntries = 0
+        package var imageManifest = Bytes.zero
         package var env = Bytes.zero
     }
 

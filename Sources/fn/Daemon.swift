@@ -84,6 +84,8 @@ struct DaemonAddress: ParsableArguments {
             return try body(client)
         } catch .broken(let why) {
             throw Failure(.failed, "fn: \(ClientError.broken(why))")
+        } catch .source(let why) {
+            throw Failure(.failed, "fn: \(why)")
         } catch {
             throw Failure(.unreachable, "fn: \(error)")
         }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import ArgumentParser
+import FnClient
 import FnProtocol
 import Units
 
@@ -68,29 +69,112 @@ struct DeployOptions: ParsableArguments {
     }
 }
 
+/// What is said of a container image.
+struct ImageOptions: ParsableArguments {
+    @Option(
+        help:
+            "A container image in place of code: a file as `docker save` writes it, the directory or archive of an OCI layout, or - for standard input.",
+        completion: .file()
+    )
+    var image: String?
+    @Option(
+        help:
+            "Where the image's program listens as an HTTP server; 0 for one that speaks the Lambda Runtime API. Default is the port that the image exposes."
+    )
+    var port: Int?
+    @Option(
+        parsing: .unconditionalSingleValue,
+        help: "The program, in place of the image's; may be repeated, a word each."
+    )
+    var entrypoint: [String] = []
+    @Option(
+        parsing: .unconditionalSingleValue,
+        help: "Its arguments, in place of the image's; may be repeated, a word each."
+    )
+    var command: [String] = []
+
+    var isEmpty: Bool { port == nil && entrypoint.isEmpty && command.isEmpty }
+
+    func deploy(_ path: String, as what: DeployOptions, _ daemon: DaemonAddress) throws -> DeployResult {
+        guard let name = what.name else {
+            throw Failure(.usage, "fn: an image says no name for its function: --name NAME")
+        }
+        guard what.runtime == nil, what.handler == nil else {
+            throw Failure(.usage, "fn: an image has no runtime and no handler: leave out --runtime and --handler")
+        }
+        let source = try ImageSource(path)
+        let limits = try what.limits.request()
+        var query: [(String, String)] = []
+        func add(_ name: String, _ value: (some CustomStringConvertible)?) {
+            if let value { query.append((name, value.description)) }
+        }
+        add("memory", limits.memory)
+        add("memoryBurst", limits.memoryBurst)
+        add("cpus", limits.cpus)
+        add("timeoutMs", limits.timeoutMs)
+        add("tmp", limits.tmp)
+        add("concurrency", limits.concurrency)
+        add("minWarm", limits.minWarm)
+        add("perSandbox", limits.perSandbox)
+        add("port", port)
+        for word in entrypoint { add("entrypoint", word) }
+        for word in command { add("command", word) }
+        for (key, value) in (limits.env ?? [:]).sorted(by: { $0.key < $1.key }) { add("env", "\(key)=\(value)") }
+        let words = query.map { "\($0.0)=\(PercentEncoder.encode($0.1))" }.joined(separator: "&")
+        let place = "/v1/functions/\(try DaemonAddress.encoded(name))/image\(words.isEmpty ? "" : "?\(words)")"
+        let answer = try daemon.reach { client throws(ClientError) in
+            try client.upload("PUT", place, size: source.size) { give throws(ClientError) in try source.read(give) }
+        }
+        guard answer.status < 400 else { throw daemon.failure(answer) }
+        return try DaemonAddress.decode(DeployResult.self, answer.body)
+    }
+}
+
 struct Deploy: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Package a directory or an archive and register it.",
         discussion: """
             fn deploy Examples/hello-python
             fn deploy app.zip --name app --runtime python --handler app.handle
+            docker save web | fn deploy --image - --name web --port 8080
             What a directory's .fnignore names stays out, as do version control and caches. Its lines are patterns as in
             a .gitignore: *, ?, **, a slash in front or within ties to the top, one at the end means directories, ! takes
             back.
             """
     )
 
-    @Argument(help: "A directory, or a .zip or .tar.gz file.", completion: .file()) var source = "."
+    @Argument(
+        help: "A directory, or a .zip or .tar.gz file; default is the directory that it runs in.",
+        completion: .file()
+    )
+    var source: String?
     @OptionGroup var what: DeployOptions
+    @OptionGroup var image: ImageOptions
     @OptionGroup var daemon: DaemonAddress
 
     func run() throws {
-        let result = try what.deploy(try CodeArchive.read(source), daemon)
+        let result = try deploy()
         let function = result.function
         let verb = result.created ? "Deployed" : result.codeChanged ? "Updated" : "Deployed unchanged code of"
         Console.error(
             "\(verb) \(function.name) (rev \(function.revision), \(Bytes(function.codeSize).rounded)). Try: fn invoke \(function.name)"
         )
         Console.print(function.name)
+    }
+
+    private func deploy() throws -> DeployResult {
+        guard let path = image.image else {
+            guard image.isEmpty else {
+                throw Failure(
+                    .usage,
+                    "fn: --port, --entrypoint and --command are said of an image: name it with --image"
+                )
+            }
+            return try what.deploy(try CodeArchive.read(source ?? "."), daemon)
+        }
+        guard source == nil else {
+            throw Failure(.usage, "fn: an image and a directory cannot be one function: leave out one of them")
+        }
+        return try image.deploy(path, as: what, daemon)
     }
 }

@@ -61,6 +61,7 @@ struct Describe: ParsableCommand {
             "code:         \(Bytes(function.codeSize).rounded), sha256 \(function.codeSha256)",
             "revision:     \(function.revision), \(function.lastModified)",
         ]
+        lines += image(function)
         lines += events(function)
         for (key, value) in function.env.sorted(by: { $0.key < $1.key }) {
             lines.append("env:          \(key)=\(value)")
@@ -71,6 +72,17 @@ struct Describe: ParsableCommand {
             )
         }
         return lines.joined(separator: "\n")
+    }
+
+    private static func image(_ function: FunctionView) -> [String] {
+        var lines = function.httpPort.map { ["http port:    \($0)"] } ?? []
+        guard let image = function.image else { return lines }
+        lines.append("image:        sha256:\(image.id), \(image.platform), \(image.layers) layers")
+        lines.append(
+            "runs:         \((image.entrypoint + image.command).joined(separator: " "))  in \(image.workingDirectory)"
+        )
+        if let user = image.user { lines.append("image's user: \(user) (a sandbox has its own)") }
+        return lines
     }
 
     private static func events(_ function: FunctionView) -> [String] {

@@ -155,6 +155,25 @@ struct CodeStoreTests {
         try store.collectGarbage { [] }
         #expect(try Directory.list("\(state.path)/code") == [])
     }
+
+    @Test("what has become garbage while a sandbox was made of it goes when that is done, and no sooner")
+    func kept() throws {
+        let state = try TemporaryState()
+        let store = try CodeStore(stateDirectory: state.path)
+        let bundle = try store.store(archive: Tar.archive(Tar.entry("a", "1")))
+        try store.keeping([bundle.sha256]) {
+            try store.keeping([bundle.sha256]) { try store.collectGarbage { [] } }
+            #expect(Directory.isDirectory(bundle.directory))
+        }
+        #expect(try Directory.list("\(state.path)/code") == [])
+        // Registered by somebody in the meantime, it is none.
+        let again = try store.store(archive: Tar.archive(Tar.entry("a", "1")))
+        try store.keeping([again.sha256]) {
+            try store.collectGarbage { [] }
+            _ = try store.store(archive: Tar.archive(Tar.entry("a", "1")))
+        }
+        #expect(Directory.isDirectory(again.directory))
+    }
 }
 
 extension CodeStore {

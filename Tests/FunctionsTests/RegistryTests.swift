@@ -125,7 +125,7 @@ struct ManifestTests {
         let root = "/" + #filePath.split(separator: "/").dropLast(3).joined(separator: "/") + "/Runtimes"
         let catalog = try RuntimeCatalog(directory: root)
         #expect(catalog.problems.isEmpty)
-        #expect(catalog.all.map(\.name).sorted() == ["command", "node", "provided", "python"])
+        #expect(catalog.all.map(\.name).sorted() == ["command", "http", "node", "provided", "python"])
         #expect(catalog.find("python3.12")?.name == "python")
         #expect(catalog.find("nodejs20.x")?.name == "node")
         #expect(catalog.find("provided.al2023")?.name == "provided")

@@ -25,6 +25,8 @@ def functions(daemon):
     for name, text in {
         "typo": "nmae: x\n", "wrong": "name: typo\nruntime: python\nhandler: app.handle\nmemory: lots\n",
         "broken": "name: [\n", "cobol": "name: old\nruntime: cobol\nhandler: a.b\n",
+        "ported": "name: ported\nruntime: python\nhandler: app.handle\nhttp_port: 8080\n",
+        "low-port": "name: low\nruntime: http\nhttp_port: 80\n",
     }.items():
         (daemon.directory / name).mkdir()
         (daemon.directory / name / "function.yaml").write_text(text)
@@ -61,7 +63,7 @@ def run(daemon, arguments, **env):
     (["init", "a b", "--runtime", "python"], 64, "'a b' is no function name"),
     (["init", "../up", "--runtime", "python"], 64, "'../up' is no function name"),
     (["init", "empty", "--runtime", "python"], 1, "File exists"),
-    (["init", "new", "--runtime", "pyhton"], 66, "no template for runtime 'pyhton'; there are: command, node, provided, python"),
+    (["init", "new", "--runtime", "pyhton"], 66, "no template for runtime 'pyhton'; there are: command, http, node, provided, python"),
     # Values.
     (["invoke", "echo", "-d", "{oops"], 64, "json"),
     (["invoke", "echo", "--memory", "big"], 64, "--memory: expected a size such as 512MiB, got 'big'"),
@@ -85,6 +87,19 @@ def run(daemon, arguments, **env):
     (["deploy", "wrong"], 64, "memory: expected"),
     (["deploy", "broken"], 64, "function.yaml:2:1: error: did not find"),
     (["deploy", "cobol"], 64, "cobol"),
+    # Container images.
+    (["deploy", "--image", "gone.tar", "--name", "x"], 66, "gone.tar: No such file or directory"),
+    (["deploy", "--image", "empty", "--name", "x"], 64, "empty is no OCI layout: it has no oci-layout or no index.json"),
+    (["deploy", "--image", "notes.txt", "--name", "x"], 64, "the image is refused: an archive in it cannot be read"),
+    (["deploy", "--image", "notes.txt"], 64, "an image says no name for its function: --name NAME"),
+    (["deploy", "--image", "notes.txt", "--name", "a b"], 64, "'a b' is no function name"),
+    (["deploy", "--image", "notes.txt", "--name", "x", "--runtime", "python"], 64, "an image has no runtime and no handler"),
+    (["deploy", "--image", "notes.txt", "empty", "--name", "x"], 64, "an image and a directory cannot be one function"),
+    (["deploy", "--image", "notes.txt", "--name", "x", "--port", "web"], 64, "web"),
+    (["deploy", "--image", "notes.txt", "--name", "x", "--memory", "big"], 64, "--memory: expected a size"),
+    (["deploy", "empty", "--name", "x", "--port", "8080"], 64, "name it with --image"),
+    (["deploy", "ported"], 64, "http_port: runtime python serves no HTTP: use runtime http"),
+    (["deploy", "low-port"], 64, "port 80: expected one from 1024 to 65535, and not 9001"),
     (["config", "check", "gone.yaml"], 66, "gone.yaml: No such file or directory"),
     (["config", "check", "empty"], 66, "empty is a directory"),
     (["config", "check", "wrong/function.yaml"], 78, "unknown setting 'name'"),
@@ -230,7 +245,7 @@ def test_a_daemon_that_hangs_is_given_up_and_one_that_takes_its_time_is_not(daem
 
 def test_new_functions_of_every_runtime_run_as_they_are(daemon):
     runtimes = sorted(path.parent.name for path in pathlib.Path(os.environ["EBB_RUNTIMES"]).glob("*/template"))
-    assert {"python", "node", "provided", "command"} <= set(runtimes)
+    assert {"python", "node", "provided", "command", "http"} <= set(runtimes)
     for runtime in runtimes:
         assert daemon.fn("init", f"new-{runtime}", "--runtime", runtime).returncode == 0
         assert daemon.fn("deploy", f"new-{runtime}").returncode == 0
@@ -255,6 +270,7 @@ def test_bash_completes_verbs_flags_and_names_of_functions(daemon):
     assert "invoke" in complete("fn", "inv")
     assert {"top", "config", "deploy"} <= set(complete("fn", ""))
     assert "--memory" in complete("fn", "update", "--mem")
+    assert "--image" in complete("fn", "deploy", "--im")
     assert "echo" in complete("fn", "describe", "ec")
     assert "python" in complete("fn", "init", "x", "--runtime", "py")
 

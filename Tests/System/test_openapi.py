@@ -16,6 +16,7 @@ from schemathesis.specs.openapi.checks import content_type_conformance, response
     response_schema_conformance, status_code_conformance
 
 from conftest import SCALE, wait_until
+from images import Image, entry, tar
 
 CONFIG = "defaults: {timeout: 60s, retries: 0}\n"
 LONG = os.environ.get("EBB_LONG") == "1"
@@ -113,6 +114,21 @@ def handle(event, context):
     call("removeFunction", 204, **name)
     for operation in ("describeFunction", "removeFunction", "readLogs", "readCode", "adviseSize"):
         call(operation, 404, **name)
+
+
+def test_a_container_image_is_taken_and_refused_as_documented(daemon, call, tmp_path):
+    body = Image(tar(entry("a", "1")), config={"Entrypoint": ["/a"], "User": "u"}).archive(tmp_path / "i.tar").read_bytes()
+    options = {"path_parameters": {"name": "image"}, "body": body, "media_type": "application/octet-stream"}
+    query = {"port": 8080, "memory": 128 << 20, "env": ["A=1", "B=2"], "command": ["x", "y"]}
+    function = call("deployImage", 201, **options, query=query).json()["function"]
+    assert (function["httpPort"], function["memory"], function["env"]) == (8080, 128 << 20, {"A": "1", "B": "2"})
+    assert function["image"]["command"] == ["x", "y"]
+    assert not call("deployImage", 200, **options).json()["codeChanged"]
+    call("deployImage", 400, **{**options, "body": b"no archive"})
+    call("deployImage", 400, **options, query={"memory": "much"})
+    assert "httpPort" not in call("describeFunction", 200, path_parameters={"name": "image"}).json()
+    call("readCode", 400, path_parameters={"name": "image"})
+    call("removeFunction", 204, path_parameters={"name": "image"})
 
 
 def test_the_daemon_answers_about_itself_as_documented(daemon, call):

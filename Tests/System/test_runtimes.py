@@ -56,7 +56,7 @@ def test_the_official_python_client_runs_unmodified_as_a_provided_function(daemo
     assert (answer.status, answer.json["errorType"]) == (502, "KeyError")
 
 
-@pytest.mark.parametrize("runtime", ["python", "node", "provided", "command"])
+@pytest.mark.parametrize("runtime", ["python", "node", "provided", "command", "http"])
 def test_every_runtime_has_a_template_that_works(daemon, runtime):
     name = f"fresh-{runtime}"
     assert daemon.fn("init", name, "--runtime", runtime).returncode == 0

@@ -160,6 +160,9 @@ int clinux_mount_in(int there, int home, int mount, const char *target);
 int clinux_own_root(void);
 // What is at `path` beneath `root`, reached through no link and no other mount: ELOOP or EXDEV otherwise. O_PATH.
 int clinux_open_beneath(const char *root, const char *path);
+// Opens a path below the directory `root` as if that were `/` (openat2, RESOLVE_IN_ROOT): no link and no `..` leads out.
+// A descriptor, or -1 with errno.
+int clinux_open_in_root(int root, const char *path, int32_t flags);
 
 // A user namespace in which `inside` is `outside` of the host, one user and one group. A descriptor, or -1 with errno.
 int clinux_user_namespace(uint32_t inside, uint32_t outside);
@@ -190,6 +193,7 @@ int clinux_epoll_remove(int epoll, int fd);
 int clinux_epoll_wait(int epoll, uint64_t *ids, int count);          // how many of `ids` are set; waits for ever
 int clinux_eventfd(void);
 void clinux_not_dumpable(void);         // no core dumps, no debugger, no look into /proc/self
+int clinux_forget_start(int fd, int64_t size);  // gives back what a file's first bytes take on disk, if it can
 int clinux_sync_file_system(int fd);  // of the file system that holds fd
 void clinux_name_thread(const char *name);
 // Asks the kernel to bring ranges of another process back from swap (process_madvise, MADV_WILLNEED). At most 256.

@@ -24,6 +24,7 @@ let launcher = try SandboxLauncher(
     events: try EventWatcher(),
     stateDirectory: arguments[2],
     initPath: arguments[3],
+    bridgePath: arguments[3],
     egress: egress,
     readyNamespaces: 4
 )
