@@ -133,12 +133,13 @@ package struct Gateway: Sendable {
 
     private func strangeness(_ request: HTTPRequest) -> HTTPResponse? {
         guard isForBrowsers else { return nil }
-        return BrowserGuard.problem(
-            request.headers,
-            hosts: context.settings.current.settings.http.hosts,
-            isAllowed: UrlDoor(context: context).allowsOrigin(request)
-        )
-        .map { .problem(.forbidden, "ForeignOrigin", $0) }
+        return
+            BrowserGuard.problem(
+                request.headers,
+                hosts: context.settings.current.settings.http.hosts,
+                isAllowed: UrlDoor(context: context).allowsOrigin(request)
+            )
+            .map { .problem(.forbidden, "ForeignOrigin", $0) }
     }
 
     /// Who may make a request.

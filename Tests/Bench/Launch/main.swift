@@ -18,7 +18,10 @@ guard arguments.count >= 6 else {
     exit(64)
 }
 let tree = try CgroupTree.discover(allowUnenforced: true, base: arguments[1])
-let egress = EgressNetwork(stateDirectory: arguments[2], policy: EgressPolicy(subnet: IPv4Block(IPv4Address(raw: 0), prefix: 32)))
+let egress = EgressNetwork(
+    stateDirectory: arguments[2],
+    policy: EgressPolicy(subnet: IPv4Block(IPv4Address(raw: 0), prefix: 32))
+)
 let launcher = try SandboxLauncher(
     tree: tree,
     events: try EventWatcher(),
