@@ -303,7 +303,7 @@ package final class SandboxLauncher: Sendable {
             taken += [read, write]
             let extensionOutput = spec.hasExtensions ? try Descriptor.pipe() : nil
             if let extensionOutput { taken += [extensionOutput.read, extensionOutput.write] }
-            try Failpoint.fail("parts-namespaces")
+            try Failpoint.fail("parts-set")
             let set = try namespaces.takeSet()
             taken += [set.network, set.listener, set.ipc, set.uts]
             try Failpoint.fail("parts-slot")

@@ -27,13 +27,14 @@ enum TemplateNamespace {
         workDirectory: String,
         programs: [(place: String, path: String)]
     ) throws(SyscallError) -> Int32 {
-        let hosts = "\(workDirectory).hosts"
+        let hosts = "\(workDirectory).hosts-\(UInt32.random(in: 0 ... .max))"  // two may build the same at once
         let files = programs + [("/etc/hosts", hosts)]
         if template.runtimeDirectory != nil { try makeMountPoints(template.imageRoot, mountPoints, files) }
         try Directory.makeAll(workDirectory)
         try touch(hosts)
         try KernelFile.write(hosts, Self.hosts)
         try SyscallError.check("chmod", hosts, unsafe chmod(hosts, 0o644))  // whatever the daemon's umask is
+        defer { _ = unsafe unlink(hosts) }  // the mount keeps it
         // Mount namespaces belong to threads: this one does its work and ends, the namespace lives on in its descriptor.
         return try Thread.run(name: "template") { () throws(SyscallError) -> Int32 in
             try SyscallError.check("unshare", "mount namespace", clinux_unshare(CLINUX_MOUNT))
