@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+import Dispatching
+import Gateway
+import Glibc
+import HTTP
+import Linux
+import Logging
+import NIOCore
+import Pool
+import Settings
+import Synchronization
+import Telemetry
+import Tracing
+import Units
+
+/// The doors: they open last and close first.
+extension Daemon {
+    /// Opens the doors.
+    package func serve() throws {
+        let current = settings.current.settings
+        guard let colon = current.http.listen.lastIndex(of: ":"),
+            let port = Int(current.http.listen[current.http.listen.index(after: colon)...])
+        else {
+            throw StartError.refused("http.listen: '\(current.http.listen)' is no address")
+        }
+        let host = String(current.http.listen[..<colon])
+        if !context.limitsEnforced {
+            guard SettingsLoader.isLoopback(current.http.listen) else {
+                throw StartError.refused(
+                    "--allow-unenforced-limits is for development: it needs a loopback address, not \(current.http.listen)"
+                )
+            }
+            log.warning("limits are NOT enforced: this host has no usable cgroup v2 controllers")
+        }
+        try open(.tcp(host: host, port: port))
+        try Directory.makeAll(current.socket.path.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" })
+        try open(.unix(path: current.socket.path))
+        _ = unsafe chmod(current.socket.path, UInt32(current.socket.mode, radix: 8) ?? 0o660)
+        pool.start(
+            pressureFile: KernelFile.exists("\(tree.pool.path)/memory.pressure")
+                ? "\(tree.pool.path)/memory.pressure" : nil
+        )
+        context.runner.start(on: group.next())
+        scheduler.start(on: group.next())
+        let address = servers.withLock { $0.first?.localAddress?.port } ?? port
+        let scheme = portGuard.identity == nil ? "http" : "https"
+        log.notice(
+            "serving on \(scheme)://\(host):\(address) (auth: \(current.auth.mode.rawValue)) and \(current.socket.path)"
+        )
+        warnOfOpenDoors(current)
+        scheduleConfigCheck()
+        scheduleSaving()
+        scheduleLogFlush()
+        egress.follow(on: group.next(), workers: workers, log: log)
+        scheduleWatchdog()
+        // After `CgroupTree` moved this process to a leaf: with a reload systemd makes a group of its own beside it.
+        manager.isReady(status)
+    }
+
+    private var status: String {
+        let current = settings.current.settings
+        return "Serving on \(current.http.listen) and \(current.socket.path)"
+    }
+
+    /// Twice in the time that the service manager gives, if every event loop and the pool's lock answer. Workers are not
+    /// asked: many deployments at once may keep all of them for longer than that, and are no reason to be killed.
+    private func scheduleWatchdog() {
+        guard let patience = manager.watchdog else { return }
+        let (group, manager, pool) = (group, manager, pool)
+        let half = TimeAmount.milliseconds(max(1, patience.milliseconds / 2))
+        group.next()
+            .scheduleRepeatedTask(initialDelay: .zero, delay: half) { _ in
+                let loops = group.makeIterator().map { $0.submit {} }
+                EventLoopFuture.andAllSucceed(loops, on: group.any())
+                    .whenSuccess {
+                        _ = pool.waiting
+                        manager.isAlive()
+                    }
+            }
+    }
+
+    /// Ten times a second, what functions printed meanwhile goes to disk.
+    private func scheduleLogFlush() {
+        let (log, workers) = (context.log, workers)
+        group.next()
+            .scheduleRepeatedTask(initialDelay: .milliseconds(100), delay: .milliseconds(100)) { _ in
+                guard log.hasPending else { return }
+                workers.submit { _ in log.flush() }
+            }
+    }
+
+    private func warnOfOpenDoors(_ current: Settings) {
+        if let keys = portGuard.keys?.current, keys.tokens.isEmpty, keys.keys.isEmpty {
+            log.warning("\(current.auth.keys) names nobody: the port lets nobody in until it does")
+        }
+        if portGuard.identity == nil, current.auth.mode != .none, !SettingsLoader.isLoopback(current.http.listen) {
+            log.warning(
+                "tokens, code and answers cross the network in the clear: set http.tls.cert and http.tls.key, or serve behind a proxy that does"
+            )
+        }
+    }
+
+    /// Once a minute, and at the end.
+    private func scheduleSaving() {
+        group.next()
+            .scheduleRepeatedTask(initialDelay: .minutes(1), delay: .minutes(1)) { [workers, self] _ in
+                workers.submit { _ in self.saveLearning() }
+            }
+    }
+
+    private func saveLearning() {
+        do { try learning.save(pool.profiles) } catch { log.warning("what was learnt could not be kept: \(error)") }
+    }
+
+    private func open(_ address: ListenAddress) throws {
+        let current = settings.current.settings
+        let isPort = if case .tcp = address { true } else { false }
+        // The Unix socket is guarded by its permissions, and what goes over it leaves the machine in no way.
+        let gateway = Gateway(
+            context,
+            isForBrowsers: isPort,
+            isSecure: isPort && portGuard.identity != nil,
+            access: isPort ? portGuard.access : nil
+        )
+        var configuration = HTTPServerConfiguration()
+        configuration.maxConnections = current.http.maxConnections
+        configuration.readTimeout = .milliseconds(current.http.readTimeout.milliseconds)
+        configuration.idleTimeout = .milliseconds(current.http.idleTimeout.milliseconds)
+        configuration.maxHeaderField = Int(current.http.maxHeader.count)
+        configuration.maxHeaderList = Int(current.http.maxHeader.count)
+        configuration.bodyLimit = { gateway.bodyLimit($0) }
+        configuration.streamHandler = { gateway.streamHandler($0) }
+        configuration.tooLarge = { gateway.tooLarge($0, $1) }
+        if isPort, let identity = portGuard.identity { configuration.tls = { identity.current } }
+        do {
+            let server =
+                try HTTPServer.start(on: address, group: group, configuration: configuration) { gateway.handle($0, $1) }
+                .wait()
+            servers.withLock { $0.append(server) }
+        } catch {
+            throw StartError.refused("cannot listen on \(address): \(error)")
+        }
+    }
+
+    /// Looks once a second whether the file, the keys or the certificate are others.
+    private func scheduleConfigCheck() {
+        let (settings, portGuard, log, workers) = (settings, portGuard, log, workers)
+        group.next()
+            .scheduleRepeatedTask(initialDelay: .seconds(1), delay: .seconds(1)) { _ in
+                workers.submit { _ in
+                    portGuard.reloadIfChanged { what, problem in
+                        guard let problem else { return log.info("the \(what) were read again") }
+                        log.error("\(what) refused, those in force stay:\n\(problem)")
+                    }
+                    if case .refused(let errors) = settings.reloadIfChanged() {
+                        log.error("config refused, the settings in force stay:\n\(errors)")
+                    }
+                }
+            }
+    }
+
+    /// Reads the configuration again, as `SIGHUP` asks.
+    package func reload() {
+        manager.isReloading()
+        defer { manager.isReady(status) }
+        if case .refused(let errors) = settings.reload() {
+            log.error("config refused, the settings in force stay:\n\(errors)")
+        }
+    }
+
+    /// Closes the doors, lets running requests finish for a while, ends every sandbox, and leaves nothing behind.
+    package func stop(patience: Duration = .seconds(20)) {
+        log.notice("stopping")
+        manager.isStopping()
+        for server in servers.withLock({ $0 }) { server.stopAccepting() }
+        saveLearning()
+        scheduler.stop()
+        context.runner.stop()
+        pool.shutdown(patience: patience)
+        for server in servers.withLock({ $0 }) { server.close() }
+        tracer.exporter.stop(within: .seconds(3))
+        launcher.shutdown()
+        egress.shutdown()
+        do { try tree.teardown() } catch { log.error("cgroups are left behind: \(error)") }
+        events.shutdown()
+        context.log.flush()
+        registry.close()
+        context.queue.close()
+        _ = unsafe unlink(settings.current.settings.socket.path)
+        close(lock)
+        log.notice("stopped")
+    }
+}
