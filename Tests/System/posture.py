@@ -18,7 +18,7 @@ SHARED_NAMESPACES = {"time", "time_for_children"}
 
 CODE = ("ro", "nosuid", "nodev", "relatime")
 MOUNTS = {
-    "/": CODE, "/var/task": CODE, "/var/runtime": CODE, "/.init": CODE,
+    "/": CODE, "/var/task": CODE, "/var/runtime": CODE, "/.init": CODE, "/.bridge": CODE, "/etc/hosts": CODE,
     "/dev": ("ro", "nosuid", "noexec", "relatime"),
     "/proc": ("rw", "nosuid", "nodev", "noexec", "relatime"),
     "/tmp": ("rw", "nosuid", "nodev", "relatime"),

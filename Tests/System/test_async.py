@@ -248,7 +248,7 @@ class Client(threading.Thread):
                 continue
             assert answer.status == 202, answer.body
             self.accepted[answer.json["requestId"]] = (name, fails)
-            time.sleep(self.chance.uniform(0, 0.05))
+            time.sleep(self.chance.uniform(0, 0.05) * SCALE)  # all that was accepted has to run afterwards
 
 
 def runs_by_id(daemon, name):
