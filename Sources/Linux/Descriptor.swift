@@ -25,6 +25,13 @@ package struct Descriptor: ~Copyable, Sendable {
         Descriptor(owning: try SyscallError.check("open", path, unsafe Glibc.open(path, flags | O_CLOEXEC)))
     }
 
+    /// Throws unless so many more descriptors could be opened now.
+    package static func requireRoom(for count: Int) throws(SyscallError) {
+        var held: [CInt] = []
+        defer { for fd in held { close(fd) } }
+        for _ in 0..<count { held.append(try open("/dev/null", O_RDONLY).release()) }
+    }
+
     /// A pipe: what is written to `write` can be read from `read`. Only the read end does not block.
     package static func pipe() throws(SyscallError) -> (read: CInt, write: CInt) {
         var ends: [Int32] = [0, 0]

@@ -3,7 +3,8 @@
 import json
 
 from conftest import wait_until
-from test_extensions import CONFIG, HANDLER, PRELUDE, deploy, said
+import test_extensions
+from test_extensions import CONFIG, HANDLER, PRELUDE, said
 
 # A listener in the manner of AWS's examples. What it receives goes to a file that the function reads: what an extension
 # prints would be telemetry again.
@@ -68,6 +69,11 @@ def handle(event, context):
     path = event.get("read", "/tmp/received")
     return {"id": context.aws_request_id, "text": open(path).read() if os.path.exists(path) else ""}
 """
+
+
+def deploy(daemon, name, extensions, *arguments, **more):
+    """With one sandbox at most: what is received is a file in it, and a call that finds it busy would get another."""
+    test_extensions.deploy(daemon, name, extensions, *arguments, "--concurrency", "1", **more)
 
 
 def received(daemon, name, wanted, event=None):
