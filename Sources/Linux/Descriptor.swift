@@ -26,10 +26,14 @@ package struct Descriptor: ~Copyable, Sendable {
     }
 
     /// Throws unless so many more descriptors could be opened now.
-    package static func requireRoom(for count: Int) throws(SyscallError) {
+    ///
+    /// - Parameter some: any that is open.
+    package static func requireRoom(for count: Int, some: CInt) throws(SyscallError) {
         var held: [CInt] = []
         defer { for fd in held { close(fd) } }
-        for _ in 0..<count { held.append(try open("/dev/null", O_RDONLY).release()) }
+        for _ in 0..<count {
+            held.append(try SyscallError.check("fcntl", "room for descriptors", fcntl(some, F_DUPFD_CLOEXEC, 0)))
+        }
     }
 
     /// A pipe: what is written to `write` can be read from `read`. Only the read end does not block.

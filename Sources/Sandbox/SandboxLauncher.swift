@@ -306,8 +306,9 @@ package final class SandboxLauncher: Sendable {
             try Failpoint.fail("parts-set")
             let set = try namespaces.takeSet()
             taken += [set.network, set.listener, set.ipc, set.uts]
-            // For its connections: a runtime that could not be accepted would wait until its start is given up.
-            try Descriptor.requireRoom(for: 8)
+            // For what is kept of a sandbox that runs, and for its connections: a runtime that could not be accepted would
+            // wait until its start is given up.
+            try Descriptor.requireRoom(for: 32, some: write)
             try Failpoint.fail("parts-slot")
             let slot = try namespaces.takeSlot()
             // So that the function may open /dev/stdout again, by name.
