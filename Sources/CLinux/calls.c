@@ -69,7 +69,8 @@ int clinux_mount_in(int there, int home, int mount, const char *target) {
 }
 
 int clinux_open_beneath(const char *root, const char *path) {
-    int directory = open(root, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    // The place itself may be a link: it is the operator's word. What lies beneath is not.
+    int directory = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (directory < 0) return -1;
     struct open_how how = {
         .flags = O_PATH | O_CLOEXEC,
