@@ -356,7 +356,7 @@ def test_an_images_mounts_are_few_and_none_may_carry_privileges(daemon, web):
     for line in pathlib.Path(f"/proc/{first}/mountinfo").read_text().splitlines():
         fields = line.split()
         points[fields[4]] = (fields[5].split(","), fields[fields.index("-") + 1])
-    assert set(points) == {"/", "/dev", "/proc", "/tmp", "/.init", "/.bridge", "/run/fn"}
+    assert set(points) == {"/", "/dev", "/proc", "/tmp", "/.init", "/.bridge", "/etc/hosts", "/run/fn"}
     assert points["/"][1] == "overlay" and {"ro", "nosuid", "nodev"} <= set(points["/"][0])
     for point, (options, _) in points.items():
         assert "nosuid" in options and ("ro" in options or point in ("/proc", "/tmp", "/run/fn")), point
