@@ -41,7 +41,7 @@ extension SandboxPool {
         }
         let limits = LimitControl(made.sandbox.cgroup, max: contract, cpu: made.cpu, cpus: cpus)
         let telemetry = TelemetryHub(
-            made.identity ?? .none,
+            made.identity ?? .unassigned,
             instance: id.description,
             loop: group.next(),
             connect: Self.connector(made.sandbox),

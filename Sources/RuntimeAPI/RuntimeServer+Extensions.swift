@@ -22,7 +22,7 @@ package struct FunctionIdentity: Sendable {
     }
 
     /// Of a sandbox that is no function's yet.
-    package static let none = FunctionIdentity(name: "", version: "", handler: nil)
+    package static let unassigned = FunctionIdentity(name: "", version: "", handler: nil)
 }
 
 /// The Extensions API and the Telemetry API, on the same listener as the Runtime API.
