@@ -269,7 +269,7 @@ extension PoolState {
         }
         var short = ledger.budget * 0.10 - sample.available
         let leaving = entries.values.count { $0.phase == .stopping }
-        effects += endPrewarmed(tier >= .orange)
+        if tier >= .orange { effects += endPrewarmed() }
         guard short > .zero, tier >= .orange, leaving < 4 else { return effects }
         while short > .zero, let victim = evictable(sparing: nil) {
             guard tier == .red || entries[victim]?.phase == .shrunk else { break }

@@ -113,8 +113,7 @@ extension PoolState {
     }
 
     /// While the host is short of memory there are none.
-    mutating func endPrewarmed(_ isShort: Bool) -> [PoolEffect] {
-        guard isShort else { return [] }
+    mutating func endPrewarmed() -> [PoolEffect] {
         let ready = entries.values.filter { isPrewarming($0) && ($0.phase == .idle || $0.phase == .shrunk) }
         return ready.map { evict($0.id, .pressed, for: nil) }
     }

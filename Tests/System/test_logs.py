@@ -12,7 +12,7 @@ import time
 import pytest
 from conftest import BIN, SCALE, wait_until
 
-CONFIG = "log: {functions_retain: 1MiB}\n"
+CONFIG = "defaults: {timeout: 60s, init_timeout: 60s}\nlog: {functions_retain: 1MiB}\n"
 
 SAYS = """
 import sys
@@ -106,38 +106,42 @@ def test_a_function_that_floods_fills_no_disk_and_slows_no_other(daemon):
 
     def print_much():
         end = time.monotonic() + patience
+        # A machine that prints slowly is given the time for enough of it; a refusal ends it, and is told below.
         while sum(printed) < size and (time.monotonic() < end or sum(printed) < 8 << 20 or len(loud) < 5):
             part = 4 << 20
             answer = daemon.request("POST", "/invoke/flood", json.dumps({"bytes": part}).encode(), timeout=900)
             printed.append(part if answer.status == 200 else -size)
+            if answer.status != 200:
+                return
 
     flood = threading.Thread(target=print_much)
     flood.start()
     most = 0
     while flood.is_alive():
         loud.append(call())
-        most = max(most, sum(file.stat().st_size for file in logs(daemon, "flood")))
+        most = max(most, sum(size_of(file) for file in logs(daemon, "flood")))
     # Many times what may be kept.
     assert sum(printed) >= 8 << 20, printed
     assert 1 << 19 <= most <= 1 << 20 and len(loud) >= 5
     # Two functions share the processors; one must not wait for what the other prints.
     beside = statistics.median(loud)
     print(f"{sum(printed) >> 20} MiB; alone {quiet * 1e3:.2f} ms, beside the flood {beside * 1e3:.2f} ms")
-    assert beside < 100 * quiet + 0.5 * SCALE
+    assert beside < 25 * quiet + 0.05 * SCALE
     assert b"REPORT RequestId" in daemon.fn("logs", "flood", "--tail", "3").stdout
     # What others had printed is still there.
     assert any("START" in line for line in daemon.fn("logs", "echo").stdout.decode().splitlines())
 
 
+def size_of(file):
+    """Bytes; a file that has just become the one before has none under its old name."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def logs(daemon, name):
-    found = []
-    for file in (daemon.directory / "state" / "logs").glob(f"{name}.log*"):
-        try:
-            file.stat()
-            found.append(file)
-        except FileNotFoundError:
-            pass  # was turned in this moment
-    return found
+    return list((daemon.directory / "state" / "logs").glob(f"{name}.log*"))
 
 
 def test_what_a_removed_function_still_prints_makes_no_file(daemon):
