@@ -35,13 +35,14 @@ HAS_LIMITS = pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists() and "mem
 
 
 def wait_until(condition, what, seconds=10):
-    """Waits for a condition, not for a time; returns what it returned."""
+    """Waits for a condition, not for a time; returns what it returned. `what` may be a function that tells what is there."""
     deadline = time.monotonic() + seconds * SCALE
     while True:
         result = condition()
         if result:
             return result
-        assert time.monotonic() < deadline, f"waited {seconds * SCALE:.0f} s for: {what}"
+        if time.monotonic() >= deadline:
+            pytest.fail(f"waited {seconds * SCALE:.0f} s for: {what() if callable(what) else what}")
         time.sleep(0.05)
 
 

@@ -88,7 +88,7 @@ def test_nothing_accepted_is_lost_and_nothing_runs_too_often_however_often_the_d
     def left():
         return [e for state in ("queued", "running")
                 for e in daemon.request("GET", f"/v1/queue?state={state}&limit=100000").json["events"]]
-    wait_until(lambda: not left(), "everything to end", 600 if LONG else 120)
+    wait_until(lambda: not left(), lambda: f"everything to end; left at {time.time()}: {left()}", 600 if LONG else 120)
 
     def hits(found):
         begin, end = (datetime.datetime.fromisoformat(found[key][:-1] + "+00:00").timestamp()
