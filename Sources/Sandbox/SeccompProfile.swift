@@ -4,30 +4,44 @@ import CSeccomp
 import Glibc
 import Linux
 
-/// The system calls a function may make, as programs for the kernel, built once with libseccomp.
+/// The system calls a function may make, as one program for the kernel, built once.
 ///
-/// Two programs, because the kernel takes the stricter answer of all that are loaded, and libseccomp has no way to say
-/// "all but these" of an argument: the first allows what is listed and answers `ENOSYS` to everything else, new system
-/// calls included, so that libc falls back as on an old kernel; the second, a small one, refuses single arguments of
-/// calls that the first allows.
+/// What depends on arguments are rules of libseccomp's, in two parts, because it has no way to say "all but these" of an
+/// argument: the first allows what is listed, the second refuses some of what is allowed. Which calls those are, and what
+/// becomes of all others, a search over the numbers tells before them (`ClassicBPF.search`): numbers side by side have
+/// mostly the same answer, and what is loaded at each start should be short. A call that is on no list gets `ENOSYS`, new
+/// ones included, so that libc falls back as on an old kernel.
 package struct SeccompProfile: Sendable {
-    /// Programs of 8-byte instructions, in the order in which they are loaded.
-    package let programs: [[UInt8]]
+    /// Instructions of 8 bytes each.
+    package let program: [UInt8]
 
     package init() throws(SandboxError) { try self.init(optimization: SeccompFilter.tree) }
 
-    /// - Parameter optimization: libseccomp's word for how numbers are searched (`SCMP_FLTATR_CTL_OPTIMIZE`).
+    /// - Parameter optimization: libseccomp's word for how its own parts are searched (`SCMP_FLTATR_CTL_OPTIMIZE`).
     init(optimization: UInt32) throws(SandboxError) {
-        programs = [try Self.allowed(optimization), try Self.refused(optimization)].map { Self.prologue + $0 }
+        let allowed = try Self.allowedArguments(optimization)
+        let refused = try Self.refusedArguments(optimization)
+        var answers: [UInt32: ClassicBPF.Answer] = [:]
+        for name in SystemCalls.refused { SeccompFilter.number(name).map { answers[$0] = .fail(EPERM) } }
+        for name in SystemCalls.allowed { SeccompFilter.number(name).map { answers[$0] = .allow } }
+        for number in refused.numbers { answers[number] = .part(1) }
+        for number in allowed.numbers { answers[number] = .part(0) }
+        var code = ClassicBPF(Self.prologue)
+        code.search(
+            answers,
+            otherwise: .fail(ENOSYS),
+            parts: [
+                // What the first part allows the second may still refuse.
+                try allowed.export(), try refused.export(),
+            ]
+        )
+        program = code.bytes
     }
 
-    // MARK: What is allowed
+    // MARK: What is allowed of those that are asked for their arguments
 
-    private static func allowed(_ optimization: UInt32) throws(SandboxError) -> [UInt8] {
+    private static func allowedArguments(_ optimization: UInt32) throws(SandboxError) -> SeccompFilter {
         let filter = try SeccompFilter(otherwise: .fail(ENOSYS), optimization: optimization)
-        for name in SystemCalls.allowed { try filter.add(name, .allow) }
-        for name in SystemCalls.refused { try filter.add(name, .fail(EPERM)) }
-        for name in ["clone"] + outOfBand.map(\.call) { try filter.add(name, .allow) }  // some of it is refused below
         // Which execution domain it is may be asked, not changed: one of them turns address randomisation off.
         try filter.add("personality", .allow, [.low(0, equals: 0xFFFF_FFFF)])
         try filter.add("personality", .fail(EPERM), [.below(0, 0xFFFF_FFFF)])
@@ -39,7 +53,7 @@ package struct SeccompProfile: Sendable {
             try filter.add("setsockopt", .fail(ENOPROTOOPT), [.low(1, equals: level)])
         }
         try filter.add("setsockopt", .fail(ENOPROTOOPT), [.above(1, 41)])
-        return try filter.export()
+        return filter
     }
 
     /// UNIX, IPv4 with TCP and UDP, and rtnetlink to list addresses: no AF_ALG, AF_VSOCK, AF_PACKET, RDS, SMC, raw or
@@ -83,7 +97,7 @@ package struct SeccompProfile: Sendable {
         ("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3), ("recvfrom", 3), ("recvmsg", 2), ("recvmmsg", 3),
     ]
 
-    private static func refused(_ optimization: UInt32) throws(SandboxError) -> [UInt8] {
+    private static func refusedArguments(_ optimization: UInt32) throws(SandboxError) -> SeccompFilter {
         let filter = try SeccompFilter(otherwise: .allow, optimization: optimization)
         for flag in namespaceFlags { try filter.add("clone", .fail(EPERM), [.bit(0, flag)]) }
         // Only the low 32 bits of these arguments count for the kernel, so only they are compared: CVE-2019-10063 was a
@@ -97,59 +111,38 @@ package struct SeccompProfile: Sendable {
         }
         // MSG_OOB: out-of-band data on UNIX sockets has led out of sandboxes (CVE-2025-38236).
         for (call, flags) in outOfBand { try filter.add(call, .fail(EOPNOTSUPP), [.bit(flags, 1)]) }
-        return try filter.export()
+        return filter
     }
 
-    // MARK: What both begin with
+    // MARK: What it begins with
 
-    /// Before libseccomp's own instructions, which would kill for both: calls of another architecture, whose numbers mean
+    /// Before libseccomp's own instructions, which would kill for x32's numbers too: calls of another architecture, whose numbers mean
     /// other things, end the process; x32's numbers on x86-64 do not exist. runc patches its programs likewise.
-    private static var prologue: [UInt8] {
-        var code = ClassicBPF()
-        code.load(4)  // seccomp_data.arch
+    private static var prologue: [ClassicBPF.Instruction] {
+        let (load, equal, atLeast) = (ClassicBPF.load, ClassicBPF.equal, ClassicBPF.atLeast)
+        let answer = ClassicBPF.answer
         #if arch(x86_64)
-        code.skip(1, ifEqual: 0xC000_003E)  // AUDIT_ARCH_X86_64
-        code.answer(0x8000_0000)  // SECCOMP_RET_KILL_PROCESS
-        code.load(0)  // seccomp_data.nr
-        code.skip(1, ifBelow: 0x4000_0000)  // __X32_SYSCALL_BIT
-        code.answer(0x0005_0000 | UInt32(ENOSYS))  // SECCOMP_RET_ERRNO
+        return [
+            load(4),  // seccomp_data.arch
+            equal(0xC000_003E, 1, 0),  // AUDIT_ARCH_X86_64
+            answer(ClassicBPF.Answer.killProcess),
+            load(0),  // seccomp_data.nr
+            atLeast(0x4000_0000, 0, 1),  // __X32_SYSCALL_BIT
+            answer(ClassicBPF.Answer.fail(ENOSYS).raw),
+        ]
         #else
-        code.skip(1, ifEqual: 0xC000_00B7)  // AUDIT_ARCH_AARCH64
-        code.answer(0x8000_0000)
+        return [
+            load(4),
+            equal(0xC000_00B7, 1, 0),  // AUDIT_ARCH_AARCH64
+            answer(ClassicBPF.Answer.killProcess),
+            load(0),
+        ]
         #endif
-        return code.bytes
     }
-}
-
-/// Instructions of the kernel's classic BPF (include/uapi/linux/filter.h): 16 bits of code, two jumps of 8, 32 of value.
-private struct ClassicBPF {
-    private(set) var bytes: [UInt8] = []
-
-    private mutating func append(_ code: UInt16, _ whenTrue: UInt8, _ whenFalse: UInt8, _ value: UInt32) {
-        bytes += [UInt8(code & 0xFF), UInt8(code >> 8), whenTrue, whenFalse]
-        bytes += (0..<4).map { UInt8(truncatingIfNeeded: value >> (8 * $0)) }
-    }
-
-    mutating func load(_ offset: UInt32) { append(0x20, 0, 0, offset) }
-    mutating func skip(_ count: UInt8, ifEqual value: UInt32) { append(0x15, count, 0, value) }
-    mutating func skip(_ count: UInt8, ifBelow value: UInt32) { append(0x35, 0, count, value) }
-    mutating func answer(_ value: UInt32) { append(0x06, 0, 0, value) }
 }
 
 /// One filter under construction.
 @safe private final class SeccompFilter {
-    enum Action {
-        case allow
-        case fail(Int32)
-
-        var raw: UInt32 {
-            switch self {
-            case .allow: 0x7FFF_0000  // SCMP_ACT_ALLOW
-            case .fail(let error): ebb_seccomp_errno(UInt16(error))
-            }
-        }
-    }
-
     /// What an argument is compared with. For an `int` the kernel looks at the low 32 bits, and so do `low` and `bit`.
     enum Condition {
         case low(UInt32, equals: UInt32)
@@ -174,11 +167,13 @@ private struct ClassicBPF {
     }
 
     private let context: scmp_filter_ctx
+    /// The calls that it has rules for.
+    private(set) var numbers: Set<UInt32> = []
 
     /// A binary tree over the system call numbers, rather than a list: cheaper to load and to run.
     static let tree: UInt32 = 2
 
-    init(otherwise action: Action, optimization: UInt32) throws(SandboxError) {
+    init(otherwise action: ClassicBPF.Answer, optimization: UInt32) throws(SandboxError) {
         guard let context = unsafe seccomp_init(action.raw) else {
             throw .seccomp("libseccomp could not be initialised")
         }
@@ -193,17 +188,20 @@ private struct ClassicBPF {
 
     deinit { unsafe seccomp_release(context) }
 
-    /// Adds a rule; a name that this machine's libseccomp does not know, or its architecture does not have, is left out.
-    func add(_ name: String, _ action: Action, _ conditions: [Condition] = []) throws(SandboxError) {
-        let number = unsafe seccomp_syscall_resolve_name(name)
-        guard number >= 0 else { return }
+    /// `nil` for a name that this machine's libseccomp does not know, or its architecture does not have.
+    static func number(_ name: String) -> UInt32? { UInt32(exactly: unsafe seccomp_syscall_resolve_name(name)) }
+
+    /// Adds a rule; a name without a number is left out.
+    func add(_ name: String, _ action: ClassicBPF.Answer, _ conditions: [Condition] = []) throws(SandboxError) {
+        guard let number = Self.number(name) else { return }
+        numbers.insert(number)
         let raw = conditions.map(\.raw)
-        let result = unsafe seccomp_rule_add_array(context, action.raw, number, UInt32(raw.count), raw)
+        let result = unsafe seccomp_rule_add_array(context, action.raw, CInt(number), UInt32(raw.count), raw)
         // The same action as the filter's own is refused with EACCES, and changes nothing.
         guard result == 0 || result == -EACCES else { throw .seccomp("\(name): error \(-result)") }
     }
 
-    func export() throws(SandboxError) -> [UInt8] {
+    func export() throws(SandboxError) -> [ClassicBPF.Instruction] {
         let fd = unsafe clinux_memfd("seccomp")
         guard fd >= 0 else { throw .seccomp("memfd_create: error \(errno)") }
         let file = Descriptor(owning: fd)
@@ -213,6 +211,6 @@ private struct ClassicBPF {
         var bytes = [UInt8](repeating: 0, count: size)
         let count = unsafe pread(file.raw, &bytes, size, 0)
         guard count == size, size > 0, size % 8 == 0 else { throw .seccomp("export: \(count) of \(size) bytes") }
-        return bytes
+        return ClassicBPF(bytes).instructions
     }
 }

@@ -9,17 +9,44 @@ struct SeccompTests {
     let machine: FilterMachine
     private let high: UInt64 = 1 << 32
 
-    init() throws { machine = FilterMachine(programs: try SeccompProfile().programs) }
+    init() throws { machine = FilterMachine(program: try SeccompProfile().program) }
 
     private func error(_ number: Int32) -> FilterMachine.Answer { .error(UInt32(number)) }
 
-    @Test("the programs are two, whole, and small enough for the kernel")
+    @Test("the program is whole, and as short as what is loaded at each start should be")
     func size() {
-        #expect(machine.programs.count == 2)
-        for program in machine.programs {
-            #expect(program.count % 8 == 0)
-            #expect((1...4096).contains(program.count / 8), "BPF_MAXINSNS")
+        #expect(machine.program.count % 8 == 0)
+        #expect((1...600).contains(machine.program.count / 8), "the kernel takes 4096 (BPF_MAXINSNS)")
+    }
+
+    @Test("a search over many numbers jumps as far as it has to")
+    func search() {
+        var code = ClassicBPF([ClassicBPF.load(0)])
+        let answers = Dictionary(uniqueKeysWithValues: (0..<2000).map { (UInt32($0), Self.kind($0)) })
+        let parts: [[ClassicBPF.Instruction]] = [
+            [ClassicBPF.load(16), ClassicBPF.equal(7, 0, 1), allow, ClassicBPF.answer(ClassicBPF.Answer.fail(3).raw)],
+            [ClassicBPF.load(24), ClassicBPF.equal(7, 0, 1), allow, ClassicBPF.answer(ClassicBPF.Answer.fail(4).raw)],
+        ]
+        code.search(answers, otherwise: .fail(ENOSYS), parts: parts)
+        let machine = FilterMachine(program: code.bytes)
+        for number in 0..<2100 {
+            for (first, second) in [(7, 7), (7, 0), (0, 7), (0, 0)] as [(UInt64, UInt64)] {
+                let expected: FilterMachine.Answer =
+                    switch number < 2000 ? Self.kind(number) : .fail(ENOSYS) {
+                    case .allow: .allow
+                    case .fail(let errno): error(errno)
+                    // What the first allows goes on to the second.
+                    case .part(let part): part == 0 && first != 7 ? error(3) : second == 7 ? .allow : error(4)
+                    }
+                #expect(machine.answer(number: number, [first, second]) == expected, "\(number)")
+            }
         }
+    }
+
+    private let allow = ClassicBPF.answer(ClassicBPF.Answer.allow.raw)
+
+    private static func kind(_ number: Int) -> ClassicBPF.Answer {
+        [.allow, .fail(1), .part(0), .part(1)][number * number % 4 == 0 ? number % 3 : number % 4]
     }
 
     @Test("no call is both allowed and refused, and each does what its list says")
@@ -44,9 +71,9 @@ struct SeccompTests {
         #expect(machine.answer(number: number) == error(ENOSYS))
     }
 
-    @Test("a linear program and a tree answer the same")
+    @Test("rules in a list and in a tree answer the same")
     func optimization() throws {
-        let list = FilterMachine(programs: try SeccompProfile(optimization: 1).programs)
+        let list = FilterMachine(program: try SeccompProfile(optimization: 1).program)
         for number in -1...520 {
             for arguments in [
                 [], [1], [2, 1, 6], [16, 3, 0], [38, 5, 0], [0x1002_0011], [3, 6, 31], [0, 0x5412], [1, 2, 1, 1],
