@@ -45,7 +45,7 @@ package final class SandboxLauncher: Sendable {
         self.initPath = initPath
         self.bridgePath = bridgePath
         self.egress = egress
-        filter = FilterBytes(try SeccompProfile().program)
+        filter = FilterBytes(SeccompProfile().program)
         do throws(SyscallError) {
             standards = try StandardDescriptors()
             mounter = try Mounter()

@@ -3,7 +3,7 @@ import CSeccomp
 
 @testable import Sandbox
 
-/// Runs the profile's program as the kernel does (kernel/seccomp.c, net/core/filter.c): so that a test can ask what
+/// Runs seccomp programs as the kernel does (kernel/seccomp.c, net/core/filter.c): so that a test can ask what
 /// becomes of any call on any architecture, whatever this machine's kernel has.
 struct FilterMachine {
     enum Answer: Equatable {
@@ -19,13 +19,21 @@ struct FilterMachine {
     static let native: UInt32 = 0xC000_00B7
     #endif
 
-    let program: [UInt8]
+    let programs: [[UInt8]]
 
+    /// What all programs together come to: the stricter action, of equal ones that of the last loaded.
     func answer(number: Int, _ arguments: [UInt64] = [], arch: UInt32 = native) -> Answer? {
-        guard let result = Self.run(program, Self.data(number, arguments, arch)) else { return nil }
-        return switch result & 0xFFFF_0000 {
+        var strictest: UInt32 = 0x7FFF_0000
+        for program in programs.reversed() {
+            guard let result = Self.run(program, Self.data(number, arguments, arch)) else { return nil }
+            // Actions are compared as signed numbers: to kill the process is the lowest.
+            if Int32(bitPattern: result & 0xFFFF_0000) < Int32(bitPattern: strictest & 0xFFFF_0000) {
+                strictest = result
+            }
+        }
+        return switch strictest & 0xFFFF_0000 {
         case 0x7FFF_0000: .allow
-        case 0x0005_0000: .error(result & 0xFFFF)
+        case 0x0005_0000: .error(strictest & 0xFFFF)
         case 0x8000_0000: .kill
         default: nil
         }
