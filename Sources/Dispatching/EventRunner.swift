@@ -16,10 +16,8 @@ import Units
 /// then two, up to five minutes, until it is too old.
 package final class EventRunner: Sendable {
     private struct State {
-        /// What runs, by function.
-        var running: [String: Int] = [:]
-        /// What is being carried, by target. A slow address takes no room from functions.
-        var carrying: [String: Int] = [:]
+        /// What runs, by function, and what is being carried, by target. A slow address takes no room from functions.
+        var inFlight: [EventQueue.Kind: [String: Int]] = [:]
         var isLooking = false
         var hasNews = false
         var isStopped = false
@@ -181,8 +179,7 @@ package final class EventRunner: Sendable {
             do throws(FunctionsError) {
                 let next = try queue.nextDue() ?? .max
                 state.withLock { $0.nextLook = next }
-                try take(.runs, \.running)
-                try take(.deliveries, \.carrying)
+                for kind in EventQueue.Kind.allCases { try take(kind) }
             } catch {
                 complain("the queue cannot be used: \(error)")
                 state.withLock { $0.nextLook = clock() + 1000 }
@@ -195,21 +192,19 @@ package final class EventRunner: Sendable {
 
     /// Starts what is due of one kind, as much as there is room for. In small bites: what is taken counts before more is
     /// taken.
-    private func take(
-        _ kind: EventQueue.Kind,
-        _ counts: WritableKeyPath<State, [String: Int]>
-    ) throws(FunctionsError) {
+    private func take(_ kind: EventQueue.Kind) throws(FunctionsError) {
         let (room, full) = state.withLock { state in
             let most = catalog.settings.pools.events
             // Half of it at most for one function, or target, so that a flood leaves room for the others.
-            let full = state[keyPath: counts].filter { $0.value >= max(1, most / 2) }.map(\.key)
-            return (most - state[keyPath: counts].values.reduce(0, +), Set(full))
+            let counts = state.inFlight[kind, default: [:]]
+            let full = counts.filter { $0.value >= max(1, most / 2) }.map(\.key)
+            return (most - counts.values.reduce(0, +), Set(full))
         }
         let events = try queue.claim(kind, now: clock(), limit: min(room, 8), except: full)
         if !events.isEmpty { isWell() }
         for event in events {
             state.withLock {
-                $0[keyPath: counts][event.target ?? event.function, default: 0] += 1
+                $0.inFlight[event.kind, default: [:]][event.target ?? event.function, default: 0] += 1
                 $0.hasNews = true
             }
             run(event)
@@ -360,10 +355,9 @@ package final class EventRunner: Sendable {
         }
         isWell()
         state.withLock { state in
-            let counts: WritableKeyPath<State, [String: Int]> = event.target == nil ? \.running : \.carrying
             let key = event.target ?? event.function
-            let left = (state[keyPath: counts][key] ?? 1) - 1
-            state[keyPath: counts][key] = left > 0 ? left : nil
+            let left = (state.inFlight[event.kind]?[key] ?? 1) - 1
+            state.inFlight[event.kind]?[key] = left > 0 ? left : nil
         }
         return true
     }

@@ -46,6 +46,8 @@ package struct QueuedEvent: Sendable, Equatable {
     /// The version that ran last; while it is dealt with, and not on disk.
     package var executedVersion: String?
 
+    package var kind: EventQueue.Kind { target == nil ? .runs : .deliveries }
+
     package init(id: String, function: String, arn: String, payload: [UInt8], acceptedMs: Int64) {
         self.id = id
         self.function = function
@@ -201,7 +203,7 @@ package final class EventQueue: Sendable {
     }
 
     /// What may be taken from the queue, each apart from the other: neither has to wait for the other's room.
-    package enum Kind: Sendable {
+    package enum Kind: Sendable, CaseIterable {
         /// Events that functions run.
         case runs
         /// Records that are carried to a file or an address.
@@ -218,7 +220,8 @@ package final class EventQueue: Sendable {
         except: Set<String> = []
     ) throws(FunctionsError) -> [QueuedEvent] {
         guard limit > 0 else { return [] }
-        let condition = kind == .runs ? "target IS NULL AND function" : "target"
+        // For SQLite nothing, not even NULL, is in an empty list: what has no target has to be kept out by name.
+        let condition = kind == .runs ? "target IS NULL AND function" : "target IS NOT NULL AND target"
         return try database.write { db in
             let marks = Array(repeating: "?", count: except.count).joined(separator: ", ")
             let rows = try Row.fetchAll(

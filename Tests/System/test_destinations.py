@@ -68,6 +68,18 @@ def test_an_address_is_posted_to_and_tried_again_under_the_same_delivery_id(daem
     assert f"carried to: {hook.url}/done?x=1" in shown
 
 
+def test_a_backlog_is_told_of_to_the_last_event(own_daemon, hook):
+    """While more is due than may run at once, the records of what has ended are due too: each has room of its own."""
+    daemon = own_daemon(CONFIG + "pools: {events: 8}\n").start()
+    daemon.deploy_code("work", {"app.py": CODE}, "python", "app.handle", "--timeout", "50s")
+    configure(daemon, Success=hook.url)
+    ids = {send(daemon, {"key": "backlog", "sleep": 0.1}) for _ in range(50)}
+    daemon.stop(signal.SIGKILL)
+    daemon.start()
+    wait_until(lambda: ids <= {sent["requestContext"]["requestId"] for _, _, sent in hook.received},
+               lambda: f"50 records, there are {len(hook.received)}; left: {deliveries(daemon)[:3]}", 60)
+
+
 def test_a_delivery_outlives_the_daemon(daemon, hook):
     hook.refusals = 1
     configure(daemon, Success=hook.url)
