@@ -188,10 +188,8 @@ static int signals_and_filters(struct clinux_child *child) {
     uint64_t none = 0;
     TRY(SIGNALS, syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, 0, 8));
     syscall(SYS_umask, 022);
-    for (size_t i = 0; i < plan->filter_count; i++) {
-        struct sock_fprog program = {plan->filters[i].length, (struct sock_filter *)plan->filters[i].instructions};
-        TRY(SECCOMP, syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
-    }
+    struct sock_fprog program = {plan->filter_length, (struct sock_filter *)plan->filter};
+    TRY(SECCOMP, syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program));
     return 0;
 }
 

@@ -48,11 +48,13 @@ final class FunctionSandboxes: Sendable {
         isProvisioned: Bool
     ) throws -> FactoryResult {
         let (runtime, image) = (function.runtime, function.record.spec.image)
+        let code = image == nil ? store.directory(function.record.codeSHA256) : nil
+        let layers = function.record.layersDigest.map { store.directory($0) }
         var spec = SandboxSpec(
             id: id.description,
             template: try template(function),
-            codeDirectory: image == nil ? store.directory(function.record.codeSHA256) : nil,
-            arguments: image.map { ["/.bridge"] + $0.arguments } ?? runtime.command,
+            codeDirectory: code,
+            arguments: image.map { ["/.bridge"] + $0.arguments } ?? runtime.command(code: code, layers: layers),
             environment: environment(function, id, isProvisioned: isProvisioned),
             limits: limits(function, contract),
             tmpSize: function.tmp.value
@@ -61,7 +63,7 @@ final class FunctionSandboxes: Sendable {
         if let image { spec.workingDirectory = image.workingDirectory }
         spec.announcedCPU = function.cpus.value
         spec.proc = (function.record.spec.proc ?? runtime.proc).view
-        spec.layersDirectory = function.record.layersDigest.map { store.directory($0) }
+        spec.layersDirectory = layers
         spec.hasExtensions = [spec.codeDirectory, spec.layersDirectory].compactMap { $0 }
             .contains { Directory.isDirectory("\($0)/extensions") }
         let settings = catalog.settings

@@ -35,6 +35,8 @@ package struct RuntimeDefinition: Sendable, Equatable {
     package var image: String
     /// The command inside the sandbox.
     package var command: [String]
+    /// The executable that each function brings, in its code or in a layer: the last word of the command.
+    package var program: String?
     package var handler: Handler
     package var handlerExample: String?
     package var payload: Payload
@@ -53,9 +55,22 @@ package struct RuntimeDefinition: Sendable, Equatable {
     /// Where a function of this runtime listens as an HTTP server, unless it says another port; `nil` is: none does.
     package var httpPort: Int?
 
+    /// The command for a function of this code.
+    ///
+    /// - Parameters: directories on the host: what is at `/var/task` and, with layers, at `/opt`.
+    package func command(code: String?, layers: String?) -> [String] {
+        guard let program else { return command }
+        let places = [("/var/task", code), ("/opt", layers)]
+        let found = places.first { $0.1.map { Directory.hasExecutable("\($0)/\(program)") } ?? false }
+        // Where there is none, starting it says so.
+        return command + ["\((found ?? places[0]).0)/\(program)"]
+    }
+
     /// The same for as long as its description is the same, and another for any other: 64 hexadecimal digits.
     package var version: String {
-        let parts = [name, image] + command + environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
+        let parts =
+            [name, image, program ?? ""] + command
+            + environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" }
         return Hex.encode(SHA256.hash(data: Array(parts.joined(separator: "\n").utf8)))
     }
 }
@@ -75,7 +90,8 @@ package struct RuntimeCatalog: Sendable {
     package private(set) var problems: [FunctionsError] = []
 
     private static let keys = [
-        "name", "image", "command", "handler", "handler_example", "payload", "env", "lambda_names", "preload", "proc",
+        "name", "image", "command", "program", "handler", "handler_example", "payload", "env", "lambda_names",
+        "preload", "proc",
         "prewarm", "http_port",
     ]
 
@@ -99,13 +115,24 @@ package struct RuntimeCatalog: Sendable {
 
     static func parse(_ text: String, file: String, directory: String) throws(FunctionsError) -> RuntimeDefinition {
         let yaml = try StrictYAML(text, file: file, keys: keys)
+        let program = try yaml.value("program", "a file name") { $0.contains("/") || $0.isEmpty ? nil : $0 }
+        let command = try yaml.list("command") ?? []
         guard let name = try yaml.string("name"), let image = try yaml.string("image"),
-            let command = try yaml.list("command"), command.first?.hasPrefix("/") == true
-        else { throw .invalid("\(file): error: name, image and command (a list, first an absolute path) are needed") }
+            command.isEmpty ? program != nil : command.first?.hasPrefix("/") == true
+        else {
+            throw .invalid(
+                "\(file): error: name, image and command (a list, first an absolute path) or program are needed"
+            )
+        }
+        let prewarm = try prewarm(yaml)
+        guard program == nil || prewarm == nil else {
+            throw .invalid("\(file): error: prewarm: a program of the function's own cannot be started ahead of it")
+        }
         return RuntimeDefinition(
             name: name,
             image: image,
             command: command,
+            program: program,
             handler: try yaml.value("handler", "required, optional or none") { .init(rawValue: $0) } ?? .required,
             handlerExample: try yaml.string("handler_example"),
             payload: try yaml.value("payload", "json or bytes") { .init(rawValue: $0) } ?? .json,
@@ -114,7 +141,7 @@ package struct RuntimeCatalog: Sendable {
             directory: directory,
             lambdaNames: try yaml.list("lambda_names") ?? [],
             preload: try yaml.list("preload") ?? [],
-            prewarm: try prewarm(yaml),
+            prewarm: prewarm,
             httpPort: try yaml.value("http_port", "a port") { Int($0) }
         )
     }

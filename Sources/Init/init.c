@@ -125,7 +125,7 @@ static long spawn(const char *path, char **arguments, char **environment, int ou
     if (output >= 0)
         for (int target = 1; target <= 2; target++) call(NR_dup3, (word)output, (word)target, 0, 0, 0);
     call(NR_execve, (word)path, (word)arguments, (word)environment, 0, 0);
-    complain("init: cannot execute ");
+    complain("Runtime.InvalidEntrypoint: cannot execute ");
     complain(path);
     complain("\n");
     for (;;) call(NR_exit_group, 127, 0, 0, 0, 0);

@@ -81,6 +81,14 @@ package enum Directory {
             }
     }
 
+    /// Whether this is an executable file, or a link, which may lead somewhere else where it is followed.
+    package static func hasExecutable(_ path: String) -> Bool {
+        var info = stat()
+        guard unsafe lstat(path, &info) == 0 else { return false }
+        let kind = info.st_mode & S_IFMT
+        return kind == S_IFLNK || (kind == S_IFREG && info.st_mode & 0o111 != 0)
+    }
+
     package static func isDirectory(_ path: String) -> Bool {
         var info = stat()
         return unsafe stat(path, &info) == 0 && info.st_mode & S_IFMT == S_IFDIR

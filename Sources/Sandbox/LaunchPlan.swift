@@ -41,7 +41,7 @@ struct LaunchPlan: ~Copyable {
     /// Runs the plan on the calling thread.
     func run(
         _ spec: SandboxSpec,
-        filters: [[UInt8]],
+        filter: FilterBytes,
         landlock: Landlock?
     ) throws(SandboxError) -> clinux_launched {
         let arguments = CStrings(["/.init"] + spec.arguments)
@@ -53,49 +53,43 @@ struct LaunchPlan: ~Copyable {
         // RLIMIT_NPROC is counted for each host user, and each sandbox has its own: it holds where pids.max cannot.
         let processes = (resource: Int32(6), limit: UInt64(spec.limits.pids))
         let limits = (Self.resourceLimits + [processes]).map { clinux_rlimit(resource: $0.resource, limit: $0.limit) }
-        let programs = filters.map { FilterBytes($0) }
-        let descriptions = unsafe programs.map {
-            unsafe clinux_filter(instructions: $0.pointer, length: UInt16($0.count / 8))
-        }
         var launched = clinux_launched()
         // The plan holds bare pointers into these: without this the optimiser may free them before the call.
-        let result = withExtendedLifetime((arguments, environment, strings, confinement, programs)) {
+        let result = withExtendedLifetime((arguments, environment, strings, confinement, filter)) {
             unsafe limits.withUnsafeBufferPointer { limits in
-                unsafe descriptions.withUnsafeBufferPointer { filters in
-                    var plan = unsafe clinux_plan()
-                    unsafe plan.cgroup = cgroup
-                    unsafe plan.mount_namespace = mountNamespace
-                    unsafe plan.network_namespace = networkNamespace
-                    unsafe plan.ipc_namespace = ipcNamespace
-                    unsafe plan.uts_namespace = utsNamespace
-                    unsafe plan.user_namespace = userNamespace
-                    unsafe plan.code_mount = codeMount
-                    unsafe plan.code_target = strings[1]
-                    unsafe plan.layers_mount = layersMount
-                    unsafe plan.resolver_mount = resolverMount
-                    unsafe plan.tmp_mount = tmpMount
-                    unsafe plan.control_mount = controlMount
-                    unsafe plan.working_directory = strings[4]
-                    unsafe plan.host_name = strings[2]
-                    unsafe plan.host_name_length = strings[2].map { unsafe strlen($0) } ?? 0
-                    unsafe plan.proc_options = strings[3]
-                    unsafe confinement.describe(&plan)
-                    unsafe plan.standard_input = standards.input
-                    unsafe plan.standard_output = standards.output
-                    unsafe plan.extension_output = hasExtensionOutput ? standards.extensions : -1
-                    unsafe plan.last_descriptor = standards.last
-                    unsafe plan.limits = limits.baseAddress
-                    unsafe plan.limit_count = limits.count
-                    unsafe plan.last_capability = cap_max_bits() - 1
-                    unsafe plan.user = NamespacePool.insideID
-                    unsafe plan.group = NamespacePool.insideID
-                    unsafe plan.filters = filters.baseAddress
-                    unsafe plan.filter_count = filters.count
-                    unsafe plan.executable = strings[0]
-                    unsafe plan.arguments = arguments.pointer
-                    unsafe plan.environment = environment.pointer
-                    return unsafe clinux_launch(&plan, &launched)
-                }
+                var plan = unsafe clinux_plan()
+                unsafe plan.cgroup = cgroup
+                unsafe plan.mount_namespace = mountNamespace
+                unsafe plan.network_namespace = networkNamespace
+                unsafe plan.ipc_namespace = ipcNamespace
+                unsafe plan.uts_namespace = utsNamespace
+                unsafe plan.user_namespace = userNamespace
+                unsafe plan.code_mount = codeMount
+                unsafe plan.code_target = strings[1]
+                unsafe plan.layers_mount = layersMount
+                unsafe plan.resolver_mount = resolverMount
+                unsafe plan.tmp_mount = tmpMount
+                unsafe plan.control_mount = controlMount
+                unsafe plan.working_directory = strings[4]
+                unsafe plan.host_name = strings[2]
+                unsafe plan.host_name_length = strings[2].map { unsafe strlen($0) } ?? 0
+                unsafe plan.proc_options = strings[3]
+                unsafe confinement.describe(&plan)
+                unsafe plan.standard_input = standards.input
+                unsafe plan.standard_output = standards.output
+                unsafe plan.extension_output = hasExtensionOutput ? standards.extensions : -1
+                unsafe plan.last_descriptor = standards.last
+                unsafe plan.limits = limits.baseAddress
+                unsafe plan.limit_count = limits.count
+                unsafe plan.last_capability = cap_max_bits() - 1
+                unsafe plan.user = NamespacePool.insideID
+                unsafe plan.group = NamespacePool.insideID
+                unsafe plan.filter = unsafe filter.pointer
+                unsafe plan.filter_length = filter.length
+                unsafe plan.executable = strings[0]
+                unsafe plan.arguments = arguments.pointer
+                unsafe plan.environment = environment.pointer
+                return unsafe clinux_launch(&plan, &launched)
             }
         }
         guard result == 0 else {
@@ -160,13 +154,13 @@ struct StandardDescriptors: Sendable {
 }
 
 /// A seccomp program at an address that stays.
-@safe private final class FilterBytes {
+@safe final class FilterBytes: @unchecked Sendable {
     // SAFETY: allocated here, freed in deinit, never written after init.
     let pointer: UnsafeRawPointer
-    let count: Int
+    let length: UInt16
 
     init(_ bytes: [UInt8]) {
-        count = bytes.count
+        length = UInt16(bytes.count / 8)
         let copy = UnsafeMutableRawPointer.allocate(byteCount: bytes.count, alignment: 8)
         unsafe copy.copyMemory(from: bytes, byteCount: bytes.count)
         unsafe pointer = UnsafeRawPointer(copy)

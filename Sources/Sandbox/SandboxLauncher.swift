@@ -15,7 +15,7 @@ package final class SandboxLauncher: Sendable {
     private let workDirectory: String
     private let initPath: String
     private let bridgePath: String
-    private let profile: SeccompProfile
+    private let filter: FilterBytes
     private let landlock = Landlock.probe()
     private let namespaces: NamespacePool
     private let egress: EgressNetwork
@@ -45,7 +45,7 @@ package final class SandboxLauncher: Sendable {
         self.initPath = initPath
         self.bridgePath = bridgePath
         self.egress = egress
-        profile = try SeccompProfile()
+        filter = FilterBytes(SeccompProfile().program)
         do throws(SyscallError) {
             standards = try StandardDescriptors()
             mounter = try Mounter()
@@ -169,7 +169,7 @@ package final class SandboxLauncher: Sendable {
     private func start(_ spec: SandboxSpec, in group: Cgroup, template: Int32) throws(SandboxError) -> Sandbox {
         let parts = try gather(spec)
         Failpoint.pass("parts-gathered")
-        let (filters, landlock, standards) = (profile.programs, landlock, standards)
+        let (filter, landlock, standards) = (filter, landlock, standards)
         let launched: clinux_launched
         do throws(SandboxError) {
             launched = try thread.run { () throws(SandboxError) -> clinux_launched in
@@ -195,7 +195,7 @@ package final class SandboxLauncher: Sendable {
                     standards: standards,
                     hasExtensionOutput: parts.extensionOutput != nil
                 )
-                return try plan.run(spec, filters: filters, landlock: landlock)
+                return try plan.run(spec, filter: filter, landlock: landlock)
             }
         } catch {
             abandon(parts)

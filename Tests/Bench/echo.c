@@ -3,11 +3,13 @@
 // what is measured around it is the daemon. The answer and the request for the next event leave in one write.
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 static char in[1 << 20], out[1 << 20];
@@ -22,7 +24,15 @@ static void send_all(int fd, const char *bytes, size_t length) {
     }
 }
 
-int main(void) {
+int main(int count, char **arguments) {
+    (void)arguments;
+    if (count > 1) {  // bare: says when it began, as first.c does
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        int64_t time = now.tv_sec * 1000000000 + now.tv_nsec;
+        return write(1, &time, sizeof time) == sizeof time ? 0 : 1;
+    }
+
     int fd = socket(AF_INET, SOCK_STREAM, 0), on = 1;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(9001), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) return 1;

@@ -185,7 +185,7 @@ def deploy(daemon, name, files, runtime):
     assert result.returncode == 0, result.stderr
 
 
-def test_a_cold_start_of_a_small_program_adds_little_to_starting_the_program(daemon, code):
+def test_a_cold_start_of_a_small_program_adds_little_to_starting_the_program(daemon):
     deploy(daemon, "echo", {"bootstrap": BUILT / "echo"}, "provided")
     caller = Caller(daemon)
 
@@ -196,7 +196,7 @@ def test_a_cold_start_of_a_small_program_adds_little_to_starting_the_program(dae
             assert start == "cold"
             figures.append(took * 1000)
         return figures
-    own, bare = interleaved(cold, lambda: spawn(code / "first"))
+    own, bare = interleaved(cold, lambda: spawn(BUILT / "echo", "bare"))
     print("BENCH cold start of provided, more than fork and exec", json.dumps(
         {"own_us": round(own), "bare_us": round(bare), "more_ms": round((own - bare) / 1000, 2), "bar": 3}), flush=True)
     assert own - bare <= 3000 or not LONG

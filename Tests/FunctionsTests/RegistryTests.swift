@@ -120,6 +120,39 @@ struct ManifestTests {
         }
     }
 
+    @Test("a program that the function brings is its code's, or else a layer's")
+    func program() throws {
+        let state = try TemporaryState()
+        let (code, layers) = ("\(state.path)/code", "\(state.path)/layers")
+        for directory in [code, layers] {
+            try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        }
+        let runtime = try RuntimeCatalog.parse("name: x\nimage: y\nprogram: go\n", file: "", directory: "")
+        let wrapped = try RuntimeCatalog.parse(
+            "name: x\nimage: y\ncommand: [/.bridge]\nprogram: go\n",
+            file: "",
+            directory: ""
+        )
+        func write(_ directory: String, _ permissions: Int) throws {
+            let attributes: [FileAttributeKey: Any] = [.posixPermissions: permissions]
+            #expect(FileManager.default.createFile(atPath: "\(directory)/go", contents: nil, attributes: attributes))
+        }
+        // What is nowhere is named where it should be.
+        #expect(runtime.command(code: code, layers: layers) == ["/var/task/go"])
+        try write(layers, 0o755)
+        #expect(runtime.command(code: code, layers: layers) == ["/opt/go"])
+        #expect(runtime.command(code: code, layers: nil) == ["/var/task/go"])
+        try write(code, 0o644)
+        #expect(runtime.command(code: code, layers: layers) == ["/opt/go"])
+        try write(code, 0o755)
+        #expect(wrapped.command(code: code, layers: layers) == ["/.bridge", "/var/task/go"])
+        for wrong in ["program: a/b", "", "program: go\nprewarm: {memory: 8MiB}"] {
+            #expect(throws: FunctionsError.self) {
+                try RuntimeCatalog.parse("name: x\nimage: y\n\(wrong)\n", file: "", directory: "")
+            }
+        }
+    }
+
     @Test("the runtimes that come with Ebb can be read, and are found by Lambda's names as well")
     func shipped() throws {
         let root = "/" + #filePath.split(separator: "/").dropLast(3).joined(separator: "/") + "/Runtimes"

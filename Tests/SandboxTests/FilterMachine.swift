@@ -3,7 +3,7 @@ import CSeccomp
 
 @testable import Sandbox
 
-/// Runs the profile's programs as the kernel does (kernel/seccomp.c, net/core/filter.c): so that a test can ask what
+/// Runs seccomp programs as the kernel does (kernel/seccomp.c, net/core/filter.c): so that a test can ask what
 /// becomes of any call on any architecture, whatever this machine's kernel has.
 struct FilterMachine {
     enum Answer: Equatable {

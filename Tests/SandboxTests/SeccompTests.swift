@@ -9,16 +9,44 @@ struct SeccompTests {
     let machine: FilterMachine
     private let high: UInt64 = 1 << 32
 
-    init() throws { machine = FilterMachine(programs: try SeccompProfile().programs) }
+    init() { machine = FilterMachine(programs: [SeccompProfile().program]) }
 
     private func error(_ number: Int32) -> FilterMachine.Answer { .error(UInt32(number)) }
 
-    @Test("the programs are two, whole, and small enough for the kernel")
+    @Test("the program is as short as what is loaded at each start should be")
     func size() {
-        #expect(machine.programs.count == 2)
-        for program in machine.programs {
-            #expect(program.count % 8 == 0)
-            #expect((1...4096).contains(program.count / 8), "BPF_MAXINSNS")
+        #expect((1...300).contains(SeccompProfile().program.count / 8), "the kernel takes 4096 (BPF_MAXINSNS)")
+    }
+
+    @Test("a search over many numbers finds each, however far it has to jump")
+    func search() {
+        let kinds: [Verdict] = [
+            .allow, .fail(1),
+            .value(
+                argument: 0,
+                [.init(value: 7, verdict: .fail(2)), .init(value: 8, verdict: .allow)],
+                otherwise: .fail(3)
+            ),
+            .bits(argument: 1, 6, then: .value(argument: 0, [], otherwise: .fail(4)), otherwise: .allow),
+        ]
+        func kind(_ number: Int) -> Int { number * number / 7 % 4 }
+        var code = ClassicBPF()
+        code.load(.number)
+        let verdicts = Dictionary(uniqueKeysWithValues: (0..<2000).map { (UInt32($0), kinds[kind($0)]) })
+        code.search(verdicts, otherwise: .fail(ENOSYS))
+        let machine = FilterMachine(programs: [code.bytes])
+        for number in 0..<2100 {
+            for (first, second) in [(7, 0), (8, 2), (high | 7, 4), (0, 1), (9, high | 2)] as [(UInt64, UInt64)] {
+                let expected: FilterMachine.Answer =
+                    switch number < 2000 ? kind(number) : 4 {
+                    case 0: .allow
+                    case 1: error(1)
+                    case 2: first & 0xFF == 7 ? error(2) : first == 8 ? .allow : error(3)
+                    case 3: second & 6 != 0 ? error(4) : .allow
+                    default: error(ENOSYS)
+                    }
+                #expect(machine.answer(number: number, [first, second]) == expected, "\(number) \(first) \(second)")
+            }
         }
     }
 
@@ -44,19 +72,23 @@ struct SeccompTests {
         #expect(machine.answer(number: number) == error(ENOSYS))
     }
 
-    @Test("a linear program and a tree answer the same")
-    func optimization() throws {
-        let list = FilterMachine(programs: try SeccompProfile(optimization: 1).programs)
-        for number in -1...520 {
-            for arguments in [
-                [], [1], [2, 1, 6], [16, 3, 0], [38, 5, 0], [0x1002_0011], [3, 6, 31], [0, 0x5412], [1, 2, 1, 1],
-            ]
-                as [[UInt64]]
-            {
-                let expected = list.answer(number: number, arguments)
-                #expect(expected != nil)
-                #expect(machine.answer(number: number, arguments) == expected, "\(number) \(arguments)")
-            }
+    @Test("libseccomp comes to the same answers from the same rules")
+    func secondOpinion() throws {
+        let other = FilterMachine(programs: try LibseccompProfile.programs())
+        func compare(_ number: Int, _ arguments: [UInt64]) {
+            let expected = other.answer(number: number, arguments)
+            #expect(expected != nil)
+            #expect(machine.answer(number: number, arguments) == expected, "\(number) \(arguments)")
+        }
+        let arguments: [[UInt64]] = [
+            [], [1], [2, 1, 6], [3, 6, 31], [3, 17, 100], [0, 0x5412], [0, 0x541C], [0, high | 0x5423], [1, 2, 1, 1],
+            [1, 2, 3, high | 1], [0xFFFF_FFFF], [0xFFFF_FFFE], [1 << 7], [1 << 17], [1 << 30 | 0x11], [1 << 31],
+        ]
+        for number in -1...520 { for arguments in arguments { compare(number, arguments) } }
+        for family: UInt64 in 0...46 {
+            for kind: UInt64 in 0...18 { compare(machine.number("socket"), [family, 1, kind]) }
+            compare(machine.number("socketpair"), [family, 1, 0])
+            for option: UInt64 in [0, 31, 100] { compare(machine.number("setsockopt"), [3, family, option]) }
         }
     }
 

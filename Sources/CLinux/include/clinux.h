@@ -48,12 +48,6 @@ struct clinux_rlimit {
     uint64_t limit;
 };
 
-// One seccomp program: `length` instructions of 8 bytes, owned by the caller.
-struct clinux_filter {
-    const void *instructions;
-    uint16_t length;
-};
-
 // One thing below /proc that is covered: by /dev/null, by an empty directory, or by itself without writing.
 enum clinux_mask_kind { CLINUX_MASK_FILE, CLINUX_MASK_DIRECTORY, CLINUX_MASK_READ_ONLY };
 struct clinux_mask {
@@ -105,8 +99,8 @@ struct clinux_plan {
     uint32_t user;              // inside the user namespace
     uint32_t group;
     const struct clinux_landlock *landlock;  // NULL where the kernel has none
-    const struct clinux_filter *filters;
-    size_t filter_count;
+    const void *filter;         // a seccomp program: instructions of 8 bytes, owned by the caller
+    uint16_t filter_length;     // how many instructions
     const char *executable;
     const char *const *arguments;    // ends with NULL
     const char *const *environment;  // ends with NULL
