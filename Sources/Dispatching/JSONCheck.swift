@@ -31,7 +31,7 @@ package enum JSONCheck {
 /// `JSONDecoder` makes a map of all values before it says so, which takes longer than the rest of the checks. What is
 /// not plain here (other values, escapes by number, bytes that are not UTF-8, much nesting) is the decoder's to judge:
 /// it has the last word on everything that is refused.
-@unsafe private struct JSONGlance {
+@unsafe struct JSONGlance {
     private static let mostNesting = 100
 
     private let bytes: UnsafeRawBufferPointer
