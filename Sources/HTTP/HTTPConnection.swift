@@ -4,8 +4,8 @@ import NIOHTTP1
 
 /// One connection of the server: collects a request, or passes its body on as it arrives, and writes the answer.
 ///
-/// Confined to its event loop. What a peer sends behind a request that is being answered waits: it may send one read's
-/// worth, then nothing more is read from it.
+/// Confined to its event loop. What a peer sends behind a request that is being answered waits: as much as one turn of the
+/// loop reads (`readsAtOnce`), then nothing more is read from it.
 final class HTTPConnection: ChannelDuplexHandler {
     typealias InboundIn = HTTPServerRequestPart
     typealias OutboundIn = Never
