@@ -22,6 +22,7 @@ import _socket  # noqa: E402
 import json  # noqa: E402
 
 HOST, _, PORT = os.environ["AWS_LAMBDA_RUNTIME_API"].partition(":")
+encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps would make an encoder for each answer
 BASE = "/2018-06-01/runtime/"
 # Requests at once: so many threads ask for work, each on a connection of its own.
 PLACES = int(os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY") or 1)
@@ -36,13 +37,14 @@ class Connection:
         self.socket.setsockopt(_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1)
         self.buffer = b""
 
-    def send(self, *requests):
-        data = memoryview(b"".join(requests))
-        while data:
-            try:
-                data = data[self.socket.send(data):]
-            except OSError:
-                os._exit(0)  # the daemon has gone, and with it the sandbox
+    def send(self, data):
+        try:
+            sent = self.socket.send(data)
+            while sent < len(data):  # a large answer
+                data = memoryview(data)[sent:]
+                sent = self.socket.send(data)
+        except OSError:
+            os._exit(0)  # the daemon has gone, and with it the sandbox
 
     def receive(self):
         """Reads one response: its headers, by lower-case name, and its body."""
@@ -50,24 +52,41 @@ class Connection:
             end = self.buffer.find(b"\r\n\r\n")
             if end >= 0:
                 break
-            self._more()
+            self.buffer += self._read()
         lines = self.buffer[:end].decode("latin-1").split("\r\n")
-        headers = {":status": lines[0].split(" ")[1]}
-        for line in lines[1:]:
+        del lines[0]  # the status: the headers tell an event from the rest
+        headers = {}
+        for line in lines:
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
-        start, length = end + 4, int(headers.get("content-length", "0"))
-        while len(self.buffer) < start + length:
-            self._more()
-        body = self.buffer[start:start + length]
-        self.buffer = self.buffer[start + length:]
+        start = end + 4
+        end = start + int(headers.get("content-length", "0"))
+        if end > len(self.buffer):
+            return headers, self._long_body(start, end - start)
+        body = self.buffer[start:end]
+        self.buffer = self.buffer[end:]
         return headers, body
 
-    def _more(self):
-        data = self.socket.recv(262144)
+    def _long_body(self, start, length):
+        """The rest of a body that has not arrived whole, read to where it is wanted."""
+        body = bytearray(length)
+        filled = len(self.buffer) - start
+        body[:filled] = memoryview(self.buffer)[start:]
+        self.buffer = b""
+        with memoryview(body) as view:
+            while filled < length:
+                count = self.socket.recv_into(view[filled:])
+                if not count:
+                    os._exit(0)
+                filled += count
+        return body
+
+    def _read(self):
+        # From 128 KiB on the C library would map and unmap memory for each read, which costs more than the read does.
+        data = self.socket.recv(16384)
         if not data:
             os._exit(0)  # the daemon has gone, and with it the sandbox
-        self.buffer += data
+        return data
 
 
 def await_function(connection):
@@ -85,8 +104,7 @@ def await_function(connection):
     sys.path_importer_cache.clear()  # the directory was empty when it was looked at
 
 
-def get_next():
-    return f"GET {BASE}invocation/next HTTP/1.1\r\nHost: {HOST}\r\nFn-Hints: 1\r\n\r\n".encode()
+NEXT = f"GET {BASE}invocation/next HTTP/1.1\r\nHost: {HOST}\r\nFn-Hints: 1\r\n\r\n".encode()
 
 
 def give_back():
@@ -109,16 +127,20 @@ def post(path, body, error_type=None):
 class Context:
     """What Lambda hands to a handler beside the event."""
 
+    # What is the same for every event: asking the environment takes longer than parsing an event does.
+    of_function = {"identity": None}
+    trace = None  # as the environment has it
+
+    @classmethod
+    def learn(cls):
+        for name in ("function_name", "function_version", "log_group_name", "log_stream_name"):
+            cls.of_function[name] = os.environ.get("AWS_LAMBDA_" + name.upper(), "")
+        cls.of_function["memory_limit_in_mb"] = os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+
     def __init__(self, headers):
-        env = os.environ
+        self.__dict__.update(self.of_function)
         self.aws_request_id = headers.get("lambda-runtime-aws-request-id", "")
         self.invoked_function_arn = headers.get("lambda-runtime-invoked-function-arn", "")
-        self.function_name = env.get("AWS_LAMBDA_FUNCTION_NAME", "")
-        self.function_version = env.get("AWS_LAMBDA_FUNCTION_VERSION", "")
-        self.memory_limit_in_mb = env.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
-        self.log_group_name = env.get("AWS_LAMBDA_LOG_GROUP_NAME", "")
-        self.log_stream_name = env.get("AWS_LAMBDA_LOG_STREAM_NAME", "")
-        self.identity = None
         context = headers.get("lambda-runtime-client-context")
         self.traceparent = headers.get("traceparent")  # W3C Trace Context, where there is one
         self.tracestate = headers.get("tracestate")
@@ -210,7 +232,7 @@ def stream(connection, items, request_id):
     first = stream_item(first)
     trailers = "Lambda-Runtime-Function-Error-Type, Lambda-Runtime-Function-Error-Body"
     head = f"POST {BASE}invocation/{request_id}/response HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: {kind}\r\nLambda-Runtime-Function-Response-Mode: streaming\r\nTransfer-Encoding: chunked\r\nTrailer: {trailers}\r\n\r\n"
-    connection.send(head.encode(), chunk(first) if first else b"")
+    connection.send(head.encode() + (chunk(first) if first else b""))
     try:
         for item in items:
             data = stream_item(item)
@@ -230,17 +252,18 @@ def run(connection, handler, headers, body):
     """Runs one event; returns the request that answers it, or the end of it."""
     request_id = headers["lambda-runtime-aws-request-id"]
     trace = headers.get("lambda-runtime-trace-id")
-    if PLACES == 1:
+    if PLACES == 1 and trace != Context.trace:
         if trace:
             os.environ["_X_AMZN_TRACE_ID"] = trace
-        elif "_X_AMZN_TRACE_ID" in os.environ:
-            del os.environ["_X_AMZN_TRACE_ID"]  # the last request's
+        else:
+            os.environ.pop("_X_AMZN_TRACE_ID", None)  # the last request's
+        Context.trace = trace
     try:
         result = handler(json.loads(body), Context(headers))
         if hasattr(result, "__next__"):
             return stream(connection, result, request_id)
         try:
-            answer = json.dumps(result, ensure_ascii=False).encode()
+            answer = encode(result).encode()
         except (TypeError, ValueError, UnicodeError) as error:
             document = error_document(None, request_id, "Runtime.MarshalError")
             document["errorMessage"] = f"Unable to marshal response: {error}"
@@ -260,6 +283,7 @@ def main():
     connection = Connection()
     if os.environ.get("FN_PREWARMED"):
         await_function(connection)
+    Context.learn()
     try:
         handler = load_handler(os.environ.get("_HANDLER", ""))
     except BaseException as error:
@@ -288,16 +312,16 @@ def serve_in_thread(handler):
 
 
 def serve(connection, handler):
-    connection.send(get_next())
+    connection.send(NEXT)
     while True:
         headers, body = connection.receive()
         if headers.get("fn-event") == "idle":
             give_back()
-            connection.send(get_next())
+            connection.send(NEXT)
             continue
         if "lambda-runtime-aws-request-id" not in headers:
             continue  # the answer to a response or an error: the event is behind it
-        connection.send(run(connection, handler, headers, body), get_next())
+        connection.send(run(connection, handler, headers, body) + NEXT)
 
 
 main()

@@ -52,7 +52,7 @@ package final class Dispatcher: Sendable {
     ) -> @Sendable () -> Void {
         let function: DeployedFunction
         do throws(InvocationFailure) {
-            function = try check(request, payload: catalog.settings.limits.payload)
+            function = try check(request, payload: catalog.limits.payload)
         } catch {
             completion(InvocationResult(requestID: requestID, outcome: .failure(error)))
             return {}
@@ -60,27 +60,30 @@ package final class Dispatcher: Sendable {
         let timeout = request.timeout ?? function.timeout.value
         let (request, trace) = traced(request, function)
         let trigger = request.trigger
+        // What is kept for as long as it waits and runs: a deployed function is large.
+        let (name, plan, version) = (function.name, function.planName, function.record.version)
         let completion: @Sendable (InvocationResult) -> Void = { [onResult, tracer] result in
             var result = result
             result.trigger = trigger
             let ended = trace == nil ? 0 : MonotonicClock.now()
-            onResult(function.name, result)
+            onResult(name, result)
             completion(result)
             if let trace { tracer?.exporter.add(trace.spans(result, ended: ended)) }
         }
         let token = pool.lease(
-            function.planName,
+            plan,
             memory: request.memory,
             cpu: request.cpu,
             fresh: request.fresh,
-            giveUpAfter: catalog.settings.pools.queueTimeout,
+            giveUpAfter: catalog.queueTimeout,
             label: requestID
         ) { [self] outcome in
             let invocation = RunningInvocation(
                 requestID: requestID,
-                function: function,
+                plan: plan,
+                version: version,
                 timeout: timeout,
-                answer: StreamedAnswer(receiver: stream, limits: catalog.settings.limits),
+                answer: StreamedAnswer(receiver: stream, limits: catalog.limits),
                 trace: trace,
                 completion: completion
             )
@@ -142,7 +145,7 @@ package final class Dispatcher: Sendable {
         guard let function = catalog.resolve(request.function, request.qualifier) else {
             throw .unknownFunction(PlanName.make(request.function, version: request.qualifier))
         }
-        let limits = catalog.settings.limits
+        let limits = catalog.limits
         guard request.payload.readableBytes <= payload.count else { throw .payloadTooLarge(limit: payload) }
         try ceiling("X-Fn-Memory-Mb", request.memory, limits.memory)
         try ceiling("X-Fn-Cpu-Millis", request.cpu, limits.cpus)

@@ -24,22 +24,3 @@ package struct ErrorDocument: Encodable, Sendable {
         return ByteBuffer(bytes: data)
     }
 }
-
-/// Recognises JSON without keeping it.
-package enum JSONCheck {
-    private struct Anything: Decodable {
-        init(from decoder: any Decoder) throws {}
-    }
-
-    /// Why `payload` is not one JSON value; `nil` when it is.
-    package static func problem(_ payload: ByteBuffer) -> String? {
-        do {
-            _ = try JSONDecoder().decode(Anything.self, from: Data(payload.readableBytesView))
-            return nil
-        } catch DecodingError.dataCorrupted(let context) {
-            return context.underlyingError.map { "\($0)" } ?? context.debugDescription
-        } catch {
-            return "\(error)"
-        }
-    }
-}

@@ -74,11 +74,10 @@ package final class FunctionCatalog: Sendable {
     ///
     /// - Parameter qualifier: a version's number or an alias; `nil` is what is deployed now.
     package func resolve(_ name: String, _ qualifier: String?) -> DeployedFunction? {
-        let point = random()
-        return contents.withLock { contents in
+        contents.withLock { contents in
+            guard let qualifier else { return contents.functions[name]?.latest }
             guard let entry = contents.functions[name] else { return nil }
-            guard let qualifier else { return entry.latest }
-            let version = entry.registered.aliases[qualifier]?.choose(point) ?? qualifier
+            let version = entry.registered.aliases[qualifier]?.choose(random()) ?? qualifier
             return version == FunctionRecord.latest ? entry.latest : entry.versions[version]
         }
     }
@@ -104,6 +103,11 @@ package final class FunctionCatalog: Sendable {
     package func runtime(_ name: String) -> RuntimeDefinition? { runtimes.find(name) }
 
     package var settings: Settings { contents.withLock { $0.settings } }
+
+    /// The limits alone, which every request needs.
+    var limits: Settings.Limits { contents.withLock { $0.settings.limits } }
+
+    var queueTimeout: Duration { contents.withLock { $0.settings.pools.queueTimeout } }
 
     /// All functions, by name.
     package var all: [DeployedFunction] {

@@ -36,8 +36,9 @@ package struct InvocationRequest: Sendable {
     package var qualifier: String? { Self.qualifier(functionARN) }
 
     static func qualifier(_ arn: String) -> String? {
-        let parts = arn.split(separator: ":", omittingEmptySubsequences: false)
-        return parts.count > 7 ? String(parts[7]) : nil
+        // Most have none, and are not to be taken apart to see that.
+        guard arn.utf8.count(where: { $0 == UInt8(ascii: ":") }) > 6 else { return nil }
+        return String(arn.split(separator: ":", omittingEmptySubsequences: false)[7])
     }
 
     package init(function: String, payload: ByteBuffer, functionARN: String) {

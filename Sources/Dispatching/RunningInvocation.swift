@@ -28,21 +28,24 @@ final class RunningInvocation: Sendable {
 
     let requestID: String
     let timeout: Duration
-    private let function: DeployedFunction
+    private let plan: String
+    private let version: String
     /// `nil` where it is not traced.
     private let trace: InvocationTrace?
     private let state: Mutex<State>
 
     init(
         requestID: String,
-        function: DeployedFunction,
+        plan: String,
+        version: String,
         timeout: Duration,
         answer: StreamedAnswer,
         trace: InvocationTrace? = nil,
         completion: @escaping @Sendable (InvocationResult) -> Void
     ) {
         self.requestID = requestID
-        self.function = function
+        self.plan = plan
+        self.version = version
         self.timeout = timeout
         self.trace = trace
         state = Mutex(State(answer: answer, completion: completion))
@@ -56,7 +59,7 @@ final class RunningInvocation: Sendable {
             state.began = MonotonicClock.now()
         }
         lease.sandbox.output.begin(requestID)
-        lease.sandbox.output.note("START RequestId: \(requestID) Version: \(function.record.version)", for: requestID)
+        lease.sandbox.output.note("START RequestId: \(requestID) Version: \(version)", for: requestID)
         trace?.runs()
     }
 
@@ -83,7 +86,7 @@ final class RunningInvocation: Sendable {
         let sink = receiver?(
             AnswerStart(
                 requestID: requestID,
-                version: function.record.version,
+                version: version,
                 start: start,
                 contentType: head.contentType
             )
@@ -171,7 +174,7 @@ final class RunningInvocation: Sendable {
 
     func refuse(_ refusal: PoolRefusal) {
         switch refusal {
-        case .unknownFunction: fail(.unknownFunction(function.planName))
+        case .unknownFunction: fail(.unknownFunction(plan))
         case .shuttingDown: fail(.shuttingDown)
         default: fail(.throttled(refusal))
         }
@@ -232,7 +235,7 @@ final class RunningInvocation: Sendable {
             return state.completion
         }
         var result = result
-        result.version = function.record.version
+        result.version = version
         completion?(result)
     }
 }

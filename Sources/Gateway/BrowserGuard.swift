@@ -28,14 +28,28 @@ enum BrowserGuard {
     }
 
     private static func withoutPort(_ host: String) -> String {
-        guard let colon = host.lastIndex(of: ":"), !host.hasSuffix("]") else { return host.lowercased() }
+        guard let colon = host.utf8.lastIndex(of: UInt8(ascii: ":")), host.utf8.last != UInt8(ascii: "]") else {
+            return host.lowercased()
+        }
         return host[..<colon].lowercased()
     }
 
     private static func isAddress(_ name: String) -> Bool {
         if name.hasPrefix("[") { return name.hasSuffix("]") }
-        let parts = name.split(separator: ".", omittingEmptySubsequences: false)
-        return parts.count == 4 && parts.allSatisfy { UInt8($0) != nil }
+        // By hand: every request names its host.
+        var (parts, digits, value) = (1, 0, 0)
+        for byte in name.utf8 {
+            switch byte {
+            case UInt8(ascii: "0")...UInt8(ascii: "9"):
+                (digits, value) = (digits + 1, min(value * 10 + Int(byte - UInt8(ascii: "0")), 256))
+                guard value < 256 else { return false }
+            case UInt8(ascii: "."):
+                guard digits > 0 else { return false }
+                (parts, digits, value) = (parts + 1, 0, 0)
+            default: return false
+            }
+        }
+        return parts == 4 && digits > 0
     }
 
     private static func isListed(_ name: String, _ hosts: String) -> Bool {

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import Functions
+import Linux
 
 /// Request ids are UUIDs, as runtimes check.
 package enum RequestID {
+    private static let random = RandomWords()
+    private static let digits = Array("0123456789abcdef".utf8)
+
     package static func make() -> String {
-        var generator = SystemRandomNumberGenerator()
-        var high = generator.next()
-        var low = generator.next()
+        var (high, low) = random.pair()
         high = high & 0xFFFF_FFFF_FFFF_0FFF | 0x4000  // version 4
         low = low & 0x3FFF_FFFF_FFFF_FFFF | 0x8000_0000_0000_0000  // variant 1
-        let digits = Array("0123456789abcdef".utf8)
         var text: [UInt8] = []
         text.reserveCapacity(36)
         for place in 0..<32 {

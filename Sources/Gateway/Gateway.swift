@@ -272,6 +272,7 @@ package struct Gateway: Sendable {
     }
 
     private func refusal(_ head: HTTPRequestHead) -> AccessRefusal? {
+        guard access != nil else { return nil }
         let request = HTTPRequest(method: head.method, uri: head.uri, headers: head.headers)
         guard case .guarded(let access, _) = rule(request) else { return nil }
         return access.headRefusal(request)

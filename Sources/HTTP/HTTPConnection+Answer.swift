@@ -5,20 +5,21 @@ import NIOHTTP1
 /// What the responder of a request may do, in this order: one whole answer, or a head, pieces and an end.
 extension HTTPConnection {
     func respond(_ response: HTTPResponse, to sequence: UInt64) {
-        guard sequence == self.sequence, case .answering(let keepAlive) = state, let context else { return }
+        guard sequence == self.sequence, case .answering(let keepAlive) = state, context != nil else { return }
         let persists = keepAlive && !shutdown.isSet
         var headers = response.headers
         if response.status != .noContent {
             headers.replaceOrAdd(name: "Content-Length", value: String(response.body.readableBytes))
         }
         if !persists { headers.replaceOrAdd(name: "Connection", value: "close") }
-        let head = HTTPResponseHead(version: .http1_1, status: response.status, headers: headers)
-        context.write(wrapOutboundOut(.head(head)), promise: nil)
-        if response.body.readableBytes > 0, !answersHead, response.status.mayHaveResponseBody {
-            context.write(wrapOutboundOut(.body(.byteBuffer(response.body))), promise: nil)
+        if !response.status.mayHaveResponseBody {
+            headers.remove(name: "Content-Length")
+            headers.remove(name: "Transfer-Encoding")
         }
+        let hasBody = !answersHead && response.status.mayHaveResponseBody
+        let answer = writer.whole(response.status, headers, body: hasBody ? response.body : ByteBuffer())
         onlyAcknowledged = response.isAcknowledgement
-        finish(keepAlive: persists)
+        finish(answer, keepAlive: persists)
     }
 
     func begin(_ status: HTTPResponseStatus, headers: HTTPHeaders, to sequence: UInt64) {
@@ -33,8 +34,7 @@ extension HTTPConnection {
             headers.remove(name: "Trailer")
             if status.mayHaveResponseBody { headers.add(name: "Content-Length", value: "0") }
         }
-        let head = HTTPResponseHead(version: .http1_1, status: status, headers: headers)
-        context.writeAndFlush(wrapOutboundOut(.head(head)), promise: nil)
+        context.writeAndFlush(wrapOutboundOut(.byteBuffer(writer.begin(status, headers))), promise: nil)
     }
 
     func write(_ bytes: ByteBuffer, to sequence: UInt64, promise: EventLoopPromise<Void>) {
@@ -42,13 +42,14 @@ extension HTTPConnection {
             return promise.fail(ChannelError.ioOnClosedChannel)
         }
         guard !answersHead else { return promise.succeed() }
-        context.writeAndFlush(wrapOutboundOut(.body(.byteBuffer(bytes))), promise: promise)
+        put(writer.piece(bytes), context, promise: promise)
+        context.flush()
     }
 
     func end(_ sequence: UInt64, trailers: HTTPHeaders?) {
         // An end without a beginning is a breach that the peer must not wait for.
         guard sequence == self.sequence, case .streaming(let keepAlive) = state else { return abort(sequence) }
-        finish(keepAlive: keepAlive && !shutdown.isSet, trailers: trailers)
+        finish([writer.end(trailers)], keepAlive: keepAlive && !shutdown.isSet)
     }
 
     /// Ends the connection in the middle of an answer: without the last chunk its reader knows that something is missing.
@@ -71,7 +72,14 @@ extension HTTPConnection {
         }
     }
 
-    private func finish(keepAlive: Bool, trailers: HTTPHeaders? = nil) {
+    private func put(_ pieces: [ByteBuffer], _ context: ChannelHandlerContext, promise: EventLoopPromise<Void>?) {
+        for piece in pieces.dropLast() { context.write(wrapOutboundOut(.byteBuffer(piece)), promise: nil) }
+        // The last one even where it is empty: whoever waits for it waits for all before it.
+        context.write(wrapOutboundOut(.byteBuffer(pieces.last ?? ByteBuffer())), promise: promise)
+    }
+
+    /// - Parameter rest: what is still to be sent of the answer.
+    private func finish(_ rest: [ByteBuffer], keepAlive: Bool) {
         guard let context else { return }
         disconnected = nil
         let isWhole = flow == nil
@@ -82,11 +90,15 @@ extension HTTPConnection {
         expect(within: isWhole ? configuration.idleTimeout : configuration.readTimeout)
         guard keepAlive else {
             let channel = context.channel
-            context.write(wrapOutboundOut(.end(trailers))).whenComplete { _ in channel.close(promise: nil) }
+            let sent = context.eventLoop.makePromise(of: Void.self)
+            sent.futureResult.whenComplete { _ in channel.close(promise: nil) }
+            put(rest, context, promise: sent)
+            behind.removeAll()
             return sendNow(context)
         }
-        context.write(wrapOutboundOut(.end(trailers)), promise: nil)
+        put(rest, context, promise: nil)
         if !isReading { sendNow(context) }
+        takeBehind()
         readOn()
     }
 }

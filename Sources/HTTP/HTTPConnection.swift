@@ -4,11 +4,12 @@ import NIOHTTP1
 
 /// One connection of the server: collects a request, or passes its body on as it arrives, and writes the answer.
 ///
-/// Confined to its event loop. Pipelined requests wait in NIO's pipeline handler until the one before is answered.
+/// Confined to its event loop. What a peer sends behind a request that is being answered waits: as much as one turn of the
+/// loop reads (`readsAtOnce`), then nothing more is read from it.
 final class HTTPConnection: ChannelDuplexHandler {
     typealias InboundIn = HTTPServerRequestPart
-    typealias OutboundIn = HTTPServerResponsePart
-    typealias OutboundOut = HTTPServerResponsePart
+    typealias OutboundIn = Never
+    typealias OutboundOut = IOData
 
     enum State {
         case idle
@@ -40,6 +41,12 @@ final class HTTPConnection: ChannelDuplexHandler {
     var isReading = false
     var hasUnsent = false
     var onlyAcknowledged = false
+    /// Parts of requests behind the one that is being answered.
+    var behind: CircularBuffer<HTTPServerRequestPart> = []
+    /// Whether what follows those is no HTTP: told when all before it is answered.
+    private var isBrokenBehind = false
+    private var isTakingBehind = false
+    var writer = AnswerWriter(ByteBufferAllocator())
     private var readIsHeld = false
     private let handler: HTTPHandler
     private var deadline: NIODeadline?
@@ -54,6 +61,7 @@ final class HTTPConnection: ChannelDuplexHandler {
 
     func handlerAdded(context: ChannelHandlerContext) {
         self.context = context
+        writer = AnswerWriter(context.channel.allocator)
         expect(within: configuration.idleTimeout)
     }
 
@@ -61,6 +69,7 @@ final class HTTPConnection: ChannelDuplexHandler {
         let (notify, sink) = (disconnected, flow?.sink)
         (disconnected, flow) = (nil, nil)
         state = .closed
+        behind.removeAll()
         self.context = nil
         // It holds this connection, and with it all that serves it, until its time: that may be a year.
         timer?.cancel()
@@ -72,7 +81,32 @@ final class HTTPConnection: ChannelDuplexHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         isReading = true
-        switch (unwrapInboundIn(data), state) {
+        let part = unwrapInboundIn(data)
+        if isAnswering || !behind.isEmpty { return behind.append(part) }
+        take(part, context)
+    }
+
+    /// Whether a request has been received to its end and its answer has not ended.
+    private var isAnswering: Bool {
+        switch state {
+        case .answering, .streaming: flow == nil
+        case .idle, .receiving, .discarding, .draining, .closed: false
+        }
+    }
+
+    /// Goes on with what was sent behind a request that has been answered now. An answer to it that comes at once comes
+    /// back to here: the loop goes on then, so that many small requests do not nest.
+    func takeBehind() {
+        guard !isTakingBehind, !behind.isEmpty || isBrokenBehind else { return }
+        isTakingBehind = true
+        while !isAnswering, let context, let part = behind.popFirst() { take(part, context) }
+        isTakingBehind = false
+        if !isReading { handOn() }
+        if behind.isEmpty, !isAnswering, isBrokenBehind, let context { refuseBroken(context) }
+    }
+
+    private func take(_ part: HTTPServerRequestPart, _ context: ChannelHandlerContext) {
+        switch (part, state) {
         case (.head(let head), .idle): receive(head, context)
         case (.body(let part), .answering), (.body(let part), .streaming): flow?.gather(part)
         case (.end(let trailers), .answering), (.end(let trailers), .streaming): endFlow(trailers)
@@ -119,6 +153,22 @@ final class HTTPConnection: ChannelDuplexHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        guard error is HTTPParserError else { return context.close(promise: nil) }
+        if isAnswering { isBrokenBehind = true } else { refuseBroken(context) }
+    }
+
+    /// What was sent is no HTTP: said, unless an answer has begun, and the connection ends.
+    private func refuseBroken(_ context: ChannelHandlerContext) {
+        switch state {
+        case .closed: return  // as soon as its last answer is sent
+        case .streaming: return context.close(promise: nil)
+        case .idle, .receiving, .discarding, .answering, .draining: break
+        }
+        let headers: HTTPHeaders = ["Connection": "close", "Content-Length": "0"]
+        for piece in writer.whole(.badRequest, headers, body: ByteBuffer()) {
+            context.write(wrapOutboundOut(.byteBuffer(piece)), promise: nil)
+        }
+        context.flush()
         context.close(promise: nil)
     }
 
@@ -140,7 +190,7 @@ final class HTTPConnection: ChannelDuplexHandler {
     /// Tells a peer that asked first to send its body.
     private func goOn(_ head: HTTPRequestHead, _ context: ChannelHandlerContext) {
         guard expectsContinue(head) else { return }
-        context.writeAndFlush(wrapOutboundOut(.head(.init(version: head.version, status: .continue))), promise: nil)
+        context.writeAndFlush(wrapOutboundOut(.byteBuffer(writer.goOn())), promise: nil)
     }
 
     private func expectsContinue(_ head: HTTPRequestHead) -> Bool {
@@ -183,10 +233,13 @@ final class HTTPConnection: ChannelDuplexHandler {
         goOn(head, context)
     }
 
-    /// The channel wants to read: not while a sink has enough in hand.
+    /// The channel wants to read: not while a sink has enough in hand, nor while requests wait behind one that is being
+    /// answered. While nothing waits it may: to stop and go on costs two system calls, and most peers send nothing then.
     func read(context: ChannelHandlerContext) {
-        if flow?.isFull == true { readIsHeld = true } else { context.read() }
+        if mayRead { context.read() } else { readIsHeld = true }
     }
+
+    private var mayRead: Bool { flow?.isFull != true && behind.isEmpty && !isBrokenBehind }
 
     private func handOn() {
         guard let context, let (sink, part) = flow?.next() else { return }
@@ -207,7 +260,7 @@ final class HTTPConnection: ChannelDuplexHandler {
 
     /// Catches up on a read that was held back, when nothing holds it any more.
     func readOn() {
-        guard readIsHeld, flow?.isFull != true else { return }
+        guard readIsHeld, mayRead else { return }
         readIsHeld = false
         context?.read()
     }

@@ -96,16 +96,13 @@ package final class HTTPServer: Sendable {
 }
 
 extension ChannelPipeline.SynchronousOperations {
-    /// The usual HTTP/1.1 server pipeline, with limits on header fields of our own.
+    /// NIO's parser, with limits on header fields of our own; the rest of HTTP is the connection's.
     fileprivate func addHTTP(_ connection: HTTPConnection, _ configuration: HTTPServerConfiguration) throws {
         var limits = NIOHTTPDecoderLimitConfiguration()
         limits.maxHeaderFieldSize = configuration.maxHeaderField
         limits.maxHeaderListSize = configuration.maxHeaderList
         limits.maxHeaderFieldCount = configuration.maxHeaderCount
-        try addHandler(HTTPResponseEncoder())
         try addHandler(ByteToMessageHandler(HTTPRequestDecoder(limitConfiguration: limits)))
-        try addHandler(HTTPServerPipelineHandler())
-        try addHandler(HTTPServerProtocolErrorHandler())
         try addHandler(connection)
     }
 }

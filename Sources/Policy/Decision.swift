@@ -37,7 +37,8 @@ package struct Decision: Sendable, Equatable {
     package var request: String?
     package var function: String?
     /// One clause that can be read aloud.
-    package var reason: String
+    package var reason: String { why.text }
+    var why: Reason
     package var numbers: [Number]
     /// The reason as one word, where it is counted: of what was taken, and of what ended.
     package var cause: String?
@@ -47,7 +48,7 @@ package struct Decision: Sendable, Equatable {
         sandbox: SandboxID? = nil,
         request: String? = nil,
         function: String? = nil,
-        _ reason: String,
+        _ why: Reason,
         _ numbers: KeyValuePairs<String, Int64> = [:],
         cause: String? = nil
     ) {
@@ -56,8 +57,55 @@ package struct Decision: Sendable, Equatable {
         self.sandbox = sandbox
         self.request = request
         self.function = function
-        self.reason = reason
+        self.why = why
         self.numbers = numbers.map { Number(name: $0.key, value: $0.value) }
+    }
+}
+
+extension Decision {
+    /// Why, as it was known: made into words for those who read it, since two are made for every call and few are read.
+    enum Reason: Sendable, Equatable {
+        case words(String)
+        case refusal(PoolRefusal)
+        /// A sandbox that was at hand, which held `limit`, runs a request of this contract.
+        case run(StartKind, wasShrunk: Bool, limit: Bytes, contract: Bytes)
+
+        var text: String {
+            switch self {
+            case .words(let text): text
+            case .refusal(let refusal): refusal.reason
+            case .run(let kind, let wasShrunk, let limit, let contract):
+                "\(Self.kind(kind, wasShrunk)), \(Self.size(limit, contract))"
+            }
+        }
+
+        private static func kind(_ kind: StartKind, _ wasShrunk: Bool) -> String {
+            switch kind {
+            case .cold: "the sandbox that was started for it"
+            case .prewarmed: "a sandbox that was started ahead"
+            case .warm: "a warm sandbox, running-ready"
+            case .thawed: wasShrunk ? "a shrunk sandbox, woken" : "a sandbox that was being shrunk, taken back"
+            }
+        }
+
+        private static func size(_ limit: Bytes, _ contract: Bytes) -> String {
+            if contract > limit { return "grown to \(contract.rounded)" }
+            return contract < limit ? "to be lowered to \(contract.rounded)" : "as large as it is"
+        }
+    }
+}
+
+extension Decision {
+    init(
+        _ kind: Kind,
+        sandbox: SandboxID? = nil,
+        request: String? = nil,
+        function: String? = nil,
+        _ reason: String,
+        _ numbers: KeyValuePairs<String, Int64> = [:],
+        cause: String? = nil
+    ) {
+        self.init(kind, sandbox: sandbox, request: request, function: function, .words(reason), numbers, cause: cause)
     }
 }
 

@@ -18,6 +18,10 @@ extension PoolState {
         let interval = lastArrivals.updateValue(now, forKey: request.function).map { Double(now - $0) / 1e9 }
         profiles[request.function, default: FunctionProfile()].arrived(after: interval)
         waiting[request.token] = Waiting(request: request, since: now)
+        guard !isPlaceless(request) else {
+            wait(request.token, for: .concurrency(limit: plan.concurrency))
+            return []
+        }
         return pump(now: now)
     }
 
@@ -31,7 +35,7 @@ extension PoolState {
                 .refuse,
                 request: request.label,
                 function: request.function,
-                why.reason,
+                .refusal(why),
                 ["free_bytes": ledger.free.count, "budget_bytes": ledger.budget.count, "waiting": Int64(waiting.count)]
             )
         )
@@ -49,8 +53,13 @@ extension PoolState {
         var memoryIsSpokenFor = false
         var awaited: Set<String> = []
         var placesAreSpokenFor: Set<String> = []
+        placeless.removeAll(keepingCapacity: true)
         for token in Array(waiting.keys) {
             guard let request = waiting[token]?.request, let plan = plans[request.function] else { continue }
+            if isPlaceless(request) {
+                wait(token, for: .concurrency(limit: plan.concurrency))
+                continue
+            }
             let contract = request.memory ?? plan.memory
             if !awaited.contains(plan.name), let id = freePlace(for: request, plan) {
                 effects.append(join(request, id, now: now))
@@ -61,6 +70,7 @@ extension PoolState {
                 continue
             }
             if isBeingStarted(for: request, seen: &seen) { continue }
+            let before = effects.count
             let blocked =
                 placesAreSpokenFor.contains(plan.function)
                 ? .concurrency(limit: plan.concurrency)
@@ -68,13 +78,27 @@ extension PoolState {
             guard waiting[token] != nil else { continue }
             // Whoever waits for one of its function's places has it before those behind: they would start sandboxes in it
             // that it ends for the place, without end.
-            if case .concurrency = blocked { placesAreSpokenFor.insert(plan.function) }
+            if case .concurrency = blocked {
+                let isFirst = placesAreSpokenFor.insert(plan.function).inserted
+                if isFirst, effects.count == before, request.isPlain, !request.fresh { placeless.insert(plan.name) }
+            }
             if !request.isPlain, !request.fresh { awaited.insert(plan.name) }
-            if let blocked, waiting[token]?.blockedBy == nil { explainWait(request, blocked) }
-            waiting[token]?.blockedBy = blocked
+            wait(token, for: blocked)
             if case .noMemory = blocked { memoryIsSpokenFor = true }
         }
         return effects
+    }
+
+    /// Whether a request waits behind another one like it, all of whose function's sandboxes are busy: then nothing has
+    /// to be looked at to know that it waits too. Under load most requests are such, and each is looked at often.
+    private func isPlaceless(_ request: LeaseRequest) -> Bool {
+        request.isPlain && !request.fresh && placeless.contains(request.function)
+    }
+
+    private mutating func wait(_ token: LeaseToken, for blocked: PoolRefusal?) {
+        guard let old = waiting[token], old.blockedBy != blocked else { return }
+        if let blocked, old.blockedBy == nil { explainWait(old.request, blocked) }
+        waiting[token]?.blockedBy = blocked
     }
 
     private mutating func explainWait(_ request: LeaseRequest, _ blocked: PoolRefusal) {
@@ -83,7 +107,7 @@ extension PoolState {
                 .wait,
                 request: request.label,
                 function: request.function,
-                blocked.reason,
+                .refusal(blocked),
                 ["free_bytes": ledger.free.count, "budget_bytes": ledger.budget.count]
             )
         )
@@ -180,7 +204,7 @@ extension PoolState {
                 sandbox: id,
                 request: request.label,
                 function: entry.function,
-                runReason(kind, old, contract),
+                .run(kind, wasShrunk: old.phase == .shrunk, limit: old.limit, contract: contract),
                 [
                     "contract_bytes": contract.count, "limit_before_bytes": old.limit.count,
                     "held_before_bytes": held.count,
@@ -189,22 +213,6 @@ extension PoolState {
             )
         )
         return .run(request.token, id, kind, contract: contract)
-    }
-
-    private func runReason(_ kind: StartKind, _ entry: Entry, _ contract: Bytes) -> String {
-        let size =
-            contract > entry.limit
-            ? "grown to \(contract.rounded)"
-            : contract < entry.limit ? "to be lowered to \(contract.rounded)" : "as large as it is"
-        switch kind {
-        case .cold: return "the sandbox that was started for it, \(size)"
-        case .prewarmed: return "a sandbox that was started ahead, \(size)"
-        case .warm: return "a warm sandbox, running-ready, \(size)"
-        case .thawed:
-            let state =
-                entry.phase == .shrunk ? "a shrunk sandbox, woken" : "a sandbox that was being shrunk, taken back"
-            return "\(state), \(size)"
-        }
     }
 
     /// Whether one of the sandboxes that are starting will do for this request, counting those before it in the queue.

@@ -144,6 +144,7 @@ extension PoolState {
 
     private mutating func end(_ id: SandboxID, _ reason: StopReason) -> PoolEffect {
         entries[id]?.phase = .stopping
+        placeless.removeAll(keepingCapacity: true)  // its place is free
         return .stop(id, reason)
     }
 }

@@ -66,15 +66,9 @@ extension PoolState {
         guard isCurrent(entry) else {
             return [stop(id, plans[entry.function] == nil ? .removed : .replaced)] + pump(now: now)
         }
-        entries[id]?.phase = .idle
-        entries[id]?.due = 0
-        entries[id]?.idleSince = now
-        entries[id]?.wokeAfter = nil
-        entries[id]?.waking = nil
-        entries[id]?.reserved = .zero
         // What this request was given beyond the function's size goes back, and an edit that did not fit is tried again.
         let size = plans[entry.function]?.memory ?? .zero
-        if entry.pending != size { entries[id]?.pending = nil }
+        entries[id]?.park(size, now: now)
         guard size < entry.limit else {
             settleLimit(entry.limit, of: id)
             return raiseToPlan(id) + pump(now: now)
@@ -251,5 +245,18 @@ extension PoolState {
             guard entry.phase == .busy, let plan = plans[entry.function] else { return nil }
             return plan.burst > entry.limit || limits.isMeasured ? entry.id : nil
         }
+    }
+}
+
+extension PoolState.Entry {
+    /// Its last request is over; `size` is its function's.
+    fileprivate mutating func park(_ size: Bytes, now: Instant) {
+        phase = .idle
+        due = 0
+        idleSince = now
+        wokeAfter = nil
+        waking = nil
+        reserved = .zero
+        if pending != size { pending = nil }
     }
 }

@@ -84,6 +84,9 @@ package struct PoolState: Sendable {
     package var limits: PoolLimits { didSet { if limits != oldValue { lookAgain() } } }
     var plans: [String: FunctionPlan] = [:]
     var waiting: OrderedDictionary<LeaseToken, Waiting> = [:]
+    /// Plans of which a request of no limits of its own waits because all sandboxes that they may have are busy, since it
+    /// was last looked who can be served.
+    var placeless: Set<String> = []
     var isShuttingDown = false
     /// Whether any function may grow beyond its size while it runs.
     var hasBursts = false

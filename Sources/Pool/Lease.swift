@@ -37,16 +37,11 @@ package enum InvocationEnd: Sendable {
 package struct InvocationUsage: Sendable {
     /// The highest `memory.current` during the invocation, where the kernel can tell; else of the sandbox's life.
     package var peak: Bytes?
-    /// The last 4 KiB of what it printed, with the platform's own lines.
-    package var logTail: [UInt8]
     /// How far `memory.max` ran ahead of the contract for it, and in how many steps (`memory_burst`).
     package var grownTo: Bytes?
     package var growthSteps = 0
 
-    init(peak: Bytes?, logTail: [UInt8]) {
-        self.peak = peak
-        self.logTail = logTail
-    }
+    init(peak: Bytes?) { self.peak = peak }
 }
 
 /// How a sandbox ended.

@@ -69,7 +69,15 @@ package final class OutputCapture: Sendable {
 
     /// What is in the pipe, at most 64 KiB; nothing, most of the time, and then nothing is allocated.
     private static func read(_ pipe: CInt) -> (bytes: [UInt8], isOpen: Bool) {
-        unsafe withUnsafeTemporaryAllocation(byteCount: 64 << 10, alignment: 1) { buffer in
+        // Only a kilobyte is taken from the stack: what asks for more gets it from the heap.
+        let (first, isOpen) = read(pipe, atMost: 1024)
+        guard first.count == 1024 else { return (first, isOpen) }
+        let (rest, isStillOpen) = read(pipe, atMost: (64 << 10) - 1024)
+        return (first + rest, isStillOpen)
+    }
+
+    private static func read(_ pipe: CInt, atMost size: Int) -> (bytes: [UInt8], isOpen: Bool) {
+        unsafe withUnsafeTemporaryAllocation(byteCount: size, alignment: 1) { buffer in
             let count = unsafe Glibc.read(pipe, buffer.baseAddress, buffer.count)
             guard count > 0 else { return ([], count < 0 && (errno == EAGAIN || errno == EINTR)) }
             return unsafe (Array(buffer[..<count]), true)
@@ -102,14 +110,21 @@ package final class OutputCapture: Sendable {
             flush(&state)
             state.requestID = requestID
             state.isNote = true
-            take(Array((text + "\n").utf8)[...], &state)
+            for line in text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false) {
+                emit(Array(line), &state)
+            }
             state.isNote = false
             attribute(&state)
         }
     }
 
     /// What was printed since `begin`, at most the last 4 KiB.
-    package var tail: [UInt8] { state.withLock { $0.tail + $0.partial.suffix(Self.tailLimit) }.suffix(Self.tailLimit) }
+    package var tail: [UInt8] {
+        state.withLock { state in
+            let whole = state.partial.isEmpty ? state.tail : state.tail + state.partial.suffix(Self.tailLimit)
+            return whole.count <= Self.tailLimit ? whole : Array(whole[(whole.count - Self.tailLimit)...])
+        }
+    }
 
     /// The request that alone runs now.
     package var requestID: String? { state.withLock { $0.requestID } }
@@ -158,7 +173,7 @@ package final class OutputCapture: Sendable {
     }
 
     private func emit(_ line: [UInt8], _ state: inout State) {
-        state.tail += line.suffix(Self.tailLimit)
+        state.tail += line[max(0, line.count - Self.tailLimit)...]
         state.tail.append(UInt8(ascii: "\n"))
         // Not at each line: what is cut off moves the rest.
         if state.tail.count > 4 * Self.tailLimit { state.tail.removeFirst(state.tail.count - Self.tailLimit) }

@@ -392,7 +392,7 @@ package final class PooledSandbox: Sendable {
                 if let deadline = state.current[requestID]?.deadline { state.ending.answered.append(deadline) }
                 return state.growth
             }
-            var usage = InvocationUsage(peak: peak, logTail: output.tail)
+            var usage = InvocationUsage(peak: peak)
             usage.grownTo = growth?.limit
             usage.growthSteps = growth?.steps ?? 0
             toldOfAnswer(requestID, answer)

@@ -12,11 +12,14 @@ import Units
 /// would be a write of its own. Who follows or reads sees them at once. A daemon that is killed loses those of the last
 /// moment before.
 package final class FunctionLog: Sendable {
-    private struct Writer {
-        var fd: CInt
+    /// Confined to the lock.
+    private final class Writer {
+        let fd: CInt
         /// Of the file, with what is still to be written.
         var size: Int
         var pending: [UInt8] = []
+
+        init(fd: CInt, size: Int) { (self.fd, self.size) = (fd, size) }
     }
 
     /// What is gathered of one function before it is written without being asked.
@@ -54,34 +57,41 @@ package final class FunctionLog: Sendable {
     }
 
     private func add(_ line: LogLine, _ function: String, _ state: inout State) {
-        if state.writers[function] == nil {
-            guard isKept.withLock({ $0 })(function) else { return }
-            let fd = unsafe open(path(function), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0o640)
-            guard fd >= 0 else { return }
-            state.writers[function] = Writer(fd: fd, size: Int(lseek(fd, 0, SEEK_END)))
-        }
-        var bytes: [UInt8] = []
-        line.appendJSON(to: &bytes)
-        if let size = state.writers[function]?.size, size > 0, size + bytes.count > limit {
+        guard let writer = state.writers[function] ?? makeWriter(function, &state) else { return }
+        let before = writer.pending.count
+        line.appendJSON(to: &writer.pending)
+        let count = writer.pending.count - before
+        if writer.size > 0, writer.size + count > limit {
+            writer.pending.removeLast(count)
             turn(function, &state)
             return add(line, function, &state)
         }
-        state.writers[function]?.size += bytes.count
-        state.writers[function]?.pending += bytes
-        if let count = state.writers[function]?.pending.count, count > Self.gathered { write(function, &state) }
+        writer.size += count
+        if writer.pending.count > Self.gathered { write(writer) }
+    }
+
+    private func makeWriter(_ function: String, _ state: inout State) -> Writer? {
+        guard isKept.withLock({ $0 })(function) else { return nil }
+        let fd = unsafe open(path(function), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0o640)
+        guard fd >= 0 else { return nil }
+        let writer = Writer(fd: fd, size: Int(lseek(fd, 0, SEEK_END)))
+        state.writers[function] = writer
+        return writer
     }
 
     /// Writes what was gathered of a function.
-    private func write(_ function: String, _ state: inout State) {
-        guard let writer = state.writers[function], !writer.pending.isEmpty else { return }
-        state.writers[function]?.pending = []
+    private func write(_ writer: Writer) {
+        guard !writer.pending.isEmpty else { return }
         _ = unsafe Glibc.write(writer.fd, writer.pending, writer.pending.count)
+        writer.pending = []
     }
 
     /// The file is full: it becomes the one before, and a new one is begun.
     private func turn(_ function: String, _ state: inout State) {
-        write(function, &state)
-        if let writer = state.writers.removeValue(forKey: function) { close(writer.fd) }
+        if let writer = state.writers.removeValue(forKey: function) {
+            write(writer)
+            close(writer.fd)
+        }
         unsafe rename(path(function), path(function) + ".1")
     }
 
@@ -91,7 +101,7 @@ package final class FunctionLog: Sendable {
     /// Writes what was gathered of all functions. Blocking.
     package func flush() {
         state.withLock { state in
-            for function in state.writers.keys { write(function, &state) }
+            for writer in state.writers.values { write(writer) }
         }
     }
 
@@ -109,7 +119,9 @@ package final class FunctionLog: Sendable {
         request: String? = nil,
         tail: Int? = nil
     ) -> [LogLine] {
-        state.withLock { write(function, &$0) }
+        state.withLock { state in
+            if let writer = state.writers[function] { write(writer) }
+        }
         var lines: [LogLine] = []
         for file in [path(function) + ".1", path(function)] {
             guard let data = try? Data(contentsOf: URL(filePath: file)) else { continue }

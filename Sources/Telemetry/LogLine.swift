@@ -21,7 +21,6 @@ package struct LogLine: Codable, Sendable, Equatable {
     /// As a JSON object and a newline, by hand: three lines of every call are written, and `JSONEncoder` takes longer
     /// over them than the daemon takes over the call.
     func appendJSON(to bytes: inout [UInt8]) {
-        bytes.reserveCapacity(bytes.count + message.utf8.count + 160)
         JSONLine.append("{\"time\":", time, to: &bytes)
         if let requestId { JSONLine.append(",\"requestId\":", requestId, to: &bytes) }
         if let sandbox { JSONLine.append(",\"sandbox\":", sandbox, to: &bytes) }
@@ -36,7 +35,13 @@ enum JSONLine {
     static func append(_ name: StaticString, _ value: String, to bytes: inout [UInt8]) {
         unsafe bytes.append(contentsOf: UnsafeBufferPointer(start: name.utf8Start, count: name.utf8CodeUnitCount))
         bytes.append(UInt8(ascii: "\""))
-        for byte in value.utf8 {
+        var value = value
+        let isPlain = value.withUTF8 { text in
+            let isPlain = unsafe text.allSatisfy { $0 >= 0x20 && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }
+            if isPlain { unsafe bytes.append(contentsOf: text) }  // most are
+            return isPlain
+        }
+        for byte in isPlain ? "".utf8 : value.utf8 {
             switch byte {
             case UInt8(ascii: "\""), UInt8(ascii: "\\"): bytes += [UInt8(ascii: "\\"), byte]
             case UInt8(ascii: "\t"): bytes += [UInt8(ascii: "\\"), UInt8(ascii: "t")]

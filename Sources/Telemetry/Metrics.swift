@@ -31,6 +31,15 @@ package final class Metrics: Sendable {
         var buckets = [UInt64](repeating: 0, count: Metrics.buckets.count)
         var sum = 0.0
         var count: UInt64 = 0
+
+        mutating func add(_ seconds: Double) {
+            for index in buckets.indices.reversed() {
+                guard seconds <= Metrics.buckets[index] else { break }
+                buckets[index] += 1
+            }
+            sum += seconds
+            count += 1
+        }
     }
 
     private struct Series {
@@ -54,20 +63,22 @@ package final class Metrics: Sendable {
 
     package func observe(_ name: String, _ labels: Labels = [], seconds: Double) {
         update(name, labels) { series in
-            var histogram = series.histogram ?? Histogram()
-            for (index, edge) in Self.buckets.enumerated() where seconds <= edge { histogram.buckets[index] += 1 }
-            histogram.sum += seconds
-            histogram.count += 1
-            series.histogram = histogram
+            if series.histogram == nil { series.histogram = Histogram() }
+            series.histogram?.add(seconds)
         }
     }
 
     private func update(_ name: String, _ labels: Labels, _ body: (inout Series) -> Void) {
         let key = Self.text(labels)
-        state.withLock { state in
-            guard state[name]?[key] != nil || (state[name]?.count ?? 0) < Self.seriesLimit else { return }
-            body(&state[name, default: [:]][key, default: Series()])
+        state.withLock { state in Self.update(&state[name, default: [:]], key, body) }
+    }
+
+    private static func update(_ series: inout [String: Series], _ key: String, _ body: (inout Series) -> Void) {
+        guard let index = series.index(forKey: key) else {
+            guard series.count < seriesLimit else { return }
+            return body(&series[key, default: Series()])
         }
+        body(&series.values[index])
     }
 
     /// Everything, with `gauges` that hold now; a gauge of a name that no family has is left out.
@@ -112,10 +123,24 @@ package final class Metrics: Sendable {
     }
 
     private static func text(_ labels: Labels) -> String {
-        labels.map { "\($0)=\"\(escaped($1))\"" }.joined(separator: ",")
+        var text = ""
+        text.reserveCapacity(128)
+        for (name, value) in labels {
+            if !text.isEmpty { text += "," }
+            text += name
+            text += "=\""
+            text += escaped(value)
+            text += "\""
+        }
+        return text
     }
 
     private static func escaped(_ text: String) -> String {
+        // Every call counts under its function's name: most values have nothing to escape.
+        let special: (UInt8) -> Bool = {
+            $0 == UInt8(ascii: "\\") || $0 == UInt8(ascii: "\"") || $0 == UInt8(ascii: "\n")
+        }
+        guard text.utf8.contains(where: special) else { return text }
         var result = ""
         for character in text {
             switch character {

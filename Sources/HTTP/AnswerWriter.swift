@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+import NIOCore
+import NIOHTTP1
+
+/// Puts an answer into the form of HTTP/1.1 (RFC 9112, sections 4 to 7), in as few buffers as may be: a small one is one.
+///
+/// NIO's encoder is handed an answer in three parts, each of which passes every handler and is boxed on the way.
+struct AnswerWriter {
+    /// A larger body is not copied to stand behind its head.
+    private static let copied = 16 << 10
+    private static let lineEnd: StaticString = "\r\n"
+
+    private let allocator: ByteBufferAllocator
+    /// Whether the answer that has begun is sent in chunks (RFC 9112, section 7.1).
+    private(set) var isChunked = false
+
+    init(_ allocator: ByteBufferAllocator) { self.allocator = allocator }
+
+    /// A whole answer; `body` is what is sent of it. Its length is given by `headers`.
+    func whole(_ status: HTTPResponseStatus, _ headers: HTTPHeaders, body: ByteBuffer) -> [ByteBuffer] {
+        let isSmall = body.readableBytes <= Self.copied
+        var head = head(status, headers, room: isSmall ? body.readableBytes : 0)
+        if isSmall { head.writeImmutableBuffer(body) }
+        return isSmall ? [head] : [head, body]
+    }
+
+    /// The head of an answer whose pieces follow: in chunks, unless their length is given or there may be none.
+    mutating func begin(_ status: HTTPResponseStatus, _ headers: HTTPHeaders) -> ByteBuffer {
+        isChunked = status.mayHaveResponseBody && !headers.contains(name: "Content-Length")
+        var headers = headers
+        headers.remove(name: "Transfer-Encoding")
+        if !status.mayHaveResponseBody { headers.remove(name: "Content-Length") }
+        if isChunked { headers.add(name: "Transfer-Encoding", value: "chunked") }
+        return head(status, headers, room: 0)
+    }
+
+    func piece(_ bytes: ByteBuffer) -> [ByteBuffer] {
+        // An empty chunk would be the last one.
+        guard isChunked, bytes.readableBytes > 0 else { return [bytes] }
+        let size = String(bytes.readableBytes, radix: 16)
+        guard bytes.readableBytes > Self.copied else {
+            var chunk = allocator.buffer(capacity: bytes.readableBytes + size.utf8.count + 4)
+            chunk.writeString(size)
+            chunk.writeStaticString(Self.lineEnd)
+            chunk.writeImmutableBuffer(bytes)
+            chunk.writeStaticString(Self.lineEnd)
+            return [chunk]
+        }
+        return [allocator.buffer(string: size + "\r\n"), bytes, allocator.buffer(staticString: Self.lineEnd)]
+    }
+
+    /// What ends an answer that was begun.
+    func end(_ trailers: HTTPHeaders?) -> ByteBuffer {
+        guard isChunked else { return ByteBuffer() }
+        var last = allocator.buffer(capacity: 256)
+        last.writeStaticString("0\r\n")
+        Self.write(trailers ?? [:], to: &last)
+        return last
+    }
+
+    /// Tells a peer that asked first to send its body.
+    func goOn() -> ByteBuffer { allocator.buffer(staticString: "HTTP/1.1 100 Continue\r\n\r\n") }
+
+    private func head(_ status: HTTPResponseStatus, _ headers: HTTPHeaders, room: Int) -> ByteBuffer {
+        var head = allocator.buffer(capacity: 512 + room)
+        head.writeStaticString("HTTP/1.1 ")
+        head.writeString(String(status.code))
+        head.writeStaticString(" ")
+        head.writeString(status.reasonPhrase)
+        head.writeStaticString(Self.lineEnd)
+        Self.write(headers, to: &head)
+        return head
+    }
+
+    private static func write(_ headers: HTTPHeaders, to buffer: inout ByteBuffer) {
+        for (name, value) in headers {
+            buffer.writeString(name)
+            buffer.writeStaticString(": ")
+            buffer.writeString(value)
+            buffer.writeStaticString(lineEnd)
+        }
+        buffer.writeStaticString(lineEnd)
+    }
+}
