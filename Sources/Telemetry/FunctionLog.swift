@@ -54,21 +54,31 @@ package final class FunctionLog: Sendable {
     }
 
     private func add(_ line: LogLine, _ function: String, _ state: inout State) {
-        if state.writers[function] == nil {
-            guard isKept.withLock({ $0 })(function) else { return }
-            let fd = unsafe open(path(function), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0o640)
-            guard fd >= 0 else { return }
-            state.writers[function] = Writer(fd: fd, size: Int(lseek(fd, 0, SEEK_END)))
-        }
         var bytes: [UInt8] = []
         line.appendJSON(to: &bytes)
-        if let size = state.writers[function]?.size, size > 0, size + bytes.count > limit {
+        func fits(_ size: Int) -> Bool { size == 0 || size + bytes.count <= limit }
+        guard let size = begin(function, &state) else { return }
+        if !fits(size) {
             turn(function, &state)
-            return add(line, function, &state)
+            // Where the full file cannot be put aside, what does not fit is not kept.
+            guard let size = begin(function, &state), fits(size) else { return }
         }
         state.writers[function]?.size += bytes.count
         state.writers[function]?.pending += bytes
         if let count = state.writers[function]?.pending.count, count > Self.gathered { write(function, &state) }
+    }
+
+    /// Opens a function's file unless it is open.
+    ///
+    /// - Returns: its size with what is still to be written; `nil` where it is not there and is not to be, or cannot.
+    private func begin(_ function: String, _ state: inout State) -> Int? {
+        if let writer = state.writers[function] { return writer.size }
+        guard isKept.withLock({ $0 })(function) else { return nil }
+        let fd = unsafe open(path(function), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0o640)
+        guard fd >= 0 else { return nil }
+        let size = Int(lseek(fd, 0, SEEK_END))
+        state.writers[function] = Writer(fd: fd, size: size)
+        return size
     }
 
     /// Writes what was gathered of a function.
