@@ -481,3 +481,14 @@ def test_nobody_without_a_token_uploads_anything(own_daemon, tmp_path):
     assert result.returncode == 0, result.stderr
     refused = daemon.fn("deploy", "--image", path, "--name", "f", "--url", url, env={"FN_TOKEN": "wrong"})
     assert refused.returncode == 77, refused.stderr
+
+
+def test_an_image_asks_for_the_network_as_any_function_does(own_daemon):
+    daemon = own_daemon(CONFIG + "network: {egress: refuse}\n").start()
+    image = make().directory(daemon.directory / "web")
+    refused = daemon.fn("deploy", "--image", image, "--name", "web", "--network", "egress")
+    assert refused.returncode == 64 and b"the operator refuses egress" in refused.stderr, refused.stderr
+    deploy(daemon, image, "web", "--network", "none")
+    assert "network:      none  [function]" in daemon.fn("describe", "web").stdout.decode()
+    wrong = daemon.request("PUT", "/v1/functions/web/image?network=all", b"")
+    assert wrong.status == 400 and b"expected none or egress, got 'all'" in wrong.body, wrong.body
