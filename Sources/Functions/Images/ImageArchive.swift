@@ -78,7 +78,7 @@ struct ImageArchive {
             let flags = O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC
             file = Descriptor(owning: try SyscallError.check("open", path, unsafe Glibc.open(path, flags, 0o600)))
         } catch {
-            throw error.errno == ENOSPC ? .diskFull(path: directory) : .storage("\(error)")
+            throw WholeFile.problem(error, at: directory)
         }
         while true {
             let count = try reader.read(into: &block)

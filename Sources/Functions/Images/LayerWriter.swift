@@ -209,10 +209,8 @@ struct LayerWriter {
     private mutating func make(_ name: EntryName, in place: Place, for entry: EntryName) throws(FunctionsError) {
         try checkDepth(place, name, entry)
         guard unsafe mkdirat(place.raw, name.last, 0o755) == 0 else {
-            let error = errno
-            guard error != ENOSPC, error != EDQUOT else { throw .diskFull(path: rootPath) }
-            let why = error == EEXIST ? "lies behind a link that leads nowhere" : "cannot be made: error \(error)"
-            throw .layerHostile(entry: entry.shown, why)
+            guard errno == EEXIST else { throw problem(entry) }
+            throw .layerHostile(entry: entry.shown, "lies behind a link that leads nowhere")
         }
         try check(unsafe fchmodat(place.raw, name.last, 0o755, 0), name)
         made.insert(Made(directory: place.inode, name: name.last))
@@ -286,9 +284,16 @@ struct LayerWriter {
     @discardableResult
     private func check(_ result: CInt, _ name: EntryName) throws(FunctionsError) -> CInt {
         guard result < 0 else { return result }
+        throw problem(name)
+    }
+
+    /// Why a call for an entry failed: the layer's own fault, or the disk's.
+    private func problem(_ name: EntryName) -> FunctionsError {
         let error = errno
-        guard error != ENOSPC, error != EDQUOT else { throw .diskFull(path: rootPath) }
-        throw .layerHostile(entry: name.shown, "cannot be made: error \(error)")
+        guard WholeFile.isOfTheArchive(error) else {
+            return WholeFile.problem(SyscallError("create", name.shown, error), at: rootPath)
+        }
+        return .layerHostile(entry: name.shown, "cannot be made: error \(error)")
     }
 }
 
