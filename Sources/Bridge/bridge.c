@@ -54,13 +54,23 @@ static int is_plain(const char *bytes, size_t length, unsigned char least) {
     return 1;
 }
 
+static int is_one_of(const char *const *names, const char *name, size_t length) {
+    for (; *names; names++)
+        if (strlen(*names) == length && strncasecmp(*names, name, length) == 0) return 1;
+    return 0;
+}
+
 // What describes the connection, and is ours to say.
 static int is_framing(const char *name, size_t length) {
     static const char *const names[] = {"connection", "content-length", "expect", "keep-alive", "te", "trailer",
-                                        "transfer-encoding", "upgrade", "proxy-connection"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strlen(names[i]) == length && strncasecmp(names[i], name, length) == 0) return 1;
-    return 0;
+                                        "transfer-encoding", "upgrade", "proxy-connection", NULL};
+    return is_one_of(names, name, length);
+}
+
+// What `put_context` says, and nobody else may.
+static int is_context(const char *name, size_t length) {
+    static const char *const names[] = {"x-fn-request-id", "x-fn-deadline-ms", "x-amzn-trace-id", NULL};
+    return is_one_of(names, name, length);
 }
 
 // The text of a value that may have only harmless bytes, after `prefix`.
@@ -80,7 +90,7 @@ static int put_headers(struct exchange *it, struct json event) {
         while (json_next(&at, headers, &name, &value)) {
             text_clear(&it->scratch);
             if (!json_decode(name, &it->scratch) || !is_token(it->scratch.bytes, it->scratch.length)) return 0;
-            if (is_framing(it->scratch.bytes, it->scratch.length)) continue;
+            if (is_framing(it->scratch.bytes, it->scratch.length) || is_context(it->scratch.bytes, it->scratch.length)) continue;
             if (has_cookies && strcasecmp(it->scratch.bytes, "cookie") == 0) continue;
             text_add(&it->request, it->scratch.bytes, it->scratch.length);
             if (!put_text(it, value, ": ", 0x20)) return 0;

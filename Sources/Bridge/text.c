@@ -62,20 +62,56 @@ static const char *space(const char *at, const char *end) {
     return at;
 }
 
+static int hex4(const char *at, const char *end, uint32_t *code) {
+    if (end - at < 4) return 0;
+    *code = 0;
+    for (int i = 0; i < 4; i++) {
+        char c = at[i];
+        uint32_t digit = c >= '0' && c <= '9' ? (uint32_t)(c - '0')
+                         : c >= 'a' && c <= 'f' ? (uint32_t)(c - 'a' + 10)
+                         : c >= 'A' && c <= 'F' ? (uint32_t)(c - 'A' + 10) : 16;
+        if (digit == 16) return 0;
+        *code = *code << 4 | digit;
+    }
+    return 1;
+}
+
 static const char *skip_string(const char *at, const char *end) {
+    uint32_t code;
     if (at >= end || *at != '"') return NULL;
     for (at++; at < end; at++) {
         if (*at == '"') return at + 1;
         if ((unsigned char)*at < 0x20) return NULL;
-        if (*at == '\\' && ++at >= end) return NULL;
+        if (*at != '\\') continue;
+        if (++at >= end || !*at || !strchr("\"\\/bfnrtu", *at)) return NULL;
+        if (*at == 'u' && !hex4(at + 1, end, &code)) return NULL;
     }
     return NULL;
 }
 
-static const char *skip_word(const char *at, const char *end) {
+static const char *skip_digits(const char *at, const char *end) {
     const char *start = at;
-    while (at < end && strchr("+-.0123456789eEtrufalsn", *at) && *at) at++;
+    while (at < end && *at >= '0' && *at <= '9') at++;
     return at > start ? at : NULL;
+}
+
+static const char *skip_number(const char *at, const char *end) {
+    if (*at == '-') at++;
+    at = at < end && *at == '0' ? at + 1 : skip_digits(at, end);
+    if (at && at < end && *at == '.') at = skip_digits(at + 1, end);
+    if (!at || at == end || (*at != 'e' && *at != 'E')) return at;
+    at++;
+    if (at < end && (*at == '+' || *at == '-')) at++;
+    return skip_digits(at, end);
+}
+
+static const char *skip_word(const char *at, const char *end) {
+    static const char *const words[] = {"true", "false", "null"};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        size_t length = strlen(words[i]);
+        if ((size_t)(end - at) >= length && memcmp(at, words[i], length) == 0) return at + length;
+    }
+    return skip_number(at, end);
 }
 
 static const char *skip(const char *at, const char *end, int depth) {
@@ -139,20 +175,6 @@ struct json json_member(struct json object, const char *wanted) {
     while (json_next(&at, object, &name, &value))
         if ((size_t)(name.end - name.start) == length + 2 && memcmp(name.start + 1, wanted, length) == 0) found = value;
     return found;
-}
-
-static int hex4(const char *at, const char *end, uint32_t *code) {
-    if (end - at < 4) return 0;
-    *code = 0;
-    for (int i = 0; i < 4; i++) {
-        char c = at[i];
-        uint32_t digit = c >= '0' && c <= '9' ? (uint32_t)(c - '0')
-                         : c >= 'a' && c <= 'f' ? (uint32_t)(c - 'a' + 10)
-                         : c >= 'A' && c <= 'F' ? (uint32_t)(c - 'A' + 10) : 16;
-        if (digit == 16) return 0;
-        *code = *code << 4 | digit;
-    }
-    return 1;
 }
 
 static void add_code(struct text *out, uint32_t code) {

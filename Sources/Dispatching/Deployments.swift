@@ -287,6 +287,9 @@ package final class Deployments: Sendable {
                     + "provided exceeded the \(limits.env) limit. String measured: \(size) bytes"
             )
         }
+        for (key, value) in spec.env where value.utf8.contains(0) {
+            throw .invalid("env: the value of '\(key)' holds a NUL character, at which a program would take it to end")
+        }
         for key in spec.env.keys where !Self.isVariable(key) || key.hasPrefix("AWS_LAMBDA_") || key.hasPrefix("_") {
             throw .invalid(
                 "env: '\(key)' cannot be set: names are letters, digits and '_', and do not begin with '_' or 'AWS_LAMBDA_'"

@@ -82,7 +82,8 @@ struct Unpacker {
         case S_IFREG:
             let isExecutable = unsafe archive_entry_perm(entry) & 0o111 != 0
             try makeDirectory(EntryPath.parent(path), name)
-            try unsafe write(reader, to: path, name, isExecutable: isExecutable, &total)
+            let size = unsafe archive_entry_size_is_set(entry) != 0 ? archive_entry_size(entry) : 0
+            try unsafe write(reader, to: path, name, isExecutable: isExecutable, size: size, &total)
         case S_IFLNK:
             let target = unsafe archive_entry_symlink(entry).map { unsafe String(cString: $0) } ?? ""
             try EntryPath.checkLink(target, at: path, name)
@@ -105,6 +106,7 @@ struct Unpacker {
         to path: String,
         _ name: String,
         isExecutable: Bool,
+        size: Int64,
         _ total: inout Int64
     ) throws {
         let flags = O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC
@@ -112,16 +114,24 @@ struct Unpacker {
         guard fd >= 0 else { throw problem("create", path, name) }
         let file = Descriptor(owning: fd)
         fchmod(file.raw, isExecutable ? 0o755 : 0o644)
-        var buffer = [UInt8](repeating: 0, count: 128 << 10)
-        while true {
-            let count = unsafe archive_read_data(reader, &buffer, buffer.count)
-            guard count >= 0 else { throw unsafe unreadable(reader) }
-            guard count > 0 else { return }
-            total += Int64(count)
-            // Counted as it comes out: what an archive says of its own sizes is not believed.
-            guard total <= limits.unpacked.count else { throw FunctionsError.unpackedTooLarge(limit: limits.unpacked) }
-            try WholeFile.write(buffer, count: count, to: file.raw, path)
+        var (buffer, written) = ([UInt8](repeating: 0, count: 128 << 10), Int64(0))
+        // Counted as it comes out: what an archive says of its own sizes is not believed.
+        func count(_ more: Int64) throws(FunctionsError) {
+            written += more
+            guard more <= limits.unpacked.count - total else { throw .unpackedTooLarge(limit: limits.unpacked) }
+            total += more
         }
+        while true {
+            let got = unsafe archive_read_data(reader, &buffer, buffer.count)
+            guard got >= 0 else { throw unsafe unreadable(reader) }
+            guard got > 0 else { break }
+            try count(Int64(got))
+            try WholeFile.write(buffer, count: got, to: file.raw, path)
+        }
+        // libarchive ends at the hole behind the last piece of content.
+        guard written < size else { return }
+        try count(size - written)
+        guard ftruncate(file.raw, off_t(written)) == 0 else { throw problem("truncate", path, name) }
     }
 
     private func make(_ link: Link) throws {

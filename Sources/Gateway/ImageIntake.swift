@@ -256,6 +256,13 @@ extension ImageDeployment {
         update.concurrency = try count("concurrency")
         update.minWarm = try count("minWarm")
         update.perSandbox = try count("perSandbox")
+        update.network = try request.query("network")
+            .map { text throws(FunctionsError) in
+                guard let network = NetworkAccess(rawValue: text) else {
+                    throw .invalid("network: expected none or egress, got '\(text)'")
+                }
+                return network
+            }
         update.description = request.query("description")
         var variables: [String: String] = [:]
         for pair in request.queries("env") {

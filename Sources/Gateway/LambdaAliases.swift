@@ -86,12 +86,11 @@ struct LambdaAliases {
             var Aliases: [Answer]
             var NextMarker: String?
         }
-        let (marker, limit) = try LambdaControl.page(request)
         let version = request.query("FunctionVersion")
         let found = try context.deployments.aliases(of: function)
-            .filter { $0.name > marker && (version == nil || $0.shares[version ?? ""] != nil) }
-        let page = found.prefix(limit).map { Answer($0) }
-        return control.answer(.ok, List(Aliases: page, NextMarker: found.count > limit ? page.last?.Name : nil))
+            .filter { version == nil || $0.shares[version ?? ""] != nil }
+        let page = try LambdaControl.page(of: found, request, by: \.name)
+        return control.answer(.ok, List(Aliases: page.items.map { Answer($0) }, NextMarker: page.next))
     }
 
     private func check(_ members: Members) throws(LambdaError) {

@@ -115,6 +115,21 @@ struct LambdaControl {
         return (request.query("Marker") ?? "", limit)
     }
 
+    /// The page of a list that a request asks for.
+    ///
+    /// - Parameter key: what the list is sorted by, and a marker is one of.
+    /// - Returns: the page, and the marker of the next one, if there is one.
+    static func page<Item>(
+        of items: [Item],
+        _ request: HTTPRequest,
+        by key: (Item) -> String
+    ) throws(LambdaError) -> (items: ArraySlice<Item>, next: String?) {
+        let (marker, limit) = try page(request)
+        let found = items.filter { key($0) > marker }
+        let page = found.prefix(limit)
+        return (page, found.count > limit ? page.last.map(key) : nil)
+    }
+
     // MARK: Operations
 
     private func create(_ request: HTTPRequest) throws -> HTTPResponse {

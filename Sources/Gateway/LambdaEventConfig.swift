@@ -66,14 +66,12 @@ struct LambdaEventConfig {
             var FunctionEventInvokeConfigs: [Answer]
             var NextMarker: String?
         }
-        let (marker, limit) = try LambdaControl.page(request)
         let name = function.latest.spec.name
-        let places = ([FunctionRecord.latest] + function.events.keys.sorted()).filter { $0 > marker }
-        let found = places.compactMap { place in known(function, place).map { (place, $0) } }
-        let page = found.prefix(limit)
-        let next = found.count > limit ? page.last?.0 : nil
-        let answers = page.map { view($0.1, name, $0.0) }
-        return .json(.ok, List(FunctionEventInvokeConfigs: answers, NextMarker: next))
+        let found = ([FunctionRecord.latest] + function.events.keys.sorted())
+            .compactMap { place in known(function, place).map { (place: place, events: $0) } }
+        let page = try LambdaControl.page(of: found, request) { $0.place }
+        let answers = page.items.map { view($0.events, name, $0.place) }
+        return .json(.ok, List(FunctionEventInvokeConfigs: answers, NextMarker: page.next))
     }
 
     /// What was said of a qualifier, if anything was.

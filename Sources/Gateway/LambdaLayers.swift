@@ -151,17 +151,15 @@ struct LambdaLayers {
             var Layers: [Layer]
             var NextMarker: String?
         }
-        let (marker, limit) = try LambdaControl.page(request)
         var found: [LayerRecord] = []
-        for layer in matching(try context.deployments.layers(), request)
-        where layer.name > marker && layer.name != found.last?.name {
+        for layer in matching(try context.deployments.layers(), request) where layer.name != found.last?.name {
             found.append(layer)  // by name, the newest first: the first of each name is its latest
         }
-        let page = found.prefix(limit)
-            .map {
-                Layer(LayerName: $0.name, LayerArn: LayerReference.arn($0.name), LatestMatchingVersion: Summary($0))
-            }
-        return control.answer(.ok, List(Layers: page, NextMarker: found.count > limit ? page.last?.LayerName : nil))
+        let page = try LambdaControl.page(of: found, request, by: \.name)
+        let layers = page.items.map {
+            Layer(LayerName: $0.name, LayerArn: LayerReference.arn($0.name), LatestMatchingVersion: Summary($0))
+        }
+        return control.answer(.ok, List(Layers: layers, NextMarker: page.next))
     }
 
     /// The layers that a function names.

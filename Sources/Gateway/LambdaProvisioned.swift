@@ -88,16 +88,13 @@ struct LambdaProvisioned {
             var NextMarker: String?
         }
         let function = try control.unqualified(name, request)
-        let (marker, limit) = try LambdaControl.page(request)
-        let found = function.provisioned.filter { $0.qualifier > marker }
-        let page = found.prefix(limit)
-        let answers = page.map { record in
+        let page = try LambdaControl.page(of: function.provisioned, request, by: \.qualifier)
+        let answers = page.items.map { record in
             var answer = view(record, of: function)
             answer.FunctionArn = FunctionReference.arn(record.function, qualifier: record.qualifier)
             return answer
         }
-        let next = found.count > limit ? page.last?.qualifier : nil
-        return control.answer(.ok, List(ProvisionedConcurrencyConfigs: answers, NextMarker: next))
+        return control.answer(.ok, List(ProvisionedConcurrencyConfigs: answers, NextMarker: page.next))
     }
 
     private func view(_ record: ProvisionedRecord, of function: RegisteredFunction) -> Answer {

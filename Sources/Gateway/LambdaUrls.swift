@@ -96,14 +96,11 @@ struct LambdaUrls {
             var FunctionUrlConfigs: [Answer]
             var NextMarker: String?
         }
-        let (marker, limit) = try LambdaControl.page(request)
-        let found = function.urls.sorted { $0.key < $1.key }.filter { $0.key > marker }
-        let page = found.prefix(limit)
-        let answers = page.map { place, url in
+        let page = try LambdaControl.page(of: function.urls.sorted { $0.key < $1.key }, request) { $0.key }
+        let answers = page.items.map { place, url in
             view(url, function.latest.spec.name, place == FunctionRecord.latest ? nil : place, request)
         }
-        let next = found.count > limit ? page.last?.key : nil
-        return control.answer(.ok, List(FunctionUrlConfigs: answers, NextMarker: next))
+        return control.answer(.ok, List(FunctionUrlConfigs: answers, NextMarker: page.next))
     }
 
     private func view(_ url: UrlRecord, _ name: String, _ qualifier: String?, _ request: HTTPRequest) -> Answer {

@@ -98,8 +98,11 @@ final class TelemetrySubscriber: Sendable {
     /// Sends what there is now; completes when nothing is left or it cannot be sent.
     func flush() -> EventLoopFuture<Void> {
         let promise = loop.makePromise(of: Void.self)
-        state.withLock { $0.waiting.append(promise) }
-        loop.execute { [self] in pump() }
+        let isClosed = state.withLock { state in
+            if !state.isClosed { state.waiting.append(promise) }
+            return state.isClosed
+        }
+        if isClosed { promise.succeed() } else { loop.execute { [self] in pump() } }
         return promise.futureResult
     }
 

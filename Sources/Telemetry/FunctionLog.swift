@@ -58,18 +58,28 @@ package final class FunctionLog: Sendable {
 
     private func add(_ line: LogLine, _ function: String, _ state: inout State) {
         guard let writer = state.writers[function] ?? makeWriter(function, &state) else { return }
+        if append(line, to: writer) { return }
+        turn(function, &state)
+        // Where the full file cannot be put aside, what does not fit is not kept.
+        guard let writer = state.writers[function] ?? makeWriter(function, &state) else { return }
+        _ = append(line, to: writer)
+    }
+
+    /// `false` when the file has no room for it any more.
+    private func append(_ line: LogLine, to writer: Writer) -> Bool {
         let before = writer.pending.count
         line.appendJSON(to: &writer.pending)
         let count = writer.pending.count - before
-        if writer.size > 0, writer.size + count > limit {
+        guard writer.size == 0 || writer.size + count <= limit else {
             writer.pending.removeLast(count)
-            turn(function, &state)
-            return add(line, function, &state)
+            return false
         }
         writer.size += count
         if writer.pending.count > Self.gathered { write(writer) }
+        return true
     }
 
+    /// Opens a function's file; `nil` where it is not there and is not to be, or cannot.
     private func makeWriter(_ function: String, _ state: inout State) -> Writer? {
         guard isKept.withLock({ $0 })(function) else { return nil }
         let fd = unsafe open(path(function), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0o640)

@@ -116,6 +116,7 @@ struct ImageOptions: ParsableArguments {
         add("concurrency", limits.concurrency)
         add("minWarm", limits.minWarm)
         add("perSandbox", limits.perSandbox)
+        add("network", limits.network?.rawValue)
         add("port", port)
         for word in entrypoint { add("entrypoint", word) }
         for word in command { add("command", word) }

@@ -20,7 +20,8 @@ enum Tar {
         _ content: String = "",
         type: Character = "0",
         link: String = "",
-        mode: Int = 0o644
+        mode: Int = 0o644,
+        sparse size: Int? = nil
     ) -> [UInt8] {
         var header = [UInt8](repeating: 0, count: 512)
         func put(_ text: String, at offset: Int) {
@@ -40,6 +41,13 @@ enum Tar {
         put(String(type), at: 156)
         put(link, at: 157)
         put("ustar\u{0}00", at: 257)
+        if let size {  // GNU's form of a file with holes: here one hole, with the content behind it
+            put("S", at: 156)
+            put("ustar  \u{0}", at: 257)
+            put(octal(size - content.utf8.count, 11), at: 386)
+            put(octal(content.utf8.count, 11), at: 398)
+            put(octal(size, 11), at: 483)
+        }
         put(octal(header.reduce(0) { $0 + Int($1) }, 6), at: 148)
         header[154] = 0
         let padding = [UInt8](repeating: 0, count: (512 - content.utf8.count % 512) % 512)
@@ -58,6 +66,18 @@ struct CodeStoreTests {
         let store = try CodeStore(stateDirectory: state.path, limits: limits)
         let bundle = try store.store(archive: archive) { $0 }
         return FileManager.default.subpaths(atPath: bundle.directory)?.sorted() ?? []
+    }
+
+    @Test("a file has its size, also where it ends in a hole, and a hole counts")
+    func holes() throws {
+        let state = try TemporaryState()
+        let archive = Tar.archive(Tar.entry("a", "x", sparse: 15_000), Tar.entry("b", sparse: 15_000))
+        let code = try CodeStore(stateDirectory: state.path).store(archive: archive) { $0 }
+        let files = try ["a", "b"].map { try Data(contentsOf: URL(filePath: "\(code.directory)/\($0)")) }
+        #expect(files.map(\.count) == [15_000, 15_000])
+        #expect(throws: FunctionsError.unpackedTooLarge(limit: Bytes(29_999))) {
+            try store(archive, limits: CodeLimits(unpacked: Bytes(29_999)))
+        }
     }
 
     @Test("unpacks files, directories and links that stay inside")

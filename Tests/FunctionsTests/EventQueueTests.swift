@@ -50,6 +50,17 @@ struct EventQueueTests {
         #expect(try queue.nextDue() == 99)
     }
 
+    @Test("what a function runs and what is carried to a target are taken apart from each other")
+    func kinds() throws {
+        let queue = try queue()
+        var record = event("record", at: 20)
+        record.target = "file:///a"
+        for event in [event("run", at: 10), record] { try queue.accept(event, limit: .mib(1)) }
+        #expect(try queue.claim(.deliveries, now: 50, limit: 9, except: ["file:///a"]).isEmpty)
+        #expect(try queue.claim(.deliveries, now: 50, limit: 9).map(\.id) == ["record"])
+        #expect(try queue.claim(.runs, now: 50, limit: 9).map(\.id) == ["run"])
+    }
+
     @Test("what ran when the daemon ended is queued again, with the attempts it had")
     func reopening() throws {
         var first: EventQueue? = try queue()

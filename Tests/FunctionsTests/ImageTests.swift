@@ -148,6 +148,34 @@ struct ImageTests {
         #expect(refusal(image, limits: ImageLimits(manifest: Bytes(100))).contains("is larger than \(Bytes(100))"))
     }
 
+    @Test("holes count as what they become on disk, in all files together")
+    func holes() {
+        let holes = Tar.archive(Tar.entry("a", "x", sparse: 15_000), Tar.entry("b", sparse: 15_000))
+        #expect(refusal(holes, limits: ImageLimits(archive: Bytes(20_000))).contains("larger than"))
+        let image = layout([holes], config: #""Cmd":["a"]"#)
+        #expect(refusal(image, limits: ImageLimits(unpacked: Bytes(29_999))).contains("unpacked it is larger than"))
+        #expect(refusal(image, limits: ImageLimits(unpacked: Bytes(30_000))) == "taken")
+    }
+
+    @Test("a file has its size, also where it ends in a hole")
+    func lastHole() throws {
+        let layer = Tar.archive(Tar.entry("a", "x", sparse: 15_000), Tar.entry("b", sparse: 15_000))
+        let (image, state) = try store(layout([layer], config: #""Cmd":["a"]"#))
+        let files = try ["a", "b"]
+            .map { name in
+                try Data(contentsOf: URL(filePath: "\(state.path)/code/\(image.settings.id)/tree/\(name)"))
+            }
+        #expect(files.map(\.count) == [15_000, 15_000])
+        #expect(files.map { $0.filter { $0 != 0 } } == [Data("x".utf8), Data()])
+    }
+
+    @Test("directories that a name makes on its way count as entries")
+    func waysCount() {
+        let deep = layout([Tar.archive(Tar.entry("a/b/c/d/e", ""))], config: #""Cmd":["a"]"#)
+        #expect(refusal(deep, limits: ImageLimits(entries: 5)) == "taken")
+        #expect(refusal(deep, limits: ImageLimits(entries: 4)).contains("more than 4 entries"))
+    }
+
     @Test("a refused image leaves nothing")
     func leavesNothing() throws {
         let state = try TemporaryState()

@@ -65,6 +65,19 @@ def test_uninstalling_leaves_what_was_there_before_and_nothing_else(install):
     assert again.returncode == 66 and "nothing is installed" in again.stderr
 
 
+def test_installing_over_itself_works_where_every_directory_was_there_before(install):
+    install()
+    for path in install.destination.rglob("*"):
+        if not path.is_dir() and path.name != "other":
+            path.unlink()
+    (install.destination / "etc/fn/fn.yaml").write_text("{}\n")
+    before = tree(install.destination)
+    install()
+    install()
+    install("--remove")
+    assert tree(install.destination) == before
+
+
 def test_a_configuration_is_never_overwritten_and_stays_when_it_was_changed(install):
     config = install.destination / "etc/fn/fn.yaml"
     install()

@@ -45,6 +45,16 @@ struct EgressTests {
         }
     }
 
+    @Test("a daemon that has taken its network down does not set it up again")
+    func down() {
+        let network = EgressNetwork(
+            stateDirectory: "/tmp/ebb-egress-\(UInt64.random(in: 0 ... .max))",
+            policy: policy()
+        )
+        network.shutdown()
+        #expect(throws: SandboxError.network("egress: the daemon is stopping")) { try network.require() }
+    }
+
     @Test("refused egress denies everything, and leaves neither exceptions nor resolvers")
     func refused() throws {
         let sets = EgressSets(

@@ -86,12 +86,13 @@ class Daemon:
         self.temporary = self.directory / "tmp"
         self.temporary.mkdir()
         self.environment = {**os.environ, "TMPDIR": str(self.temporary)}
+        if not prewarm:
+            self.environment["FN_POOLS_PREWARM"] = "0"
         self.config = self.directory / "fn.yaml"
         self.config.write_text(config)
         self.socket = self.directory / "fn.sock"
         self.log_path = self.directory / "fnd.log"
         self.arguments = list(arguments)
-        self.environment = None if prewarm else {**os.environ, "FN_POOLS_PREWARM": "0"}
         self.process = None
         self.port = None
 
@@ -120,6 +121,14 @@ class Daemon:
                                         env=self.environment, preexec_fn=self.enter_group)
         wait_until(self.is_ready, "the daemon to serve", 20)
         return self
+
+    def start_on_a_disk(self, size):
+        """Starts it with a file system of that size of its own for its state; returns where that is seen from here."""
+        state = self.directory / "state"
+        mount = f'mkdir -p "$0" && mount -t tmpfs -o size={size} tmpfs "$0" && exec "$@"'
+        self.wrapper = ["unshare", "-m", "--propagation", "private", "sh", "-c", mount, str(state)]
+        self.start()
+        return pathlib.Path(f"/proc/{self.process.pid}/root{state}")
 
     def is_ready(self):
         assert self.process.poll() is None, f"fnd ended: {self.log}"

@@ -418,12 +418,8 @@ def test_an_image_whose_mount_points_lead_out_of_it_is_refused(own_daemon, point
 
 
 def test_on_a_full_disk_a_deployment_is_refused_and_leaves_nothing(own_daemon):
-    mount = 'mkdir -p "$0" && mount -t tmpfs -o size=24m tmpfs "$0" && exec "$@"'
     daemon = own_daemon(CONFIG)
-    state = daemon.directory / "state"
-    daemon.wrapper = ["unshare", "-m", "--propagation", "private", "sh", "-c", mount, str(state)]
-    daemon.start()
-    inside = pathlib.Path(f"/proc/{daemon.process.pid}/root{state}")
+    inside = daemon.start_on_a_disk("24m")
     daemon.deploy_code("work", {"app.py": CODE})
     before = sorted(str(path) for path in (inside / "code").glob("**/*"))
     large = daemon.directory / "large"

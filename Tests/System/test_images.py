@@ -57,6 +57,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if event == "text": return self.whole(200, b"plain words", [("Content-Type", "text/plain")])
             if event == "fail": return self.whole(500, b"on purpose")
             if event == "nothing": return self.begin(204, [])
+            if isinstance(event, dict) and "say" in event: return self.whole(200, event["say"].encode())
             if event == "environment":
                 seen = {"env": dict(os.environ), "cwd": os.getcwd(), "uid": os.getuid(), "argv": sys.argv, "pid": os.getpid(),
                         "status": open("/proc/self/status").read(), "mounts": sorted(os.listdir("/proc"))}
@@ -162,6 +163,20 @@ def test_any_other_event_is_posted_and_the_body_is_the_answer(daemon, web):
     failed = daemon.fn("invoke", "web", "-d", '"fail"')
     assert failed.returncode == 100
     assert json.loads(failed.stdout) == {"errorType": "Http.Status", "errorMessage": "the server answered 500: on purpose"}
+
+
+def test_an_answer_that_is_no_json_is_a_text_however_it_begins(daemon, web):
+    for text in ("test", "nurse", "2026-11-24", "1.", "01", "-", '"\\q"', '"\\u12"', "[1 2]", "[1,]", '{"a": tru}'):
+        assert daemon.invoke("web", {"say": text}).json == text
+    for document in ("-1.50e+3", "0", "true", '"\\u00fc\\n"', '[[], {"a": null}, false]', " 1 "):
+        assert daemon.invoke("web", {"say": document}).body == document.encode()
+
+
+def test_what_the_daemon_says_of_a_request_cannot_be_said_by_its_sender(daemon, web):
+    answer = daemon.request("GET", f"{web}/x", headers={"X-Fn-Request-Id": "forged", "x-fn-deadline-ms": "1"})
+    seen = {name.lower(): value for name, value in answer.json["headers"].items()}
+    assert seen["x-fn-request-id"] == answer.headers["x-fn-request-id"]
+    assert int(seen["x-fn-deadline-ms"]) > 1_700_000_000_000
 
 
 def test_an_event_cannot_write_a_second_request_into_its_first(daemon, web):
@@ -481,3 +496,14 @@ def test_nobody_without_a_token_uploads_anything(own_daemon, tmp_path):
     assert result.returncode == 0, result.stderr
     refused = daemon.fn("deploy", "--image", path, "--name", "f", "--url", url, env={"FN_TOKEN": "wrong"})
     assert refused.returncode == 77, refused.stderr
+
+
+def test_an_image_asks_for_the_network_as_any_function_does(own_daemon):
+    daemon = own_daemon(CONFIG + "network: {egress: refuse}\n").start()
+    image = make().directory(daemon.directory / "web")
+    refused = daemon.fn("deploy", "--image", image, "--name", "web", "--network", "egress")
+    assert refused.returncode == 64 and b"the operator refuses egress" in refused.stderr, refused.stderr
+    deploy(daemon, image, "web", "--network", "none")
+    assert "network:      none  [function]" in daemon.fn("describe", "web").stdout.decode()
+    wrong = daemon.request("PUT", "/v1/functions/web/image?network=all", b"")
+    assert wrong.status == 400 and b"expected none or egress, got 'all'" in wrong.body, wrong.body

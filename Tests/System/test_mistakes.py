@@ -308,3 +308,9 @@ def test_size_says_what_to_set_and_that_works(daemon, limits):
     assert daemon.fn(*command[1:]).returncode == 0
     assert daemon.describe("roomy")["memory"] == view["suggestion"]
     assert daemon.invoke("roomy").status == 200
+
+
+def test_a_value_that_a_program_would_see_cut_off_is_refused(daemon):
+    body = json.dumps({"env": {"WORD": "one\0two"}}).encode()
+    refused = daemon.request("PATCH", "/v1/functions/echo", body, {"Content-Type": "application/json"})
+    assert refused.status == 400 and b"'WORD' holds a NUL character" in refused.body, refused.body

@@ -2,7 +2,6 @@
 """What the state directory can do to the daemon: be full, be read-only, hold a damaged file."""
 import errno
 import os
-import pathlib
 import signal
 import sqlite3
 import subprocess
@@ -33,12 +32,8 @@ def fill(path):
 
 
 def test_on_a_full_disk_events_are_refused_calls_go_on_and_all_is_well_when_there_is_room(own_daemon):
-    mount = 'mkdir -p "$0" && mount -t tmpfs -o size=32m tmpfs "$0" && exec "$@"'
     daemon = own_daemon(CONFIG)
-    state = daemon.directory / "state"
-    daemon.wrapper = ["unshare", "-m", "--propagation", "private", "sh", "-c", mount, str(state)]
-    daemon.start()
-    inside = pathlib.Path(f"/proc/{daemon.process.pid}/root{state}")
+    inside = daemon.start_on_a_disk("32m")
     daemon.deploy_code("work", {"app.py": CODE}, "python", "app.handle", "--timeout", "50s")
     before = [send(daemon, {"key": str(n)}) for n in range(5)]
     for id in before:

@@ -55,6 +55,20 @@ struct FunctionLogTests {
         }
     }
 
+    @Test("stays within its bound also where the full file cannot be put aside")
+    func stuck() throws {
+        try withLog(retain: .kib(16)) { log, directory in
+            try Directory.makeAll("\(directory)/f.log.1/in-the-way")
+            for n in 0..<500 { log.append(line(n), function: "f") }
+            log.flush()
+            let size = try FileManager.default.attributesOfItem(atPath: "\(directory)/f.log")[.size] as? Int
+            #expect((1...(8 << 10)).contains(try #require(size)))
+            try FileManager.default.removeItem(atPath: "\(directory)/f.log.1")
+            log.append(line(500), function: "f")
+            #expect(log.read("f").last?.message == "line 500")
+        }
+    }
+
     @Test("tells those who follow it, until they stop")
     func following() throws {
         try withLog(retain: .mib(1)) { log, _ in

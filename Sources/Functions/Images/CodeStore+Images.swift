@@ -18,7 +18,9 @@ package final class StagedImage: Sendable {
             let flags = O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC
             upload = Descriptor(owning: try SyscallError.check("open", path, unsafe open(path, flags, 0o600)))
         } catch {
-            throw error.errno == ENOSPC ? .diskFull(path: root) : .storage("\(error)")
+            // Nobody holds it yet who would remove it.
+            _ = unsafe rmdir(directory)
+            throw WholeFile.problem(error, at: root)
         }
     }
 
@@ -30,11 +32,7 @@ package final class StagedImage: Sendable {
                 unsafe pwrite(upload.raw, $0.baseAddress, $0.count, off_t(offset))
             }
             if count < 0, errno == EINTR { continue }
-            guard count >= 0 else {
-                let error = errno
-                throw error == ENOSPC || error == EDQUOT
-                    ? .diskFull(path: directory) : .storage("upload: error \(error)")
-            }
+            guard count >= 0 else { throw WholeFile.problem(SyscallError("write", "upload", errno), at: directory) }
             rest = rest.dropFirst(count)
             offset += Int64(count)
         }
@@ -67,7 +65,9 @@ extension CodeStore {
         limits: ImageLimits,
         use: (ImageBundle) throws(FunctionsError) -> Result
     ) throws(FunctionsError) -> Result {
-        do throws(SyscallError) { try Directory.make("\(staged.directory)/parts") } catch { throw .storage("\(error)") }
+        do throws(SyscallError) { try Directory.make("\(staged.directory)/parts") } catch {
+            throw WholeFile.problem(error, at: root)
+        }
         let archive = try TarReader.readingUTF8 { () throws(FunctionsError) in
             try ImageArchive(staged.uploadPath, into: "\(staged.directory)/parts", limits: limits)
         }

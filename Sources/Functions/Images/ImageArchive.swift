@@ -24,6 +24,8 @@ struct ImageArchive {
     private let directory: String
     private let limits: ImageLimits
     private var parts: [String: Part] = [:]
+    /// What all of them come to: more than the archive itself where files in it have holes.
+    private var total: Int64 = 0
     /// Names that stand for others: older Docker wrote a layer once and linked to it.
     private var links: [String: String] = [:]
 
@@ -69,22 +71,23 @@ struct ImageArchive {
         }
         guard parts[text] == nil else { throw .layerHostile(entry: name.shown, "is there twice") }
         let path = "\(directory)/\(parts.count)"
-        guard entry.size <= limits.archive.count else { throw .imageTooLarge(limit: limits.archive) }
+        guard entry.size <= limits.archive.count - total else { throw .imageTooLarge(limit: limits.archive) }
         var (digest, size) = (SHA256(), Int64(0))
         let file: Descriptor
         do throws(SyscallError) {
             let flags = O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC
             file = Descriptor(owning: try SyscallError.check("open", path, unsafe Glibc.open(path, flags, 0o600)))
         } catch {
-            throw error.errno == ENOSPC ? .diskFull(path: directory) : .storage("\(error)")
+            throw WholeFile.problem(error, at: directory)
         }
         while true {
             let count = try reader.read(into: &block)
             guard count > 0 else { break }
             digest.update(data: block[..<count])
             size += Int64(count)
-            guard size <= limits.archive.count else { throw .imageTooLarge(limit: limits.archive) }
-            try block[..<count].writeAll(to: file.raw, directory)
+            total += Int64(count)
+            guard total <= limits.archive.count else { throw .imageTooLarge(limit: limits.archive) }
+            try WholeFile.write(block, count: count, to: file.raw, directory)
         }
         parts[text] = Part(path: path, size: size, sha256: Hex.encode(digest.finalize()))
     }

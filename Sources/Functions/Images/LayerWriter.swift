@@ -57,13 +57,18 @@ struct LayerWriter {
         made = []
         parent = nil
         while let entry = try reader.next() {
-            entries += 1
-            guard entries <= limits.entries else {
-                throw .imageRefused("it has more than \(limits.entries) entries (limits.image_entries in fn.yaml)")
-            }
+            try countEntry()
             try take(entry, reader)
         }
         parent = nil
+    }
+
+    /// Counts what takes an inode: an entry, or a directory that one needs and no layer names.
+    private mutating func countEntry() throws(FunctionsError) {
+        entries += 1
+        guard entries <= limits.entries else {
+            throw .imageRefused("it has more than \(limits.entries) entries (limits.image_entries in fn.yaml)")
+        }
     }
 
     /// Makes a directory and those above it, unless it is there.
@@ -106,7 +111,7 @@ struct LayerWriter {
             written += Int64(count)
             // Counted as it comes out: what an archive says of its own sizes is not believed.
             guard written <= limits.unpacked.count else { throw .unpackedImageTooLarge(limit: limits.unpacked) }
-            try block[..<count].writeAll(to: file.raw, name.shown)
+            try WholeFile.write(block, count: count, to: file.raw, name.shown)
         }
         try check(fchmod(file.raw, entry.isExecutable ? 0o755 : 0o644), name)
         // Python believes compiled files only beside a source of the time that they name.
@@ -184,6 +189,7 @@ struct LayerWriter {
         var fd = unsafe clinux_open_in_root(root, name.path, Descriptor.pathOnly | O_DIRECTORY)
         if fd < 0, errno == ENOENT, !name.parts.isEmpty {
             let above = try open(name.parent, for: entry)
+            try countEntry()
             try make(name, in: above, for: entry)
             fd = unsafe clinux_open_in_root(root, name.path, Descriptor.pathOnly | O_DIRECTORY)
         }
@@ -203,10 +209,8 @@ struct LayerWriter {
     private mutating func make(_ name: EntryName, in place: Place, for entry: EntryName) throws(FunctionsError) {
         try checkDepth(place, name, entry)
         guard unsafe mkdirat(place.raw, name.last, 0o755) == 0 else {
-            let error = errno
-            guard error != ENOSPC, error != EDQUOT else { throw .diskFull(path: rootPath) }
-            let why = error == EEXIST ? "lies behind a link that leads nowhere" : "cannot be made: error \(error)"
-            throw .layerHostile(entry: entry.shown, why)
+            guard errno == EEXIST else { throw problem(entry) }
+            throw .layerHostile(entry: entry.shown, "lies behind a link that leads nowhere")
         }
         try check(unsafe fchmodat(place.raw, name.last, 0o755, 0), name)
         made.insert(Made(directory: place.inode, name: name.last))
@@ -280,23 +284,16 @@ struct LayerWriter {
     @discardableResult
     private func check(_ result: CInt, _ name: EntryName) throws(FunctionsError) -> CInt {
         guard result < 0 else { return result }
-        let error = errno
-        guard error != ENOSPC, error != EDQUOT else { throw .diskFull(path: rootPath) }
-        throw .layerHostile(entry: name.shown, "cannot be made: error \(error)")
+        throw problem(name)
     }
-}
 
-extension ArraySlice<UInt8> {
-    func writeAll(to fd: CInt, _ what: String) throws(FunctionsError) {
-        var rest = self
-        while !rest.isEmpty {
-            let count = unsafe rest.withUnsafeBytes { unsafe write(fd, $0.baseAddress, $0.count) }
-            if count < 0, errno == EINTR { continue }
-            guard count >= 0 else {
-                throw errno == ENOSPC || errno == EDQUOT ? .diskFull(path: what) : .storage("\(what): error \(errno)")
-            }
-            rest = rest.dropFirst(count)
+    /// Why a call for an entry failed: the layer's own fault, or the disk's.
+    private func problem(_ name: EntryName) -> FunctionsError {
+        let error = errno
+        guard WholeFile.isOfTheArchive(error) else {
+            return WholeFile.problem(SyscallError("create", name.shown, error), at: rootPath)
         }
+        return .layerHostile(entry: name.shown, "cannot be made: error \(error)")
     }
 }
 

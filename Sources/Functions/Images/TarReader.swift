@@ -37,6 +37,10 @@ struct TarEntry {
     private var digest = SHA256()
     private(set) var count: Int64 = 0
     private var hasEnded = false
+    /// What is still to come of the current entry's content.
+    private var left: Int64 = 0
+    /// Whether that is a hole.
+    private var isHole = false
     private var isTooLarge = false
 
     /// - Parameters:
@@ -119,11 +123,12 @@ struct TarEntry {
         guard let name = unsafe Self.text(archive_entry_pathname(entry)) else {
             throw .imageRefused("an entry of a layer has no name, or one that is no UTF-8")
         }
+        (left, isHole) = (unsafe archive_entry_size(entry), false)
         return TarEntry(
             name: name,
             kind: unsafe Self.kind(entry),
             isExecutable: unsafe archive_entry_perm(entry) & 0o111 != 0,
-            size: unsafe archive_entry_size(entry),
+            size: left,
             modified: timespec(
                 tv_sec: unsafe archive_entry_mtime(entry),
                 tv_nsec: unsafe archive_entry_mtime_nsec(entry)
@@ -146,10 +151,21 @@ struct TarEntry {
         return unsafe Array(UnsafeBufferPointer(start: pointer, count: strlen(pointer) + 1))
     }
 
-    /// More of the current entry's content; 0 at its end.
+    /// More of the current entry's content, its holes filled with zeros; 0 at its end.
     func read(into block: inout [UInt8]) throws(FunctionsError) -> Int {
-        let got = unsafe block.withUnsafeMutableBytes { unsafe archive_read_data(archive, $0.baseAddress, $0.count) }
-        guard got >= 0 else { throw unsafe problem(archive) }
+        var got = 0
+        if !isHole {
+            got = unsafe block.withUnsafeMutableBytes { unsafe archive_read_data(archive, $0.baseAddress, $0.count) }
+            guard got >= 0 else { throw unsafe problem(archive) }
+            // libarchive fills the holes before a piece of content, and ends at the one behind the last. Asked again it
+            // would go on.
+            isHole = got == 0
+        }
+        if isHole {
+            got = Int(min(max(0, left), Int64(block.count)))
+            for place in 0..<got { block[place] = 0 }
+        }
+        left -= Int64(got)
         return got
     }
 

@@ -29,6 +29,8 @@ package final class EgressNetwork: Sendable {
         var policy: EgressPolicy
         var running: Running?
         var problem: String?
+        /// What is set up from here on would outlive the daemon.
+        var isDown = false
     }
 
     private let names: EgressNames
@@ -122,7 +124,7 @@ package final class EgressNetwork: Sendable {
     package func shutdown() {
         state.withLock { state in
             state.running?.host.takeDown()
-            state.running = nil
+            (state.running, state.isDown) = (nil, true)
         }
     }
 
@@ -143,6 +145,7 @@ package final class EgressNetwork: Sendable {
 
     private func setUp(_ state: inout State) throws(SandboxError) {
         guard state.running == nil else { return }
+        guard !state.isDown else { throw .network("egress: the daemon is stopping") }
         guard let nft = Program.find("nft") else {
             throw .network("egress needs the program nft: apt-get install nftables")
         }
