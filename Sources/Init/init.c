@@ -223,6 +223,10 @@ __attribute__((used, noreturn)) void start(word *stack) {
     start_extensions("/opt/extensions", environment);
     start_extensions("/var/task/extensions", environment);
     long runtime = spawn(arguments[1], arguments + 1, environment, -1);
+    if (runtime < 0) {
+        complain("init: no process may be started\n");
+        call(NR_exit_group, 125, 0, 0, 0, 0);
+    }
     int code = 0, has_ended = 0, was_asked = 0;
     for (;;) {
         int status = 0;

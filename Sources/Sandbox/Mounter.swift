@@ -26,10 +26,9 @@ final class Mounter: Sendable {
 
     deinit { close(home) }
 
-    /// Moves a detached mount to a path in the mount namespace of a process. The process must not have been reaped.
-    func move(_ mount: CInt, to target: String, of process: Int32) throws(SyscallError) {
-        let namespace = try Descriptor.open("/proc/\(process)/ns/mnt", O_RDONLY)
-        let (there, home) = (namespace.raw, home)
+    /// Moves a detached mount to a path in the mount namespace of a process. Fails with `ESRCH` when that has been reaped.
+    func move(_ mount: CInt, to target: String, of process: borrowing ProcessDescriptor) throws(SyscallError) {
+        let (there, home) = (process.descriptor.raw, home)
         _ = try thread.run { () throws(SyscallError) in
             try SyscallError.check("move_mount", target, unsafe clinux_mount_in(there, home, mount, target))
         }

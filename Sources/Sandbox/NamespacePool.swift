@@ -37,7 +37,8 @@ struct NamespaceSet: Sendable {
 
     private static func listen() throws(SyscallError) -> CInt {
         let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
-        let fd = try SyscallError.check("socket", "", socket(AF_INET, type, 0))
+        let listener = Descriptor(owning: try SyscallError.check("socket", "", socket(AF_INET, type, 0)))
+        let fd = listener.raw
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_port = port.bigEndian
@@ -48,7 +49,7 @@ struct NamespaceSet: Sendable {
         }
         try SyscallError.check("bind", "127.0.0.1:\(port)", bound)
         try SyscallError.check("listen", "127.0.0.1:\(port)", Glibc.listen(fd, 64))
-        return fd
+        return listener.release()
     }
 }
 
@@ -146,8 +147,15 @@ final class NamespacePool: Sendable {
         guard isNeeded else { return }
         let refills = { @Sendable [self] in
             Thread.stepBack()
-            while stock.withLock({ $0.isShort }), (try? refillOnce()) != nil {}
-            stock.withLock { $0.isRefilling = false }
+            // Whether it is short and whether somebody sees to that are told in one go, or what is taken between would be
+            // missing until the next launch.
+            while stock.withLock({ stock in
+                if !stock.isShort { stock.isRefilling = false }
+                return stock.isRefilling
+            }) {
+                guard (try? refillOnce()) == nil else { continue }
+                return stock.withLock { $0.isRefilling = false }
+            }
         }
         // Without a thread to make more of them each launch makes its own, and asks again.
         do { try Thread.start(name: "namespaces", refills) } catch { stock.withLock { $0.isRefilling = false } }

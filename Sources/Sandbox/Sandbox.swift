@@ -30,7 +30,8 @@ package final class Sandbox: Sendable {
     package let control: ControlDirectory
     /// Its address, where it has egress.
     package let address: IPv4Address?
-    private let pidfd: ProcessDescriptor
+    /// Process 1.
+    let process: ProcessDescriptor
     private let events: EventWatcher
     private let recycle: @Sendable () -> Void
     private let state: Mutex<State>
@@ -52,7 +53,7 @@ package final class Sandbox: Sendable {
     ) {
         self.id = id
         self.pid = pid
-        self.pidfd = ProcessDescriptor(owning: pidfd)
+        process = ProcessDescriptor(owning: pidfd)
         self.cgroup = cgroup
         self.tmp = tmp
         self.control = control
@@ -116,7 +117,7 @@ package final class Sandbox: Sendable {
 
     /// Asks the runtime to end, through process 1, which passes it on; asked again, the runtime is killed. Extensions
     /// live on.
-    package func terminateRuntime() { pidfd.signal(SIGTERM) }
+    package func terminateRuntime() { process.signal(SIGTERM) }
 
     /// Calls `body` once, when process 1 has ended; at once when it has already. Else on the kernel event thread.
     package func onExit(_ body: @escaping @Sendable (ExitStatus) -> Void) {
@@ -164,11 +165,11 @@ package final class Sandbox: Sendable {
         do throws(SyscallError) {
             // Inside the lock: a process that has ended already calls back before this returns, and must find its token.
             try state.withLock { state throws(SyscallError) in
-                state.watch = try events.watch(pidfd.descriptor.raw, .readable) { [self] in ended() }
+                state.watch = try events.watch(process.descriptor.raw, .readable) { [self] in ended() }
             }
         } catch {
             kill()
-            _ = try? pidfd.reap()
+            _ = try? process.reap()
             _ = cgroup.waitEmpty(timeout: .seconds(5))
             recycle()
             throw error
@@ -178,7 +179,7 @@ package final class Sandbox: Sendable {
     private func ended() {
         guard state.withLock({ $0.exit == nil }) else { return }
         let status: ExitStatus
-        do throws(SyscallError) { status = try pidfd.reap().asSeenThroughInit } catch { status = .signaled(SIGKILL) }
+        do throws(SyscallError) { status = try process.reap().asSeenThroughInit } catch { status = .signaled(SIGKILL) }
         let (token, body) = state.withLock { state in
             defer {
                 state.exit = status

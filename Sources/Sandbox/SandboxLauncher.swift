@@ -103,7 +103,7 @@ package final class SandboxLauncher: Sendable {
     ) throws(SandboxError) {
         do throws(SyscallError) {
             let code = Descriptor(owning: try Self.detachedMount(codeDirectory))
-            try mounter.move(code.raw, to: "/var/task", of: sandbox.pid)
+            try mounter.move(code.raw, to: "/var/task", of: sandbox.process)
         } catch {
             throw .preparation(what: "code of sandbox \(sandbox.id)", error)
         }
