@@ -25,7 +25,8 @@ package struct CodeBundle: Sendable, Equatable {
 
 /// The code of all functions, by content: `<state>/code/<sha256>/{archive,tree}`.
 ///
-/// A bundle is put together beside its place, synced, and renamed into it: it is there whole or not at all.
+/// A bundle is put together beside its place, synced, and renamed into it: it is there whole or not at all. Nobody is told
+/// that it is there before its name has reached the disk too.
 package final class CodeStore: Sendable {
     let root: String
     private let limits: CodeLimits
@@ -110,50 +111,57 @@ package final class CodeStore: Sendable {
     }
 
     private func merge(_ layers: [String], as digest: String) throws(FunctionsError) {
-        let place = "\(root)/\(digest)"
-        guard !Directory.isDirectory(place) else { return }
-        let staging = "\(root)/.\(digest.prefix(16))-\(UUID().uuidString)"
-        defer { try? FileManager.default.removeItem(atPath: staging) }
-        try makeStaging(staging)
-        var tree = LayerTree(root: "\(staging)/tree", limit: limits.unpacked)
-        for layer in layers { try tree.add(directory(layer)) }
-        try move(staging, to: place)
+        try keep(digest) { staging throws(FunctionsError) in
+            var tree = LayerTree(root: "\(staging)/tree", limit: limits.unpacked)
+            for layer in layers { try tree.add(directory(layer)) }
+        }
     }
 
     private func store(archive: [UInt8], _ digest: String) throws(FunctionsError) -> CodeBundle {
         guard Int64(archive.count) <= limits.archive.count else { throw .archiveTooLarge(limit: limits.archive) }
-        let place = "\(root)/\(digest)"
-        let bundle = CodeBundle(sha256: digest, directory: "\(place)/tree", archiveSize: Int64(archive.count))
-        guard !Directory.isDirectory(place) else { return bundle }
-
-        let staging = "\(root)/.\(digest.prefix(16))-\(UUID().uuidString)"
-        defer { try? FileManager.default.removeItem(atPath: staging) }
-        try makeStaging(staging)
-        try Unpacker(limits: limits, root: "\(staging)/tree").unpack(archive)
-        try keep(archive, in: staging, as: place)
-        return bundle
+        try keep(digest) { staging throws(FunctionsError) in
+            try Unpacker(limits: limits, root: "\(staging)/tree").unpack(archive)
+            try WholeFile.create("\(staging)/archive", archive)
+        }
+        return CodeBundle(sha256: digest, directory: directory(digest), archiveSize: Int64(archive.count))
     }
 
-    func makeStaging(_ path: String) throws(FunctionsError) {
+    /// Has a bundle put together beside its place, unless it is there, and returns when it has reached the disk under
+    /// its name. Whoever calls this has it pinned.
+    func keep(
+        _ digest: String,
+        _ fill: (_ staging: String) throws(FunctionsError) -> Void
+    ) throws(FunctionsError) {
+        let place = "\(root)/\(digest)"
+        let disk = try WholeFile.directory(root)
+        if !Directory.isDirectory(place) {
+            let staging = "\(root)/.\(digest.prefix(16))-\(UUID().uuidString)"
+            defer { try? FileManager.default.removeItem(atPath: staging) }
+            try makeStaging(staging)
+            try fill(staging)
+            try WholeFile.syncFileSystem(of: disk, staging)
+            let renamed = pins.withLock { pins in
+                guard unsafe rename(staging, place) == 0 else { return errno }
+                pins.unsettled.insert(digest)
+                return 0
+            }
+            // Two deployments of the same code may race: the other one's is as good.
+            guard renamed == 0 || Directory.isDirectory(place) else {
+                throw WholeFile.problem(SyscallError("rename", place, renamed), at: root)
+            }
+        }
+        // Also where it was there: whoever put it there may not have come to this line yet.
+        try WholeFile.syncNames(of: disk, root)
+        pins.withLock { pins in _ = pins.unsettled.remove(digest) }
+    }
+
+    private func makeStaging(_ path: String) throws(FunctionsError) {
         do throws(SyscallError) {
             try Directory.make(path)
             try Directory.make("\(path)/tree")
         } catch {
             throw WholeFile.problem(error, at: path)
         }
-    }
-
-    private func keep(_ archive: [UInt8], in staging: String, as place: String) throws(FunctionsError) {
-        try WholeFile.create("\(staging)/archive", archive)
-        try move(staging, to: place)
-    }
-
-    func move(_ staging: String, to place: String) throws(FunctionsError) {
-        try WholeFile.syncFileSystem(of: staging)
-        if unsafe rename(staging, place) == 0 { return try WholeFile.syncFileSystem(of: root) }
-        let problem = WholeFile.problem(SyscallError("rename", place, errno), at: root)
-        // Two deployments of the same code may race: the other one's is as good.
-        guard Directory.isDirectory(place) else { throw problem }
     }
 
     /// Refuses code that is too large together with its layers, though each of them is not.
@@ -204,6 +212,9 @@ private struct Pins {
     var counts: [String: Int] = [:]
     /// What a sweep has left only because it was pinned.
     var doomed: Set<String> = []
+    /// What has its name, and nobody knows whether that has reached the disk. Once its sync has failed the next one could
+    /// succeed without having written it, so it goes with the last who wanted it.
+    var unsettled: Set<String> = []
 
     /// - Returns: whether it is to go now.
     mutating func unpin(_ digest: String) -> Bool {
@@ -212,7 +223,8 @@ private struct Pins {
             return false
         }
         counts[digest] = nil
-        return doomed.remove(digest) != nil
+        let (isDoomed, isUnsettled) = (doomed.remove(digest) != nil, unsettled.remove(digest) != nil)
+        return isDoomed || isUnsettled
     }
 }
 

@@ -31,6 +31,8 @@ package enum FunctionsError: Error, Sendable, Equatable, CustomStringConvertible
     case storage(String)
     /// Nothing more can be written; running calls go on, and it is over when there is room again.
     case diskFull(path: String)
+    /// What was written did not reach the disk; it is over when the disk works again.
+    case diskFailed(path: String, why: String)
     /// A database that SQLite cannot make sense of.
     case damaged(path: String, why: String)
 
@@ -61,6 +63,9 @@ package enum FunctionsError: Error, Sendable, Equatable, CustomStringConvertible
             "the image is refused: unpacked it is larger than \(limit) (limits.unpacked_image in fn.yaml)"
         case .diskFull(let path):
             "the disk that holds \(path) is full: nothing was accepted or changed; make room there and try again"
+        case .diskFailed(let path, let why):
+            "the disk that holds \(path) fails (\(why)): this is refused, what was accepted before is kept; see the "
+                + "kernel's log, and try again when the disk works"
         case .damaged(let path, let why):
             "\(path) is damaged (\(why)): put back a copy of it, or move \(path), \(path)-wal and \(path)-shm away "
                 + "to start without what it held"

@@ -49,6 +49,8 @@ final class StateDatabase: Sendable {
         guard let error = error as? DatabaseError else { return .storage("\(path): \(error)") }
         switch error.resultCode {
         case .SQLITE_FULL: return .diskFull(path: path)
+        case .SQLITE_IOERR, .SQLITE_READONLY:
+            return .diskFailed(path: path, why: error.message ?? "\(error)")
         case .SQLITE_NOTADB, .SQLITE_CORRUPT: return .damaged(path: path, why: error.message ?? "\(error)")
         default: return .storage("\(path): \(error)")
         }

@@ -25,20 +25,36 @@ enum WholeFile {
         try write(bytes, count: bytes.count, to: file.raw, path)
     }
 
-    /// Brings everything of the file system that holds `path` to the disk. Its failure is the last word of the kernel
-    /// about writes that seemed to succeed.
-    static func syncFileSystem(of path: String) throws(FunctionsError) {
-        do throws(SyscallError) {
-            let directory = try Descriptor.open(path, O_RDONLY)
-            try SyscallError.check("syncfs", path, clinux_sync_file_system(directory.raw))
-        } catch {
+    /// Opens a directory that is to be synced later. The kernel tells each descriptor of the failures since it was opened,
+    /// so this comes before the first write: one that failed in the background, and that another sync was told of
+    /// already, is not missed.
+    static func directory(_ path: String) throws(FunctionsError) -> Descriptor {
+        do throws(SyscallError) { return try Descriptor.open(path, O_RDONLY | O_DIRECTORY) } catch {
             throw problem(error, at: path)
         }
     }
 
-    /// A full disk is nobody's fault, and passes.
+    /// Brings everything of the file system that holds a directory to the disk. Its failure is the last word of the
+    /// kernel about writes that seemed to succeed.
+    static func syncFileSystem(of directory: borrowing Descriptor, _ path: String) throws(FunctionsError) {
+        guard clinux_sync_file_system(directory.raw) == 0 else {
+            throw problem(SyscallError("syncfs", path, errno), at: path)
+        }
+    }
+
+    /// Brings the names in a directory to the disk.
+    static func syncNames(of directory: borrowing Descriptor, _ path: String) throws(FunctionsError) {
+        guard fsync(directory.raw) == 0 else { throw problem(SyscallError("fsync", path, errno), at: path) }
+    }
+
+    /// What the disk says is nobody's fault, and passes.
     static func problem(_ error: SyscallError, at path: String) -> FunctionsError {
-        error.errno == ENOSPC || error.errno == EDQUOT ? .diskFull(path: path) : .storage("\(error)")
+        switch error.errno {
+        case ENOSPC, EDQUOT: .diskFull(path: path)
+        // A journal that cannot be written makes ext4 read-only, or shuts it down.
+        case EIO, EROFS: .diskFailed(path: path, why: "\(error)")
+        default: .storage("\(error)")
+        }
     }
 
     /// Whether an error is about what an archive holds, and not about the disk.

@@ -262,7 +262,7 @@ extension FunctionsError {
         case .revisionMismatch: .preconditionFailed
         case .archiveTooLarge, .imageTooLarge: .payloadTooLarge
         case .queueFull: .tooManyRequests
-        case .diskFull: .serviceUnavailable
+        case .diskFull, .diskFailed: .serviceUnavailable
         case .storage, .damaged: .internalServerError
         default: .badRequest
         }
@@ -282,6 +282,7 @@ extension FunctionsError {
         case .imageRefused, .imageTooLarge, .unpackedImageTooLarge: "InvalidImage"
         case .queueFull: "QueueFull"
         case .diskFull: "DiskFull"
+        case .diskFailed: "DiskFailed"
         case .storage, .damaged: "Storage"
         case .invalid: "Invalid"
         }

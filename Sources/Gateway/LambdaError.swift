@@ -84,7 +84,7 @@ struct LambdaError: Error {
             .unpackedImageTooLarge:
             self = .invalid(error.description)
         case .queueFull: self.init(.tooManyRequests, "TooManyRequestsException", error.description)
-        case .diskFull: self.init(.serviceUnavailable, "ServiceException", error.description)
+        case .diskFull, .diskFailed: self.init(.serviceUnavailable, "ServiceException", error.description)
         case .storage, .damaged: self.init(.internalServerError, "ServiceException", error.description)
         }
     }

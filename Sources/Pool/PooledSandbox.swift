@@ -51,6 +51,7 @@ package final class PooledSandbox: Sendable {
         var hasTimedOut = false
         /// It is being killed: what it still says is void, or it would be given work while it dies.
         var isCondemned = false
+        var killedAt: Instant?
         var lastRequestID: String?
         var isReady = false
         var initDuration: Duration?
@@ -246,9 +247,20 @@ package final class PooledSandbox: Sendable {
 
     /// Ends every process at once; whatever runs in it is told so.
     func kill() {
-        state.withLock { $0.isCondemned = true }
+        state.withLock { state in
+            state.isCondemned = true
+            state.killedAt = state.killedAt ?? MonotonicClock.now()
+        }
         sandbox.kill()
     }
+
+    /// Whether it was killed and goes on for longer than that takes: a process waits inside the kernel, as for a disk that
+    /// does not answer, and not even `SIGKILL` reaches it there.
+    func isStuck(_ now: Instant) -> Bool {
+        state.withLock { state in !state.hasExited && (state.killedAt.map { $0 + Self.killPatience <= now } ?? false) }
+    }
+
+    private static let killPatience: Instant = 5_000_000_000
 
     /// Why it ended, as it is counted.
     func endCause(_ report: SandboxExit) -> EndCause {
@@ -258,11 +270,16 @@ package final class PooledSandbox: Sendable {
     /// Told by the driver when the sandbox was given too little time to start.
     func noteInitTimeout(_ limit: Duration) { state.withLock { $0.initTimeout = limit } }
 
-    /// The process has ended: ends the invocation in progress, if there is one. Returns the report.
-    func exited(_ status: ExitStatus) -> SandboxExit {
+    /// The process has ended, or is given up: ends the invocation in progress, if there is one. Returns the report, the
+    /// first time.
+    func exited(_ status: ExitStatus) -> SandboxExit? {
+        let isFirst = state.withLock { state in
+            defer { state.hasExited = true }
+            return !state.hasExited
+        }
+        guard isFirst else { return nil }
         for output in outputs { output.drain() }  // one drain reads more than a pipe can hold
         let report = exitReport(status)
-        state.withLock { $0.hasExited = true }
         server.withLock { $0 }?.close()
         finishAll(.exited(report))
         telemetry.close()

@@ -135,9 +135,10 @@ extension SandboxPool {
         member.whenHeardOut { [self] in bury(member, status) }
     }
 
-    /// Runs on the kernel event thread or an event loop: what blocks is a worker's.
-    private func bury(_ member: PooledSandbox, _ status: ExitStatus) {
-        let report = member.exited(status)
+    /// One that cannot be ended is buried alive: whoever waits for it is told, and its place and memory stay taken until
+    /// nothing of it is left (`remove`). Never blocks: that is a worker's.
+    func bury(_ member: PooledSandbox, _ status: ExitStatus) {
+        guard let report = member.exited(status) else { return }
         let wasStarting = shared.withLock { shared in
             if case .starting = shared.state.entries[member.id]?.phase { true } else { false }
         }

@@ -77,7 +77,8 @@ extension SandboxPool {
     }
 
     /// Every five seconds: the kernel's limits are compared with what was decided. Somebody else's edit is undone, and
-    /// said; what did not fit before is tried again. Who goes on with an invocation beyond its deadline is ended.
+    /// said; what did not fit before is tried again. Who goes on with an invocation beyond its deadline is ended, and who
+    /// cannot be ended is given up.
     private func reconcile() {
         let now = MonotonicClock.now()
         let isDue = sensing.withLock { sensing in
@@ -92,6 +93,10 @@ extension SandboxPool {
                 if member.isOverdue(now) {
                     pool.log.notice("\(member.id) was answered and did not ask for its next event in time")
                     member.end(.timeout)
+                }
+                if member.isStuck(now) {
+                    pool.log.error("\(member.id) was killed and does not end: a process of it waits inside the kernel")
+                    pool.bury(member, .signaled(9))
                 }
                 guard let found = member.limits.reconcile() else { continue }
                 pool.log.warning("memory.max of \(member.id) was \(found): changed by somebody else, and changed back")

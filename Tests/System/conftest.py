@@ -83,6 +83,7 @@ class Daemon:
         self.ca = ca
         self.address = "0.0.0.0" if public else "127.0.0.1"
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="ebb-"))
+        self.state = self.directory / "state"
         self.temporary = self.directory / "tmp"
         self.temporary.mkdir()
         self.environment = {**os.environ, "TMPDIR": str(self.temporary)}
@@ -102,7 +103,7 @@ class Daemon:
             self.port = probe.getsockname()[1]
         command = [
             str(BIN / "fnd"), "--listen", f"{self.address}:{self.port}", "--socket", str(self.socket),
-            "--state", str(self.directory / "state"), "--images", IMAGES, "--runtimes", RUNTIMES,
+            "--state", str(self.state), "--images", IMAGES, "--runtimes", RUNTIMES,
             "--config", str(self.config), "--log-level", "debug",
         ]
         if not self.finds_group:

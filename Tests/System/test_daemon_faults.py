@@ -12,6 +12,7 @@ import os
 import pathlib
 import random
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -117,6 +118,56 @@ def test_without_descriptors_requests_are_refused_and_the_daemon_lives(daemon, l
         resource.prlimit(pid, resource.RLIMIT_NOFILE, soft)
         connection.close()
     assert refusals > 3
+    recovers(daemon, leaks)
+
+
+def processor_share(pid, seconds=3):
+    """What a process takes of one processor while so much time passes."""
+    def used():
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    began, before = time.monotonic(), used()
+    time.sleep(seconds)
+    return (used() - before) / (time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def no_descriptors(pid):
+    """The limit is on the number of a descriptor, and the lowest free one is taken."""
+    taken = {int(fd) for fd in os.listdir(f"/proc/{pid}/fd")}
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (next(n for n in range(len(taken) + 1) if n not in taken), before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("door", ["port", "socket"])
+def test_connections_that_there_is_no_descriptor_for_wait_without_taking_the_processor(daemon, leaks, door):
+    pid, known = daemon.process.pid, daemon.connect()
+    known.request("GET", "/readyz")
+    known.getresponse().read()
+    nobody(daemon)
+    waiting, idle = [], processor_share(pid)
+    try:
+        with no_descriptors(pid):
+            for _ in range(5):
+                waiting.append(socket.socket(socket.AF_INET if door == "port" else socket.AF_UNIX))
+                waiting[-1].connect(("127.0.0.1", daemon.port) if door == "port" else str(daemon.socket))
+                waiting[-1].sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            share = processor_share(pid)
+            assert share < idle + 0.25, f"{share:.0%} of a processor, and {idle:.0%} when nobody waits"
+            # Who is connected is served, and nobody else was.
+            known.request("GET", "/readyz")
+            assert known.getresponse().status == 200
+            assert select.select(waiting, [], [], 0) == ([], [], [])
+        for each in waiting:
+            each.settimeout(10 * SCALE)
+            assert each.recv(100).startswith(b"HTTP/1.1 200"), "those that waited are served"
+    finally:
+        for each in [known, *waiting]:
+            each.close()
     recovers(daemon, leaks)
 
 

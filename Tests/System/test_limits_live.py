@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Limits move while sandboxes live; every number is read from the kernel's own files."""
 import concurrent.futures
+import os
+import time
 
 import boto3
 import pytest
@@ -127,3 +129,68 @@ def test_a_size_above_the_operators_limit_is_refused(daemon, counter):
     assert answer.status == 400
     assert "above the operator's limit of 2GiB" in answer.json["error"]["message"]
     assert daemon.fn("update", "counter", "--memory", "4GiB").returncode == 64
+
+
+SPINNER = """
+import os, time
+def handle(event, context):
+    end, children = time.time() + event["seconds"], []
+    for _ in range(event["processes"]):
+        child = os.fork()
+        if child == 0:
+            while time.time() < end: pass
+            os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+"""
+
+
+def used(sandbox):
+    return int(cgroup_file(sandbox, "cpu.stat").split()[1]) / 1e6
+
+
+def used_in(seconds, *sandboxes):
+    """What sandboxes use of a processor's time while so much time passes, in seconds of each, and that time."""
+    began, before = time.monotonic(), [used(sandbox) for sandbox in sandboxes]
+    time.sleep(seconds)
+    return [used(sandbox) - was for sandbox, was in zip(sandboxes, before)], time.monotonic() - began
+
+
+def spin(threads, daemon, name, processes, seconds):
+    call = threads.submit(daemon.invoke, name, {"processes": processes, "seconds": seconds})
+    sandbox = daemon.sandbox(name, "busy")
+    wait_until(lambda: len(cgroup_file(sandbox, "cgroup.procs").split()) > processes, "all of them to spin", 30)
+    return sandbox, call
+
+
+def answer_times(daemon, count=40):
+    """How long the daemon takes for a request that needs nothing but itself, sorted."""
+    times = []
+    for _ in range(count):
+        began = time.monotonic()
+        assert daemon.request("GET", "/readyz").status == 200
+        times.append(time.monotonic() - began)
+    return sorted(times)
+
+
+def test_a_function_that_spins_on_every_processor_keeps_to_its_quota_and_leaves_others_their_share(daemon):
+    processors = os.cpu_count()
+    for name, cpus in (("quota", 0.5), ("greedy", processors), ("modest", processors)):
+        daemon.deploy_code(name, {"app.py": SPINNER}, "python", "app.handle", "--cpus", str(cpus), "--timeout", "100s")
+        assert daemon.invoke(name, {"processes": 1, "seconds": 0}).status == 200
+    calm = answer_times(daemon)
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        sandbox, call = spin(threads, daemon, "quota", 4 * processors, 25)
+        (mine,), took = used_in(10, sandbox)
+        assert 0.95 < mine / took / 0.5 < 1.05, f"{mine:.2f} s of a processor in {took:.2f} s, of which half was its own"
+        assert call.result().status == 200
+        # As many processes as there are processors against eight times as many: it is the sandboxes that have weight.
+        greedy, first = spin(threads, daemon, "greedy", 8 * processors, 40)
+        modest, second = spin(threads, daemon, "modest", processors, 40)
+        (large, small), took = used_in(10, greedy, modest)
+        assert 0.4 < small / (large + small) < 0.6, f"{small:.2f} s against {large:.2f} s in {took:.2f} s"
+        busy = answer_times(daemon)
+        middle = len(busy) // 2
+        assert busy[middle] < 6 * calm[middle], f"the daemon takes {busy[middle]:.3f} s in place of {calm[middle]:.3f} s"
+        assert (first.result().status, second.result().status) == (200, 200)

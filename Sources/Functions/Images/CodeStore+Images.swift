@@ -75,14 +75,10 @@ extension CodeStore {
         let settings = try ImageSettings(id: layout.id, layout.config)
         let bundle = ImageBundle(settings: settings, size: layout.layers.reduce(0) { $0 + $1.part.size })
         return try pinning([layout.id]) { () throws(FunctionsError) in
-            let place = "\(root)/\(layout.id)"
-            if !Directory.isDirectory(place) {
-                let whole = "\(staged.directory)/whole"
-                try makeStaging(whole)
+            try keep(layout.id) { whole throws(FunctionsError) in
                 try TarReader.readingUTF8 { () throws(FunctionsError) in
                     try Self.unpack(layout, settings.workingDirectory, into: "\(whole)/tree", limits)
                 }
-                try move(whole, to: place)
             }
             return try use(bundle)
         }
