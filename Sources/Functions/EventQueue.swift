@@ -218,7 +218,8 @@ package final class EventQueue: Sendable {
         except: Set<String> = []
     ) throws(FunctionsError) -> [QueuedEvent] {
         guard limit > 0 else { return [] }
-        let condition = kind == .runs ? "target IS NULL AND function" : "target"
+        // A NULL, too, counts as not in an empty list.
+        let condition = kind == .runs ? "target IS NULL AND function" : "target IS NOT NULL AND target"
         return try database.write { db in
             let marks = Array(repeating: "?", count: except.count).joined(separator: ", ")
             let rows = try Row.fetchAll(
