@@ -84,6 +84,7 @@ package final class PooledSandbox: Sendable {
     private let outputWatches = Mutex<[ObjectIdentifier: EventWatcher.Token]>([:])
     /// An invocation that the runtime has not been given yet: it was busy answering a hint.
     private let told = Mutex(Told())
+    private let live: Mutex<LiveLimits>
     private let undelivered = Mutex<[RuntimeInvocation]>([])
     private let onWaiting: @Sendable (_ isFirst: Bool, CallObservation?) -> Void
     /// Told that it takes no more requests, though it lives on for a moment.
@@ -94,6 +95,7 @@ package final class PooledSandbox: Sendable {
         plan: PlanOfSandbox,
         sandbox: Sandbox,
         limits: LimitControl,
+        live: LiveLimits,
         output: OutputCapture,
         extensionOutput: OutputCapture?,
         telemetry: TelemetryHub,
@@ -105,6 +107,7 @@ package final class PooledSandbox: Sendable {
         self.plan = plan
         self.sandbox = sandbox
         self.limits = limits
+        self.live = Mutex(live)
         self.output = output
         self.extensionOutput = extensionOutput
         self.telemetry = telemetry
@@ -266,6 +269,26 @@ package final class PooledSandbox: Sendable {
             sandbox.control.announce(memory: memory, cpu: changed.cpu, tmp: changed.tmp)
             server.withLock { $0 }?
                 .resizeExtensions(memoryMB: Int64(memory.mebibytes), cpuMillis: changed.cpu.map { Int64($0.millis) })
+        }
+    }
+
+    /// It was given a function's limits.
+    func has(_ limits: LiveLimits) { live.withLock { $0 = limits } }
+
+    /// Brings the limits that need no decision to what they are meant to be.
+    func edit(_ wanted: LiveLimits, _ devices: [BlockDevice], _ log: Logger) {
+        setTmp(wanted.tmp, log)
+        do throws(CgroupError) {
+            try live.withLock { live throws(CgroupError) in
+                let group = sandbox.cgroup
+                if live.io != wanted.io { for device in devices { try group.setIOMax(device, wanted.io) } }
+                if live.swap != wanted.swap { try group.setSwapMax(wanted.swap) }
+                if live.cpuWeight != wanted.cpuWeight { try group.setCPUWeight(wanted.cpuWeight) }
+                if live.pids != wanted.pids { try sandbox.setProcessLimit(wanted.pids) }
+                live = wanted
+            }
+        } catch {
+            log.warning("a limit of \(id) could not be written: \(error)")
         }
     }
 
