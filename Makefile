@@ -40,6 +40,9 @@ test-system: release ## the system tests alone
 test-packaging: release ## installing, the package and the container image, on this host; needs root
 	@scripts/test-packaging
 
+test-page: release ## the page at / in a browser without a screen; on this host
+	@scripts/test-page
+
 test-failpoints: release ## the daemon killed, and refused, at every step of a launch
 	@scripts/test-failpoints
 
@@ -63,4 +66,4 @@ lint: ## check format and shell scripts
 clean: ## remove what was built here
 	@rm -rf .build .build-*
 
-.PHONY: help deps build release run install uninstall deb test-packaging test-failpoints test test-unit test-system bench bench-warm soak fmt lint clean
+.PHONY: help deps build release run install uninstall deb test-packaging test-page test-failpoints test test-unit test-system bench bench-warm soak fmt lint clean

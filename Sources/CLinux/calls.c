@@ -230,6 +230,11 @@ int clinux_raise_descriptor_limit(void) {
     return setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+int clinux_limit_processes(pid_t pid, uint64_t limit) {
+    struct rlimit both = {.rlim_cur = limit, .rlim_max = limit};
+    return prlimit(pid, RLIMIT_NPROC, &both, NULL);
+}
+
 int clinux_connect_inside(int namespace, uint16_t port, int timeout_ms) {
     if (setns(namespace, CLONE_NEWNET) < 0) return -1;
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

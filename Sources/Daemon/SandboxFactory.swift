@@ -72,7 +72,7 @@ final class FunctionSandboxes: Sendable {
             cpu: function.initCPU,
             initTimeout: function.initTimeout,
             answerLimit: Int(settings.limits.response.count),
-            tmp: function.tmp.value,
+            live: function.live,
             identity: identity(function, isProvisioned: isProvisioned),
             places: function.perSandbox.value
         )
@@ -86,8 +86,8 @@ final class FunctionSandboxes: Sendable {
         let settings = catalog.settings
         let defaults = settings.defaults
         var limits = SandboxLimits(memoryMax: contract, cpu: max(defaults.initCPUs ?? defaults.cpus, defaults.cpus))
-        limits.swapMax = defaults.swap ?? contract
-        limits.pids = defaults.pids
+        let live = LiveLimits(prewarmedAt: contract, defaults)
+        (limits.swapMax, limits.cpuWeight, limits.pids) = (live.swap, live.cpuWeight, live.pids)
         // It is told more, and all that a function may know, when it is one's.
         var variables = Self.places.merging(runtime.environment) { $1 }
         variables["AWS_LAMBDA_RUNTIME_API"] = Self.runtimeAPI
@@ -99,7 +99,7 @@ final class FunctionSandboxes: Sendable {
             arguments: runtime.command,
             environment: variables,
             limits: limits,
-            tmpSize: defaults.tmp
+            tmpSize: live.tmp
         )
         spec.proc = runtime.proc.view
         return FactoryResult(
@@ -107,7 +107,7 @@ final class FunctionSandboxes: Sendable {
             cpu: limits.cpu,
             initTimeout: defaults.initTimeout,
             answerLimit: Int(settings.limits.response.count),
-            tmp: defaults.tmp,
+            live: live,
             identity: nil,
             places: 1
         )
@@ -127,7 +127,7 @@ final class FunctionSandboxes: Sendable {
             identity: identity(function, isProvisioned: false),
             environment: environment(function, id, isProvisioned: false),
             cpu: function.initCPU,
-            tmp: function.tmp.value,
+            live: function.live,
             initTimeout: function.initTimeout
         )
     }
@@ -170,7 +170,7 @@ final class FunctionSandboxes: Sendable {
         var limits = SandboxLimits(memoryMax: contract, cpu: function.initCPU)
         limits.io = function.io
         limits.devices = devices
-        limits.swapMax = function.swap ?? contract
+        limits.swapMax = function.live.swap
         limits.cpuWeight = function.cpuWeight
         limits.pids = function.pids
         return limits

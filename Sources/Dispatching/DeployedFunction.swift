@@ -30,6 +30,8 @@ package struct DeployedFunction: Sendable, Equatable {
     package var provisioned = 0
     package var reclaims: Bool
     package var environment: [String: String]
+    /// How often the operator has changed what every function receives.
+    package var environmentRevision = 0
     /// Whether a runtime that was started ahead can become this function's: nothing of it has to be there at the start.
     package var isPrewarmable: Bool
 
@@ -84,7 +86,7 @@ extension DeployedFunction {
         )
         memoryLow = word.memoryLow ?? defaults.memoryLow
         swap = defaults.swap
-        let burst = word.memoryBurst ?? spec.memoryBurst ?? defaults.memoryBurst ?? .zero
+        let burst = (word.memoryBurst ?? spec.memoryBurst ?? defaults.memoryBurst) ?? .zero
         memoryBurst = min(max(burst, memory.value), limits.memory)
         io = IOLimits(read: word.ioRead ?? defaults.ioRead, write: word.ioWrite ?? defaults.ioWrite)
         cpus = Effective(operator: word.cpus, function: spec.cpus, default: defaults.cpus, ceiling: limits.cpus)
@@ -132,6 +134,7 @@ extension DeployedFunction {
     func version(_ record: FunctionRecord, runtime: RuntimeDefinition, settings: Settings, provisioned: Int) -> Self {
         var version = DeployedFunction(record, runtime: runtime, settings: settings)
         version.concurrency = concurrency
+        version.environmentRevision = environmentRevision
         version.minWarm = Effective(operator: nil, function: 0, default: 0, ceiling: .max)
         version.provisioned = provisioned
         return version

@@ -4,6 +4,7 @@ import Policy
 import Pool
 import Settings
 import Synchronization
+import Units
 
 /// The functions that can be invoked now, in memory: the registry's records under the settings in force.
 ///
@@ -26,6 +27,7 @@ package final class FunctionCatalog: Sendable {
     private struct Contents {
         var functions: [String: Entry] = [:]
         var settings: Settings
+        var environmentRevision = 0
     }
 
     private let contents: Mutex<Contents>
@@ -63,7 +65,7 @@ package final class FunctionCatalog: Sendable {
                 cpu: settings.defaults.cpus,
                 concurrency: .max
             )
-            pool.setPlan(plan, live: LiveLimits(tmp: settings.defaults.tmp, io: .none))
+            pool.setPlan(plan, live: LiveLimits(prewarmedAt: prewarm.memory, settings.defaults))
         }
     }
 
@@ -120,7 +122,7 @@ package final class FunctionCatalog: Sendable {
         let name = registered.latest.spec.name
         let (old, new) = contents.withLock { contents in
             let old = contents.functions[name]
-            guard let new = entry(registered, contents.settings) else { return (old, Entry?.none) }
+            guard let new = entry(registered, contents) else { return (old, Entry?.none) }
             contents.functions[name] = new
             return (old, new)
         }
@@ -137,10 +139,11 @@ package final class FunctionCatalog: Sendable {
     /// New settings are in force: every function's limits are worked out anew, and the pool edits living sandboxes.
     package func apply(_ settings: Settings) {
         let changes = contents.withLock { contents in
+            if settings.defaults.env != contents.settings.defaults.env { contents.environmentRevision += 1 }
             contents.settings = settings
             return contents.functions.keys.sorted()
                 .compactMap { name -> (Entry, Entry)? in
-                    guard let old = contents.functions[name], let new = entry(old.registered, settings) else {
+                    guard let old = contents.functions[name], let new = entry(old.registered, contents) else {
                         return nil
                     }
                     contents.functions[name] = new
@@ -151,10 +154,12 @@ package final class FunctionCatalog: Sendable {
         for (old, new) in changes { tellPool(from: old.all, to: new.all) }
     }
 
-    private func entry(_ registered: RegisteredFunction, _ settings: Settings) -> Entry? {
+    private func entry(_ registered: RegisteredFunction, _ contents: Contents) -> Entry? {
+        let settings = contents.settings
         guard let runtime = runtimes.find(registered.latest.spec.runtime) else { return nil }
         var latest = DeployedFunction(registered.latest, runtime: runtime, settings: settings)
         latest.isPrewarmable = latest.isPrewarmable && !hasExtensions(registered.latest)
+        latest.environmentRevision = contents.environmentRevision
         let provisioned = registered.provisionedByVersion
         var versions: [String: DeployedFunction] = [:]
         for (number, record) in registered.versions {
@@ -175,8 +180,11 @@ package final class FunctionCatalog: Sendable {
 
 extension DeployedFunction {
     /// Another number whenever running sandboxes have become outdated: by a deployment, or because what they may reach
-    /// is another one by anybody's word. A network cannot be given to a sandbox that runs, nor safely taken from it.
-    private var generation: Int { record.codeGeneration * 2 + (network.value == .egress ? 1 : 0) }
+    /// or what all receive is another by the operator's word. A network cannot be given to a sandbox that runs, nor
+    /// safely taken from it; the environment of a process is its own.
+    private var generation: Int {
+        record.codeGeneration * 2 + (network.value == .egress ? 1 : 0) + (environmentRevision << 40)
+    }
 
     /// What the pool has to know.
     package var plan: FunctionPlan {
@@ -197,5 +205,20 @@ extension DeployedFunction {
     }
 
     /// What is edited in living sandboxes without the pool's decision.
-    package var live: LiveLimits { LiveLimits(tmp: tmp.value, io: io) }
+    package var live: LiveLimits {
+        LiveLimits(tmp: tmp.value, io: io, swap: swap ?? memory.value, cpuWeight: cpuWeight, pids: pids)
+    }
+}
+
+extension LiveLimits {
+    /// Those of a runtime that is no function's yet.
+    package init(prewarmedAt memory: Bytes, _ defaults: Settings.Defaults) {
+        self.init(
+            tmp: defaults.tmp,
+            io: .none,
+            swap: defaults.swap ?? memory,
+            cpuWeight: defaults.cpuWeight,
+            pids: defaults.pids
+        )
+    }
 }

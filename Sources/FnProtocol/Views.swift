@@ -170,6 +170,8 @@ package struct SandboxView: Codable, Sendable, Equatable {
     package var idleMs: Int64?
     package var invocations: Int
     package var lastRequestId: String?
+    /// Its runtime's name, or `image`.
+    package var runtime: String?
     /// `none` or `egress`; `nil` while it starts.
     package var network: String?
     /// Its IPv4 address, where it has egress.

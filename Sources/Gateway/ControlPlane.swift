@@ -42,7 +42,7 @@ struct ControlPlane {
             .json(
                 .ok,
                 SandboxList(
-                    sandboxes: context.pool.views(enforced: context.limitsEnforced),
+                    sandboxes: context.sandboxViews,
                     limitsEnforced: context.limitsEnforced
                 )
             )

@@ -70,7 +70,7 @@ struct EventStream {
             context.workers.submit { _ in
                 let ledger = JSONText.encode(context.pool.ledgerView)
                 let enforced = context.limitsEnforced
-                let list = SandboxList(sandboxes: context.pool.views(enforced: enforced), limitsEnforced: enforced)
+                let list = SandboxList(sandboxes: context.sandboxViews, limitsEnforced: enforced)
                 let sandboxes = JSONText.encode(list)
                 client.send("host") { ledger }
                 client.send("sandboxes") { sandboxes }

@@ -79,11 +79,11 @@ extension ImageView {
     }
 }
 
-extension SandboxPool {
+extension GatewayContext {
     /// Every sandbox, with what the kernel says about it at this moment.
-    func views(enforced: Bool) -> [SandboxView] {
-        let now = MonotonicClock.now()
-        return snapshot()
+    var sandboxViews: [SandboxView] {
+        let (now, enforced) = (MonotonicClock.now(), limitsEnforced)
+        return pool.snapshot()
             .map { entry, held, member in
                 var view = SandboxView(
                     id: entry.id.description,
@@ -98,6 +98,10 @@ extension SandboxPool {
                     limitsEnforced: enforced
                 )
                 view.version = PlanName.version(entry.function)
+                view.runtime = PlanName.runtime(entry.function)
+                if let function = catalog.planned(entry.function) {
+                    view.runtime = function.record.spec.image == nil ? function.runtime.name : "image"
+                }
                 view.pending = entry.pending?.count
                 if entry.phase == .idle || entry.phase == .shrunk { view.idleMs = (now - entry.idleSince) / 1_000_000 }
                 view.address = member?.sandbox.address?.description
@@ -114,7 +118,9 @@ extension SandboxPool {
                 return view
             }
     }
+}
 
+extension SandboxPool {
     var ledgerView: LedgerView {
         let ledger = ledger
         let holders = ledger.promises.map { ($0.key.description, $0.value.count) }

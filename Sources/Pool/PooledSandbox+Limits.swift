@@ -92,6 +92,26 @@ extension PooledSandbox {
         }
     }
 
+    /// It was given a function's limits.
+    func has(_ limits: LiveLimits) { live.withLock { $0 = limits } }
+
+    /// Brings the limits that need no decision to what they are meant to be.
+    func edit(_ wanted: LiveLimits, _ devices: [BlockDevice], _ log: Logger) {
+        setTmp(wanted.tmp, log)
+        do throws(CgroupError) {
+            try live.withLock { live throws(CgroupError) in
+                let group = sandbox.cgroup
+                if live.io != wanted.io { for device in devices { try group.setIOMax(device, wanted.io) } }
+                if live.swap != wanted.swap { try group.setSwapMax(wanted.swap) }
+                if live.cpuWeight != wanted.cpuWeight { try group.setCPUWeight(wanted.cpuWeight) }
+                if live.pids != wanted.pids { try sandbox.setProcessLimit(wanted.pids) }
+                live = wanted
+            }
+        } catch {
+            log.warning("a limit of \(id) could not be written: \(error)")
+        }
+    }
+
     /// Brings `/tmp` to its size; what does not fit is tried again when `retryTmp` is called.
     func setTmp(_ size: Bytes, _ log: Logger) {
         let isNew = told.withLock { told in

@@ -84,6 +84,7 @@ package final class PooledSandbox: Sendable {
     let loop = Mutex<(any EventLoop)?>(nil)
     private let outputWatches = Mutex<[ObjectIdentifier: EventWatcher.Token]>([:])
     let told = Mutex(Told())
+    let live: Mutex<LiveLimits>
     /// An invocation that the runtime has not been given yet: it was busy answering a hint.
     private let undelivered = Mutex<[RuntimeInvocation]>([])
     private let onWaiting: @Sendable (_ isFirst: Bool, CallObservation?) -> Void
@@ -95,6 +96,7 @@ package final class PooledSandbox: Sendable {
         plan: PlanOfSandbox,
         sandbox: Sandbox,
         limits: LimitControl,
+        live: LiveLimits,
         output: OutputCapture,
         extensionOutput: OutputCapture?,
         telemetry: TelemetryHub,
@@ -106,6 +108,7 @@ package final class PooledSandbox: Sendable {
         self.plan = plan
         self.sandbox = sandbox
         self.limits = limits
+        self.live = Mutex(live)
         self.output = output
         self.extensionOutput = extensionOutput
         self.telemetry = telemetry

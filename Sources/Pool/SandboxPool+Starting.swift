@@ -66,6 +66,7 @@ extension SandboxPool {
             plan: plan,
             sandbox: made.sandbox,
             limits: limits,
+            live: made.live,
             output: output,
             extensionOutput: extensionOutput,
             telemetry: telemetry,
@@ -78,11 +79,12 @@ extension SandboxPool {
                 if let call, call.refaultedPages > 256 { onReclaimer { $0.member(id)?.recordWorkingSet() } }
             }
         )
-        member.setTmp(made.tmp, log)
-        let isUnwanted = shared.withLock { shared in
+        let (isUnwanted, live) = shared.withLock { shared in
             shared.members[id] = member
-            return shared.state.entries[id]?.phase == .stopping
+            return (shared.state.entries[id]?.phase == .stopping, shared.live[function])
         }
+        // What was changed while it was made, nobody else tells it.
+        member.edit(live ?? made.live, devices, log)
         if isUnwanted { member.kill() }
         watchOutput(member)
         watchStart(member, made.initTimeout)
@@ -117,7 +119,8 @@ extension SandboxPool {
             member.become(function)
             member.telemetry.become(assignment.identity)
             member.telemetry.started(memory: contract.count)
-            member.setTmp(assignment.tmp, log)
+            member.has(assignment.live)
+            member.setTmp(assignment.live.tmp, log)
             try member.limits.setCPU(assignment.cpu)
             member.announce(memory: contract, cpu: assignment.cpu)
             watchStart(member, assignment.initTimeout)

@@ -32,20 +32,20 @@ package struct Assignment: Sendable {
     package var identity: FunctionIdentity
     package var environment: [String: String]
     package var cpu: CPUQuota?
-    package var tmp: Bytes
+    package var live: LiveLimits
     package var initTimeout: Duration
 
     package init(
         identity: FunctionIdentity,
         environment: [String: String],
         cpu: CPUQuota?,
-        tmp: Bytes,
+        live: LiveLimits,
         initTimeout: Duration
     ) {
         self.identity = identity
         self.environment = environment
         self.cpu = cpu
-        self.tmp = tmp
+        self.live = live
         self.initTimeout = initTimeout
     }
 }
@@ -56,8 +56,8 @@ package struct FactoryResult: Sendable {
     package var cpu: CPUQuota?
     package var initTimeout: Duration
     package var answerLimit: Int
-    /// The size of its `/tmp`.
-    package var tmp: Bytes
+    /// As it was started with.
+    package var live: LiveLimits
     /// What its extensions are told of the function; `nil` for a prewarmed one, which is no function's yet.
     package var identity: FunctionIdentity?
     /// Requests that it runs at once.
@@ -69,11 +69,11 @@ package struct FactoryResult: Sendable {
         cpu: CPUQuota?,
         initTimeout: Duration,
         answerLimit: Int,
-        tmp: Bytes,
+        live: LiveLimits,
         identity: FunctionIdentity?,
         places: Int
     ) {
-        self.tmp = tmp
+        self.live = live
         self.identity = identity
         self.places = places
         self.sandbox = sandbox
@@ -88,10 +88,18 @@ package struct LiveLimits: Sendable, Equatable {
     /// The size of `/tmp`, whose pages count as the sandbox's memory.
     package var tmp: Bytes
     package var io: IOLimits
+    /// `memory.swap.max`.
+    package var swap: Bytes
+    package var cpuWeight: Int
+    /// Processes and threads.
+    package var pids: Int
 
-    package init(tmp: Bytes, io: IOLimits) {
+    package init(tmp: Bytes, io: IOLimits, swap: Bytes, cpuWeight: Int, pids: Int) {
         self.tmp = tmp
         self.io = io
+        self.swap = swap
+        self.cpuWeight = cpuWeight
+        self.pids = pids
     }
 }
 
@@ -219,11 +227,10 @@ package final class SandboxPool: Sendable {
         for member in members(of: plan.name) {
             do {
                 try member.limits.setCPU(plan.cpu)
-                for device in devices { try member.sandbox.cgroup.setIOMax(device, live.io) }
             } catch {
                 log.warning("a limit of \(member.id) could not be written: \(error)")
             }
-            member.setTmp(live.tmp, log)
+            member.edit(live, devices, log)
             member.announce(memory: plan.memory, cpu: plan.cpu)
         }
     }

@@ -131,6 +131,20 @@ package final class Sandbox: Sendable {
     /// Ends every process in it, at once; the exit is told as any other.
     package func kill() { try? cgroup.kill() }
 
+    /// Sets how many processes and threads it may have, now and of all that run in it.
+    package func setProcessLimit(_ limit: Int) throws(CgroupError) {
+        try cgroup.setPidsMax(limit)
+        // RLIMIT_NPROC is each process's own, inherited: those are looked for again that were forked of one which had
+        // the old. Not for ever: who forks faster than that meets `pids.max`.
+        var told: Set<Int32> = []
+        for _ in 0..<8 {
+            let untold = Set(try cgroup.processes()).subtracting(told)
+            guard !untold.isEmpty else { return }
+            for process in untold { _ = clinux_limit_processes(process, UInt64(limit)) }
+            told.formUnion(untold)
+        }
+    }
+
     /// Ends it and waits until nothing of it is left: no process, no cgroup. Blocking; may be called again.
     ///
     /// - Parameter patience: for processes that wait inside the kernel, which no signal reaches.

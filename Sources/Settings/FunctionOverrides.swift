@@ -5,9 +5,10 @@ import Units
 package struct FunctionOverride: Sendable, Equatable {
     package var memory: Bytes?
     package var memoryLow: Bytes?
-    package var memoryBurst: Bytes?
-    package var ioRead: Bytes?
-    package var ioWrite: Bytes?
+    /// Of these three the inner `nil` is a word, too: `off` and `max`.
+    package var memoryBurst: Bytes??
+    package var ioRead: Bytes??
+    package var ioWrite: Bytes??
     package var cpus: CPUQuota?
     package var cpuWeight: Int?
     package var pids: Int?

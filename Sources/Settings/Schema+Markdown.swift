@@ -22,7 +22,8 @@ extension Schema {
         }
         return page + """
 
-            `defaults.env` maps names to values that every function receives.
+            `defaults.env` maps names to values that every function receives; a change is live, for sandboxes that are started
+            from then on and take the place of the others.
 
             `functions` holds the operator's word on single functions, by name or by a pattern that ends in `*`; an exact
             name beats the longest prefix. Its keys: \(overrideKeys.map { "`\($0)`" }.joined(separator: ", ")).

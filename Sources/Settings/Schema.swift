@@ -44,6 +44,12 @@ package enum Schema {
         "io_read", "io_write",
     ]
 
+    /// What flags of `fnd` are called that stand in for settings.
+    package static let flags = [
+        "http.listen": "listen", "socket.path": "socket", "storage.state": "state", "storage.runtimes": "runtimes",
+        "storage.images": "images", "log.level": "log-level",
+    ]
+
     package static func find(_ path: String) -> Setting? { byPath[path] }
     private static let byPath = Dictionary(uniqueKeysWithValues: settings.map { ($0.path, $0) })
 
@@ -65,7 +71,7 @@ package enum Schema {
             path: "defaults.swap",
             form: "a size such as '256MiB', or auto",
             fallback: "auto",
-            isLive: false,
+            isLive: true,
             doc: "memory.swap.max of a sandbox; auto is as much as its memory",
             shape: .either(.size, or: "auto"),
             read: { text, settings, _ in
@@ -94,15 +100,8 @@ package enum Schema {
         ),
         optional("defaults.io_read", \.defaults.ioRead, none: "max", "bytes a second from the disk (io.max)"),
         optional("defaults.io_write", \.defaults.ioWrite, none: "max", "bytes a second to the disk (io.max)"),
-        int(
-            "defaults.cpu_weight",
-            \.defaults.cpuWeight,
-            "100",
-            1...10_000,
-            live: false,
-            "cpu.weight against other sandboxes"
-        ),
-        int("defaults.pids", \.defaults.pids, "128", 4...65_536, live: false, "processes and threads of one sandbox"),
+        int("defaults.cpu_weight", \.defaults.cpuWeight, "100", 1...10_000, "cpu.weight against other sandboxes"),
+        int("defaults.pids", \.defaults.pids, "128", 4...65_536, "processes and threads of one sandbox"),
         bytes("defaults.tmp", \.defaults.tmp, "64MiB", least: .mib(1), "size of /tmp, counted as memory"),
         duration("defaults.timeout", \.defaults.timeout, "3s", "time limit of one invocation"),
         duration(

@@ -37,6 +37,8 @@ struct SettingsFile {
                 column: context.mark.column,
                 message: "the key '\(keys.map { "\($0)" }.joined(separator: "', '"))' stands here twice"
             )
+        // The rest of such an error is the file itself.
+        case .reader(let problem, _, _, _): SettingsProblem(source: file, message: "this is no text: \(problem)")
         default: SettingsProblem(source: file, message: "\(error)")
         }
     }
@@ -99,7 +101,12 @@ struct SettingsFile {
             return parts.dropLast().joined(separator: ".") == parent ? parts.last.map(String.init) : nil
         }
         let word = path.split(separator: ".").last.map(String.init) ?? path
-        return Spelling.nearest(word, among: siblings).map { "; did you mean '\($0)'?" } ?? ""
+        if let near = Spelling.nearest(word, among: siblings) { return "; did you mean '\(near)'?" }
+        // Rightly spelt, and in the wrong place.
+        let elsewhere = Schema.settings.map(\.path).filter { $0.hasSuffix(".\(word)") }.map { "'\($0)'" }
+        guard let last = elsewhere.last else { return "" }
+        let others = elsewhere.dropLast().joined(separator: ", ")
+        return "; did you mean \(others.isEmpty ? "" : "\(others) or ")\(last)?"
     }
 
     private mutating func env(_ node: Node) {
@@ -107,6 +114,10 @@ struct SettingsFile {
         for (key, value) in mapping {
             guard let name = key.string, let text = value.scalar?.string else {
                 report(key, "'defaults.env' must map names to single values")
+                continue
+            }
+            guard !name.isEmpty, !name.contains(where: { $0 == "=" || $0.isWhitespace }) else {
+                report(key, "defaults.env: '\(name)' is no name of a variable")
                 continue
             }
             environment[name] = text
@@ -127,6 +138,13 @@ struct SettingsFile {
                 report(key, "'functions.\(key.string ?? "")' must be a section with settings in it")
                 continue
             }
+            guard Self.isPattern(pattern) else {
+                report(
+                    key,
+                    "functions: '\(pattern)' matches no function: expected a name of A-Z, a-z, 0-9, - and _, or the beginning of one and a *"
+                )
+                continue
+            }
             var override = FunctionOverride()
             for (name, value) in entries { self.override(pattern, name, value, &override) }
             overrides[pattern] = override
@@ -141,31 +159,47 @@ struct SettingsFile {
         }
         let text = value.scalar?.string ?? ""
         enter("functions.\(pattern).\(name)", text, value)
-        let isRight =
-            switch name {
-            case "memory": Self.set(&override.memory, Bytes(text).flatMap { $0 >= .mib(4) ? $0 : nil })
-            case "memory_burst": Self.set(&override.memoryBurst, Bytes(text))
-            case "io_read": Self.set(&override.ioRead, Bytes(text).flatMap { $0 > .zero ? $0 : nil })
-            case "io_write": Self.set(&override.ioWrite, Bytes(text).flatMap { $0 > .zero ? $0 : nil })
-            case "memory_low": Self.set(&override.memoryLow, Bytes(text))
-            case "tmp": Self.set(&override.tmp, Bytes(text))
-            case "cpus": Self.set(&override.cpus, CPUQuota(text).flatMap { $0.millis >= 10 ? $0 : nil })
-            case "timeout": Self.set(&override.timeout, Duration(text: text).flatMap { $0 > .zero ? $0 : nil })
-            case "cpu_weight": Self.set(&override.cpuWeight, Int(text).flatMap { (1...10_000).contains($0) ? $0 : nil })
-            case "pids": Self.set(&override.pids, Int(text).flatMap { (4...65_536).contains($0) ? $0 : nil })
-            case "concurrency": Self.set(&override.concurrency, Int(text).flatMap { $0 >= 1 ? $0 : nil })
-            case "min_warm": Self.set(&override.minWarm, Int(text).flatMap { $0 >= 0 ? $0 : nil })
-            case "per_sandbox":
-                Self.set(&override.perSandbox, Int(text).flatMap { (1...64).contains($0) ? $0 : nil })
-            case "network": Self.set(&override.network, NetworkAccess(rawValue: text))
-            default: Self.set(&override.reclaim, ["auto": true, "off": false][text])
-            }
-        let form = name == "reclaim" ? "one of auto, off" : Schema.find("defaults.\(name)")?.form ?? "a value"
-        if !isRight { report(value, "functions.\(pattern).\(name): expected \(form), got '\(text)'") }
+        let form: String
+        if name == "reclaim" {
+            override.reclaim = ["auto": true, "off": false][text]
+            form = override.reclaim == nil ? "one of auto, off" : ""
+        } else {
+            form = Self.read(name, text, &override)
+        }
+        if !form.isEmpty { report(value, "functions.\(pattern).\(name): expected \(form), got '\(text)'") }
     }
 
-    private static func set<Value>(_ member: inout Value?, _ value: Value?) -> Bool {
-        member = value
-        return value != nil
+    /// Reads a value as `defaults` would.
+    ///
+    /// - Returns: what was expected, where it is wrong; else nothing.
+    private static func read(_ name: String, _ text: String, _ override: inout FunctionOverride) -> String {
+        guard let setting = Schema.find("defaults.\(name)") else { return "a value" }
+        var settings = Settings()
+        guard setting.read(text, &settings, Machine(memory: .zero, cpus: 1)) else { return setting.form }
+        let word = settings.defaults
+        switch name {
+        case "memory": override.memory = word.memory
+        case "memory_low": override.memoryLow = word.memoryLow
+        case "memory_burst": override.memoryBurst = .some(word.memoryBurst)
+        case "io_read": override.ioRead = .some(word.ioRead)
+        case "io_write": override.ioWrite = .some(word.ioWrite)
+        case "cpus": override.cpus = word.cpus
+        case "cpu_weight": override.cpuWeight = word.cpuWeight
+        case "pids": override.pids = word.pids
+        case "tmp": override.tmp = word.tmp
+        case "timeout": override.timeout = word.timeout
+        case "concurrency": override.concurrency = word.concurrency
+        case "min_warm": override.minWarm = word.minWarm
+        case "per_sandbox": override.perSandbox = word.perSandbox
+        case "network": override.network = word.network
+        default: preconditionFailure("Schema.overrideKeys names '\(name)', and nobody reads it")
+        }
+        return ""
+    }
+
+    private static func isPattern(_ text: String) -> Bool {
+        let name = text.hasSuffix("*") ? text.dropLast() : text[...]
+        return !text.isEmpty && name.utf8.count <= 64
+            && name.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber) || "-_".contains($0) }
     }
 }

@@ -50,7 +50,7 @@ package enum SettingsLoader {
         machine: Machine
     ) throws(SettingsErrors) -> LoadedSettings {
         let parsed = SettingsFile(text: text ?? "", file: file)
-        var problems = parsed.problems
+        var problems = misspelt(environment) + parsed.problems
         var settings = Settings()
         var values: [SettingsValue] = []
         for setting in Schema.settings {
@@ -63,7 +63,9 @@ package enum SettingsLoader {
             if let text = environment[setting.environmentName] {
                 (value, origin, place) = (text, .environment(setting.environmentName), nil)
             }
-            if let text = flags[setting.path] { (value, origin, place) = (text, .flag(setting.path), nil) }
+            if let text = flags[setting.path] {
+                (value, origin, place) = (text, .flag(Schema.flags[setting.path] ?? setting.path), nil)
+            }
             if !setting.read(value, &settings, machine) {
                 let source = place == nil ? origin.description : file
                 let message = "\(setting.path): expected \(setting.form), got '\(value)'"
@@ -82,6 +84,35 @@ package enum SettingsLoader {
             )
         }
         return LoadedSettings(settings: settings, values: values, entries: parsed.entries)
+    }
+
+    /// Variables that are ours but for a letter or two. Others that begin with `FN_` may be anybody's: a container engine
+    /// sets some for every service that is called `fn-…`.
+    private static func misspelt(_ environment: [String: String]) -> [SettingsProblem] {
+        let known = Schema.settings.map(\.environmentName)
+        return environment.keys.filter { $0.hasPrefix("FN_") && !known.contains($0) }.sorted()
+            .compactMap { name in
+                guard let near = known.first(where: { Spelling.distance(name, $0) <= 2 }) else { return nil }
+                return SettingsProblem(source: name, message: "unknown setting; did you mean '\(near)'?")
+            }
+    }
+
+    /// What a file that was read again comes to in a daemon that runs: whatever waits for a restart is as it started.
+    ///
+    /// - Throws: when what is live and what it started with do not go together.
+    static func inForce(
+        _ new: LoadedSettings,
+        startedWith started: LoadedSettings,
+        file: String,
+        machine: Machine
+    ) throws(SettingsErrors) -> LoadedSettings {
+        var result = new
+        for (setting, value) in zip(Schema.settings, started.values) where !setting.isLive {
+            _ = setting.read(value.text, &result.settings, machine)
+        }
+        let problems = contradictions(result.settings, file: file, values: new.values)
+        guard problems.isEmpty else { throw SettingsErrors(problems: problems) }
+        return result
     }
 
     /// What is wrong only in company.
@@ -114,6 +145,16 @@ package enum SettingsLoader {
             defaults.memoryLow <= defaults.memory,
             "defaults.memory_low",
             "\(defaults.memoryLow) is above defaults.memory, \(defaults.memory)"
+        )
+        check(
+            defaults.concurrency <= limits.concurrency,
+            "defaults.concurrency",
+            "\(defaults.concurrency) is above limits.concurrency, \(limits.concurrency)"
+        )
+        check(
+            defaults.memoryBurst ?? .zero <= limits.memory,
+            "defaults.memory_burst",
+            "\(defaults.memoryBurst ?? .zero) is above limits.memory, \(limits.memory)"
         )
         let shadowed = settings.network.allow.first { $0.overlaps(settings.network.subnet) }
         check(

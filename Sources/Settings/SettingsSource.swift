@@ -63,6 +63,7 @@ package final class SettingsSource: Sendable {
         state = Mutex(State(loaded: loaded, started: loaded, stamp: FileStamp(file)))
     }
 
+    /// What holds now. Of what waits for a restart, `values` say what was asked for and `settings` what is in force.
     package var current: LoadedSettings { state.withLock { $0.loaded } }
 
     /// What the last reload did; the settings in force are older than the file when it was refused.
@@ -124,7 +125,10 @@ package final class SettingsSource: Sendable {
                     flags: flags,
                     machine: machine
                 )
-                result = .accepted(apply(new))
+                let started = state.withLock { $0.started }
+                result = .accepted(
+                    apply(try SettingsLoader.inForce(new, startedWith: started, file: file, machine: machine))
+                )
             } catch {
                 result = .refused(error)
             }
@@ -162,9 +166,9 @@ package final class SettingsSource: Sendable {
         Dictionary(entries.map { ($0.path, $0.text) }) { $1 }
     }
 
-    /// Whether a change of this takes effect at once; the operator's word on a function does.
+    /// Whether a change of this takes effect at once; the operator's word on a function does, and on what all receive.
     package static func isLive(_ path: String) -> Bool {
-        Schema.find(path)?.isLive ?? path.hasPrefix("functions.")
+        Schema.find(path)?.isLive ?? (path.hasPrefix("functions.") || path.hasPrefix("defaults.env."))
     }
 
     /// The differences, by path, in the order of the schema; then those of the sections that hold maps.

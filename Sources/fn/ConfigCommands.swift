@@ -87,7 +87,7 @@ struct Config: ParsableCommand {
 
     /// A refused file ends the program with all that is wrong with it.
     private static func ask(_ path: String, _ body: [UInt8], _ daemon: DaemonAddress) throws -> ReloadView {
-        let answer = try daemon.reach { client throws(ClientError) in try client.call("POST", path, body: body) }
+        let answer = try daemon.reach { client, _ throws(ClientError) in try client.call("POST", path, body: body) }
         guard answer.status == 200 || answer.status == 422 else {
             throw daemon.failure(answer)
         }

@@ -48,7 +48,7 @@ struct DaemonAddress: ParsableArguments {
         headers: [(String, String)] = [],
         onBody: (([UInt8]) -> Void)? = nil
     ) throws -> HTTPAnswer {
-        let answer = try reach { client throws(ClientError) in
+        let answer = try reach(isQuiet: onBody != nil) { client, _ throws(ClientError) in
             try client.call(method, path, headers: headers, body: body, onBody: onBody)
         }
         guard answer.status < 400 else { throw failure(answer) }
@@ -64,7 +64,7 @@ struct DaemonAddress: ParsableArguments {
         onBody: (([UInt8]) -> Void)? = nil
     ) throws -> HTTPAnswer {
         let path = "/v1/functions/\(try Self.encoded(name))\(rest)"
-        let answer = try reach { client throws(ClientError) in
+        let answer = try reach(isQuiet: onBody != nil) { client, _ throws(ClientError) in
             try client.call(method, path, body: body, onBody: onBody)
         }
         guard answer.status < 400 else { throw failure(answer, function: name) }
@@ -78,10 +78,19 @@ struct DaemonAddress: ParsableArguments {
     }
 
     /// Calls the daemon, whatever it answers.
-    func reach(_ body: (HTTPClient) throws(ClientError) -> HTTPAnswer) throws -> HTTPAnswer {
+    ///
+    /// - Parameters:
+    ///   - what: is told to who waits for longer than a second.
+    ///   - isQuiet: says nothing of it, where what comes is shown as it comes.
+    func reach(
+        _ what: String = "waiting for fnd",
+        isQuiet: Bool = false,
+        _ body: (HTTPClient, Progress?) throws(ClientError) -> HTTPAnswer
+    ) throws -> HTTPAnswer {
         let client = try client()
         do throws(ClientError) {
-            return try body(client)
+            guard !isQuiet else { return try body(client, nil) }
+            return try Progress.watch(what) { progress throws(ClientError) in try body(client, progress) }
         } catch .broken(let why) {
             throw Failure(.failed, "fn: \(ClientError.broken(why))")
         } catch .source(let why) {

@@ -123,8 +123,15 @@ struct ImageOptions: ParsableArguments {
         for (key, value) in (limits.env ?? [:]).sorted(by: { $0.key < $1.key }) { add("env", "\(key)=\(value)") }
         let words = query.map { "\($0.0)=\(PercentEncoder.encode($0.1))" }.joined(separator: "&")
         let place = "/v1/functions/\(try DaemonAddress.encoded(name))/image\(words.isEmpty ? "" : "?\(words)")"
-        let answer = try daemon.reach { client throws(ClientError) in
-            try client.upload("PUT", place, size: source.size) { give throws(ClientError) in try source.read(give) }
+        let answer = try daemon.reach("sending the image") { client, progress throws(ClientError) in
+            var sent: Int64 = 0
+            return try client.upload("PUT", place, size: source.size) { give throws(ClientError) in
+                try source.read { piece throws(ClientError) in
+                    sent += Int64(piece.count)
+                    if let size = source.size, size > 0 { progress?.reached(Double(sent) / Double(size)) }
+                    return try give(piece)
+                }
+            }
         }
         guard answer.status < 400 else { throw daemon.failure(answer) }
         return try DaemonAddress.decode(DeployResult.self, answer.body)
@@ -171,7 +178,9 @@ struct Deploy: ParsableCommand {
                     "fn: --port, --entrypoint and --command are said of an image: name it with --image"
                 )
             }
-            return try what.deploy(try CodeArchive.read(source ?? "."), daemon)
+            let place = source ?? "."
+            let archive = try Progress.watch("packing \(place)") { _ in try CodeArchive.read(place) }
+            return try what.deploy(archive, daemon)
         }
         guard source == nil else {
             throw Failure(.usage, "fn: an image and a directory cannot be one function: leave out one of them")

@@ -6,7 +6,7 @@ import Glibc
 /// An end with a message on standard error and one of the documented exit codes.
 struct Failure: Error {
     let code: Int32
-    let message: String
+    var message: String
     init(_ code: Exit, _ message: String) { (self.code, self.message) = (code.rawValue, message) }
 }
 

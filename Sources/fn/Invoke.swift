@@ -11,7 +11,7 @@ struct Invoke: ParsableCommand {
         discussion: "fn invoke hello-python -d '{\"name\": \"Ebb\"}'\nfn invoke sum-command -d @numbers.txt"
     )
 
-    enum LogKind: String, ExpressibleByArgument { case none, tail }
+    enum LogKind: String, ExpressibleByArgument, CaseIterable { case none, tail }
 
     @Argument(help: "The function.", completion: .functions) var name: String
     @Option(name: .shortAndLong, help: "The event: text, @FILE, or - for standard input.") var data: String?
@@ -25,7 +25,7 @@ struct Invoke: ParsableCommand {
 
     func run() throws {
         let (path, headers, event) = ("/invoke/\(try DaemonAddress.encoded(name))", try headers(), try event())
-        let answer = try daemon.reach { client throws(ClientError) in
+        let answer = try daemon.reach("waiting for \(name)") { client, _ throws(ClientError) in
             try client.call("POST", path, headers: headers, body: event)
         }
         if let tail = answer.headers["x-amz-log-result"].flatMap({ Base64.decode($0) }) { Console.write(tail, to: 2) }
@@ -37,7 +37,7 @@ struct Invoke: ParsableCommand {
             return
         }
         let isFunctions = answer.status < 400 || answer.headers["x-fn-error"] != nil
-        guard isFunctions else { throw daemon.failure(answer, function: name) }
+        guard isFunctions else { throw Self.byOurFlags(daemon.failure(answer, function: name)) }
         Console.write(answer.body)
         if !raw, Console.isTerminal, answer.body.last != UInt8(ascii: "\n") { Console.write([UInt8(ascii: "\n")]) }
         guard answer.status >= 400 else {
@@ -45,6 +45,18 @@ struct Invoke: ParsableCommand {
             return
         }
         throw Failure(Exit(functionStatus: answer.status), "fn: \(name) \(what(answer.status)) (\(status(answer)))")
+    }
+
+    /// What the daemon says of headers, said of the flags that they came from.
+    private static func byOurFlags(_ failure: Failure) -> Failure {
+        var failure = failure
+        for (header, flag) in [("X-Fn-Timeout-Ms: ", "--timeout: "), ("X-Fn-Memory-Mb: ", "--memory: ")] {
+            let start = "fn: \(header)"
+            if failure.message.hasPrefix(start) {
+                failure.message = "fn: \(flag)\(failure.message.dropFirst(start.count))"
+            }
+        }
+        return failure
     }
 
     private func headers() throws -> [(String, String)] {
@@ -56,7 +68,7 @@ struct Invoke: ParsableCommand {
             headers.append(("X-Fn-Memory-Mb", String(size.mebibytes)))
         }
         if let timeout {
-            guard let time = Duration(text: timeout) else {
+            guard let time = Duration(text: timeout), time.milliseconds > 0 else {
                 throw Failure(.usage, "fn: --timeout: expected a duration such as 30s, got '\(timeout)'")
             }
             headers.append(("X-Fn-Timeout-Ms", String(time.milliseconds)))
@@ -70,6 +82,7 @@ struct Invoke: ParsableCommand {
     private func event() throws -> [UInt8] {
         guard let data else { return [] }
         if data == "-" { return Console.readAll(0) }
+        guard data != "@" else { throw Failure(.usage, "fn: --data: expected text, @FILE or -, got '@'") }
         return data.hasPrefix("@") ? try Console.readFile(String(data.dropFirst())) : Array(data.utf8)
     }
 

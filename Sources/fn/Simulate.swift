@@ -49,20 +49,19 @@ struct Simulate: ParsableCommand {
         let active = trace.meanActiveSet
         let memory = try budget(active)
         let costs = try costs()
-        var outcomes = [EbbPolicy(costs: costs).run(trace, memory: memory, onProgress: progress("Ebb"))]
-        for kind in KeepAlive.Kind.allCases {
-            outcomes.append(
-                KeepAlive(kind, costs: costs).run(trace, memory: memory, onProgress: progress(kind.rawValue))
-            )
+        let ebb = Progress.watch("Ebb") { EbbPolicy(costs: costs).run(trace, memory: memory, onProgress: $0.reached) }
+        let others = KeepAlive.Kind.allCases.map { kind in
+            Progress.watch(kind.rawValue) {
+                KeepAlive(kind, costs: costs).run(trace, memory: memory, onProgress: $0.reached)
+            }
         }
-        clearProgress()
         let result = Result(
             functions: trace.functions.count,
             calls: trace.calls.count,
             hours: trace.length / 3600,
             meanActiveSet: active.count,
             memory: memory.count,
-            policies: outcomes
+            policies: [ebb] + others
         )
         Console.print(output == .json ? JSONText.encode(result, pretty: true) : table(result))
     }
@@ -125,20 +124,6 @@ struct Simulate: ParsableCommand {
     }
 
     // MARK: Showing
-
-    /// A bar on the terminal's error side; nothing when that is no terminal.
-    private func progress(_ what: String) -> (Double) -> Void {
-        guard isatty(2) == 1 else { return { _ in } }
-        return { share in
-            let done = Int(share * 30)
-            let bar = String(repeating: "#", count: done) + String(repeating: ".", count: 30 - done)
-            Console.write(Array("\r\u{1B}[K\(what) [\(bar)] \(Int(share * 100))%".utf8), to: 2)
-        }
-    }
-
-    private func clearProgress() {
-        if isatty(2) == 1 { Console.write(Array("\r\u{1B}[K".utf8), to: 2) }
-    }
 
     private func rounded(_ value: Double) -> String {
         let thousandths = Int64((value * 1000).rounded())

@@ -57,7 +57,8 @@ struct Serve: ParsableCommand {
         } catch StartError.settings(let errors) {
             Report.fail("\(errors)", code: 78)
         } catch {
-            Report.fail("\(error)", code: 1)
+            let text = "\(error)"
+            Report.fail(text.hasPrefix("fnd: ") ? text : "fnd: \(text)", code: 1)
         }
     }
 }
@@ -204,4 +205,12 @@ enum Signals {
 }
 
 Signals.block()
-Fnd.main()
+do {
+    var command = try Fnd.parseAsRoot()
+    try command.run()
+} catch  where Fnd.exitCode(for: error) == .validationFailure {
+    let what = Fnd.message(for: error).split(separator: "\n").first ?? "wrong usage"
+    Report.fail("fnd: \(what) (see 'fnd serve --help')", code: 64)
+} catch {
+    Fnd.exit(withError: error)
+}

@@ -43,6 +43,7 @@ struct EventQueueTests {
             try queue.accept(event(id, function, at: ms), limit: .mib(1))
         }
         #expect(try queue.nextDue() == 10)
+        #expect(try queue.claim(.deliveries, now: 50, limit: 9).isEmpty, "none of them is a delivery")
         #expect(try queue.claim(now: 50, limit: 1).map(\.id) == ["a"])
         #expect(try queue.claim(now: 50, limit: 9, except: ["f"]).map(\.id) == ["c"])
         #expect(try queue.claim(now: 50, limit: 9).map(\.id) == ["b"])

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 import json
 import os
+import pty
+import re
 import subprocess
 
 import pytest
 
-from conftest import BIN, EXAMPLES
+from conftest import BIN, EXAMPLES, SCALE
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,3 +75,18 @@ def test_removing_a_function_ends_its_sandboxes(daemon):
 
 def test_nothing_is_coloured_when_it_is_not_a_terminal(daemon):
     assert b"\x1b[" not in daemon.fn("doctor").stdout
+
+
+def test_what_takes_longer_than_a_second_says_so_on_a_terminal_and_leaves_no_line(daemon):
+    daemon.deploy_code("slow", {"app.py": "import time\ndef handle(event, context):\n    time.sleep(3)\n    return 1\n"},
+                       "python", "app.handle", "--timeout", "60s")
+    screen, terminal = pty.openpty()
+    waiting = subprocess.Popen([BIN / "fn", "invoke", "slow"], stdout=subprocess.PIPE, stderr=terminal,
+                               env={"PATH": os.environ["PATH"], "FN_SOCKET": str(daemon.socket), "TERM": "xterm"})
+    os.close(terminal)
+    answer = waiting.communicate(timeout=120 * SCALE)[0]
+    said = os.read(screen, 1 << 16)
+    os.close(screen)
+    assert (waiting.returncode, answer) == (0, b"1")
+    assert re.search(rb"waiting for slow, \d+ s", said) and said.endswith(b"\r\x1b[K"), said
+    assert daemon.fn("invoke", "slow").stderr == b"", "to nobody who is no terminal"

@@ -51,11 +51,11 @@ def test_a_bad_file_changes_nothing_and_a_good_one_everything_at_once(daemon):
     assert daemon.describe("plain")["memory"] == 128 << 20
     result = daemon.fn("config", "reload")
     assert (result.returncode, b"did you mean 'timeout'?" in result.stderr) == (78, True)
-    daemon.config.write_text("defaults: {memory: 96MiB, timeout: 7s, pids: 99}\n")
+    daemon.config.write_text("defaults: {memory: 96MiB, timeout: 7s}\nlimits: {code: 20MiB}\n")
     wait_until(lambda: daemon.describe("plain")["memory"] == 96 << 20, "the new default")
     assert daemon.describe("plain")["timeoutMs"] == 7000
     assert daemon.describe("hello-python")["memory"] == 64 << 20, "what was deployed beats the default"
-    assert "config reload rev 2: defaults.pids 128 -> 99 [needs restart]" in daemon.log
+    assert "config reload rev 2: limits.code 50MiB -> 20MiB [needs restart]" in daemon.log
 
 
 def test_show_tells_where_each_value_comes_from(daemon):
@@ -63,7 +63,7 @@ def test_show_tells_where_each_value_comes_from(daemon):
     wait_until(lambda: b"defaults.memory: 112MiB" in daemon.fn("config", "show").stdout, "the value")
     shown = daemon.fn("config", "show", "--origin").stdout.decode()
     assert f"defaults.memory: 112MiB  # {daemon.config}:2" in shown
-    assert "log.level: debug  # --log.level" in shown
+    assert "log.level: debug  # --log-level" in shown
     assert "defaults.memory: 128MiB" in daemon.fn("config", "show", "--defaults").stdout.decode()
 
 
@@ -72,12 +72,12 @@ def test_diff_tells_what_a_file_would_change_and_changes_nothing(own_daemon):
     same = daemon.fn("config", "diff")
     assert (same.returncode, same.stdout, same.stderr) == (0, b"", b"Nothing would change.\n")
     file = daemon.directory / "new.yaml"
-    file.write_text("defaults: {pids: 99}\nfunctions:\n  billing: {memory: 80MiB}\n  other: {min_warm: 1}\n")
+    file.write_text("limits: {code: 20MiB}\nfunctions:\n  billing: {memory: 80MiB}\n  other: {min_warm: 1}\n")
     result = daemon.fn("config", "diff", file)
     assert result.returncode == 2
     assert result.stdout.decode().splitlines() == [
         "defaults.memory: 96MiB -> 128MiB [live]",
-        "defaults.pids: 128 -> 99 [needs-restart]",
+        "limits.code: 50MiB -> 20MiB [needs-restart]",
         "functions.billing.memory: 64MiB -> 80MiB [live]",
         "functions.billing.reclaim: off -> (none) [live]",
         "functions.other.min_warm: (none) -> 1 [live]",
@@ -87,9 +87,9 @@ def test_diff_tells_what_a_file_would_change_and_changes_nothing(own_daemon):
     assert daemon.fn("config", "diff", "-q", file).stdout.decode().split() == paths
     assert b"defaults.memory: 96MiB" in daemon.fn("config", "show").stdout
     # What waits for a restart is a difference for as long as it waits.
-    daemon.config.write_text("defaults: {memory: 96MiB, pids: 99}\nfunctions:\n  billing: {memory: 64MiB, reclaim: off}\n")
-    wait_until(lambda: b"defaults.pids: 99" in daemon.fn("config", "show").stdout, "the file to be read")
-    assert daemon.fn("config", "diff").stdout == b"defaults.pids: 128 -> 99 [needs-restart]\n"
+    daemon.config.write_text("defaults: {memory: 96MiB}\nlimits: {code: 20MiB}\nfunctions:\n  billing: {memory: 64MiB, reclaim: off}\n")
+    wait_until(lambda: b"limits.code: 20MiB" in daemon.fn("config", "show").stdout, "the file to be read")
+    assert daemon.fn("config", "diff").stdout == b"limits.code: 50MiB -> 20MiB [needs-restart]\n"
 
 
 def test_diff_refuses_what_check_would_refuse(daemon):
@@ -106,13 +106,13 @@ def test_reload_says_what_is_applied_and_what_waits(own_daemon):
     assert daemon.fn("config", "reload").stderr == b"Nothing changed.\n"
     # In one step, so that the watching daemon does not read a half of it first.
     new = daemon.directory / "new.yaml"
-    new.write_text("defaults: {memory: 80MiB, pids: 99}\nhttp: {hosts: a.example}\n")
+    new.write_text("defaults: {memory: 80MiB}\nlimits: {code: 20MiB}\nhttp: {hosts: a.example}\n")
     new.rename(daemon.config)
     result = daemon.fn("config", "reload")
     lines = result.stdout.decode().splitlines()
     if lines:  # else the watcher was quicker
         assert "defaults.memory: 96MiB -> 80MiB [applied]" in lines
-        assert "defaults.pids: 128 -> 99 [needs-restart]" in lines
+        assert "limits.code: 50MiB -> 20MiB [needs-restart]" in lines
     assert "defaults.memory 96MiB -> 80MiB [applied]" in daemon.log, daemon.log
     assert b"defaults.memory: 80MiB" in daemon.fn("config", "show").stdout
 
@@ -183,3 +183,27 @@ def schema():
     document = json.loads(printed.stdout)
     jsonschema.Draft202012Validator.check_schema(document)
     return jsonschema.Draft202012Validator(document)
+
+
+def test_what_waits_for_a_restart_holds_as_it_was_until_then(own_daemon):
+    daemon = own_daemon()
+    command, moved = daemon.command, daemon.directory / "moved.sock"
+
+    def socket_of_the_file():
+        words = command()
+        at = words.index("--socket")
+        return words[:at] + words[at + 2:]
+
+    daemon.command = socket_of_the_file
+    daemon.config.write_text(f"limits: {{response: 100KiB}}\nsocket: {{path: {daemon.socket}}}\n")
+    daemon.start()
+    daemon.deploy_code("talks", {"app.py": "def handle(event, context):\n    return 'x' * event\n"})
+    daemon.config.write_text(f"limits: {{response: 1KiB}}\nsocket: {{path: {moved}}}\n")
+    assert daemon.fn("config", "reload").returncode == 0
+    waiting = daemon.fn("config", "diff")
+    assert (waiting.returncode, len(waiting.stdout.splitlines())) == (2, 2)
+    cold = daemon.request("POST", "/invoke/talks", b"9000", {"X-Fn-Cold": "1"})
+    assert (cold.status, len(cold.json)) == (200, 9000), "what is started now has what the daemon was started with"
+    moved.write_text("somebody else's")
+    daemon.stop()
+    assert moved.read_text() == "somebody else's" and not daemon.socket.exists()

@@ -8,7 +8,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from conftest import SCALE
+from conftest import SCALE, wait_until
 from test_auth import TOKEN, bearer, client, guarded, keys_text, signed, write_private  # noqa: F401
 
 CONFIG = "defaults: {timeout: 60s, init_timeout: 60s}\n"
@@ -171,6 +171,10 @@ def test_an_address_is_open_to_all_where_the_operator_lets_it(own_daemon, tmp_pa
     assert call(daemon, "GET", url)[0] == 201
     assert call(daemon, "GET", f"http://127.0.0.1:{daemon.port}/invoke/site")[0] in (401, 403, 405)
     assert daemon.request("GET", "/v1/functions").status == 401
+    # The operator's word is live, both ways: auth.open_urls.
+    for word, status in (("false", 403), ("true", 201)):
+        daemon.config.write_text(config.replace("open_urls: true", f"open_urls: {word}"))
+        wait_until(lambda: call(daemon, "GET", url)[0] == status, f"{status} once open_urls is {word}")
 
 
 def test_a_presigned_request_is_good_until_it_expires(guarded):  # noqa: F811
@@ -191,6 +195,5 @@ def test_a_presigned_request_is_good_until_it_expires(guarded):  # noqa: F811
         status, headers, _ = call(daemon, "GET", wrong)
         assert (status, headers["x-amzn-errortype"]) == (403, code)
     soon = aws.generate_presigned_url("get_function", {"FunctionName": "site"}, ExpiresIn=1)
-    from conftest import wait_until
     status, headers, text = wait_until(lambda: (a := call(daemon, "GET", soon))[0] == 403 and a, "it to expire")
     assert json.loads(text)["message"].startswith("Signature expired")

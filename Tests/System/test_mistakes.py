@@ -20,6 +20,8 @@ CODE = "def handle(event, context):\n    if event.get('fail'): raise ValueError(
 def functions(daemon):
     daemon.deploy_code("echo", {"app.py": CODE})
     (daemon.directory / "empty").mkdir()
+    (daemon.directory / "bare").mkdir()
+    (daemon.directory / "bare" / "app.py").write_text(CODE)
     (daemon.directory / "notes.txt").write_text("no archive\n")
     (daemon.directory / "secret.json").write_text("{}")
     for name, text in {
@@ -50,9 +52,30 @@ def run(daemon, arguments, **env):
     (["completion", "tcsh"], 64, "tcsh"),
     (["queue", "ls", "--state", "lost"], 64, "lost"),
     (["config", "shwo"], 64, "shwo"),
+    (["config", "show", "--orign"], 64, "Unknown option '--orign'. Did you mean '--origin'?"),
+    (["config", "check", "a.yaml", "b.yaml"], 64, "Unexpected argument 'b.yaml'"),
+    (["Invoke", "echo"], 64, "did you mean 'invoke'?"),
+    (["schedules"], 64, "did you mean 'schedule'?"),
+    (["completion"], 64, "Missing expected argument '<shell>'"),
+    (["init", "x"], 64, "Missing expected argument '--runtime <runtime>'"),
+    (["rm"], 64, "Missing expected argument '<name>'"),
+    (["top", "--interval", "5"], 64, "Unknown option '--interval'"),
+    (["mem", "surplus"], 64, "surplus"),
+    (["doctor", "surplus"], 64, "surplus"),
+    (["invoke", "echo", "--log", "all"], 64, "Please provide one of 'none' and 'tail'"),
+    (["queue", "show"], 64, "Missing expected argument '<id>'"),
+    (["simulate"], 64, "--memory"),
+    (["simulate", "--generate", "--memory", "lots"], 64, "--memory: expected a size such as 8GiB"),
+    (["simulate", "--memory", "1GiB"], 64, "name a trace with --trace FILE"),
+    (["simulate", "--trace", "gone.csv", "--memory", "1GiB"], 66, "gone.csv: No such file or directory"),
     # Names.
     (["invoke", "ecko"], 66, "no such function: ecko; did you mean 'echo'?"),
     (["invoke", ""], 64, "the function's name is empty"),
+    (["invoke", "echo:99"], 66, "no such function: echo:99; did you mean 'echo'?"),
+    (["invoke", "../echo"], 66, "no such function: ../echo"),
+    (["queue", "retry", "ecko"], 66, "no such event: ecko"),
+    (["dev", "gone"], 66, "gone is no directory"),
+    (["dev", "notes.txt"], 66, "notes.txt is no directory"),
     (["describe", "nobody-knows"], 66, "no such function: nobody-knows; fn ls lists them"),
     (["size", "ecko"], 66, "did you mean 'echo'?"),
     (["logs", "ecko"], 66, "did you mean 'echo'?"),
@@ -70,6 +93,19 @@ def run(daemon, arguments, **env):
     (["invoke", "echo", "--memory", "0"], 64, "--memory: expected a size such as 512MiB, got '0'"),
     (["invoke", "echo", "--memory", "999GiB"], 64, "above the operator's limit"),
     (["invoke", "echo", "--timeout", "30"], 64, "--timeout: expected a duration such as 30s, got '30'"),
+    (["invoke", "echo", "--timeout", "0s"], 64, "--timeout: expected a duration such as 30s, got '0s'"),
+    (["invoke", "echo", "--timeout", "1h"], 64, "--timeout: 1h is above the operator's limit of 15m"),
+    (["invoke", "echo", "-d", "@"], 64, "--data: expected text, @FILE or -, got '@'"),
+    (["update", "echo", "--memory", "256"], 64, "memory: 256B is not between 4MiB and the operator's limit of 10GiB"),
+    (["update", "echo", "--memory", "256 apples"], 64, "--memory: expected a size such as 256MiB, got '256 apples'"),
+    (["update", "echo", "--cpus", "0"], 64, "cpus: 0 is not between 0.01 and"),
+    (["update", "echo", "--cpus", "99"], 64, "cpus: 99 is not between 0.01 and the operator's limit of 16"),
+    (["update", "echo", "--timeout", "99h"], 64, "timeout: 99h is not between 1ms and the operator's limit of 15m"),
+    (["update", "echo", "--concurrency", "x"], 64, "The value 'x' is invalid for '--concurrency"),
+    (["update", "echo", "--tmp", "0"], 64, "tmp: 0 bytes are less than 1MiB"),
+    (["update", "echo", "--network", "host"], 64, "--network: expected none or egress, got 'host'"),
+    (["update", "echo", "--per-sandbox", "0"], 64, "per_sandbox: expected a whole number from 1 to 64, got 0"),
+    (["update", "echo", "--env", "=x"], 64, "--env: expected NAME=VALUE, got '=x'"),
     (["update", "echo", "--env", "novalue"], 64, "--env: expected NAME=VALUE, got 'novalue'"),
     (["update", "echo", "--cpus", "many"], 64, "--cpus: expected a number of cores such as 0.5, got 'many'"),
     (["update", "echo", "--memory", "999GiB"], 64, "memory"),
@@ -83,6 +119,10 @@ def run(daemon, arguments, **env):
     (["deploy", "gone"], 66, "gone: No such file or directory"),
     (["deploy", "empty"], 64, "empty holds no files"),
     (["deploy", "notes.txt", "--name", "x", "--runtime", "python", "--handler", "a.b"], 64, "Could not unzip"),
+    (["deploy", "empty", "--name", "x", "--runtime", "pythn", "--handler", "a.b"], 64, "empty holds no files"),
+    (["deploy", "bare", "--name", "x", "--runtime", "pythn", "--handler", "a.b"], 64, "pythn"),
+    (["deploy", "bare", "--name", "x"], 64, "the function needs a runtime: --runtime RUNTIME"),
+    (["deploy", "/dev/null", "--name", "x", "--runtime", "python", "--handler", "a.b"], 64, "Could not unzip"),
     (["deploy", "typo"], 64, "function.yaml:1:1: error: unknown key 'nmae'; did you mean 'name'?"),
     (["deploy", "wrong"], 64, "memory: expected"),
     (["deploy", "broken"], 64, "function.yaml:2:1: error: did not find"),
@@ -106,6 +146,9 @@ def run(daemon, arguments, **env):
     (["config", "diff", "gone.yaml"], 66, "gone.yaml"),
     # Where the daemon is.
     (["ls", "--url", "127.0.0.1:9000"], 64, "--url: expected http://HOST:PORT, got '127.0.0.1:9000'"),
+    (["ls", "--url", "unix:///run/fn.sock"], 64, "--url: expected http://HOST:PORT, got 'unix:///run/fn.sock'"),
+    (["ls", "--url", "http://"], 64, "--url: expected http://HOST:PORT"),
+    (["ls", "--url", "http://127.0.0.1:0"], 64, "'0' is no port: expected 1 to 65535"),
     (["ls", "--url", "https://127.0.0.1:9000"], 64, "asks for TLS"),
     (["ls", "--url", "http://127.0.0.1:99999"], 64, "'99999' is no port"),
     (["ls", "--url", "http://me:secret@127.0.0.1"], 64, "expected no user"),
@@ -129,11 +172,76 @@ def test_one_line_and_the_right_exit_code(daemon, arguments, code, words):
     ({"FN_SOCKET": "/no/such.sock"}, 69, "not reachable at /no/such.sock: No such file or directory. Start it with `fnd`"),
     ({"FN_SOCKET": "/etc/passwd"}, 69, "not reachable at /etc/passwd"),
     ({"FN_SOCKET": "/" + "x" * 200}, 69, "too long"),
+    ({"FN_SOCKET": "/tmp"}, 69, "not reachable at /tmp"),
+    ({"FN_TOKEN": "a b"}, 64, "FN_TOKEN: a token has no spaces"),
 ])
 def test_what_the_environment_says_wrong_is_told_by_its_name(daemon, environment, code, words):
     result = run(daemon, ["ls"], **environment)
     assert (result.returncode, result.stdout) == (code, b"")
     assert words in result.stderr.decode() and len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("text, words", [
+    (b"q\xef[\x01\x02", ": error: this is no text: "),
+    (b"\t defaults: 1\n", ":1:1: error: found character that cannot start any token"),
+    (b"[1, 2]", ":1:1: error: 'the file' must be a section with settings in it"),
+    (b"defaults: {memory: 64MiB", "error: did not find expected ',' or '}'"),
+    (b"defaults: {memory: 64MiB}\ndefaults: {timeout: 3s}", ":1:1: error: the key 'defaults' stands here twice"),
+    (b"memory: 1GiB", "unknown setting 'memory'; did you mean 'host.memory', 'defaults.memory' or 'limits.memory'?"),
+    (b"defaults: {evict_after: 1m}", "unknown setting 'defaults.evict_after'; did you mean 'pools.evict_after'?"),
+    (b"defaults: {memory: null}", "defaults.memory: expected a size such as '256MiB', at least 4MiB, got 'null'"),
+    (b"defaults: {timeout: 30sec}", "defaults.timeout: expected a duration such as '30s' or '250ms', got '30sec'"),
+    (b"defaults: {pids: 1e3}", "defaults.pids: expected a whole number from 4 to 65536, got '1e3'"),
+    (b"defaults: {cpus: 150}", "defaults.cpus: 150 is above limits.cpus, 16"),
+    (b"defaults: {network: host}", "defaults.network: expected one of none, egress, got 'host'"),
+    (b"defaults: {env: {A: {b: c}}}", "'defaults.env' must map names to single values"),
+    (b"defaults: {env: {A=B: c}}", "defaults.env: 'A=B' is no name of a variable"),
+    (b"functions: {a: 3}", "'functions.a' must be a section with settings in it"),
+    (b"functions: {'a*b': {memory: 1GiB}}", "functions: 'a*b' matches no function"),
+    (b"functions: {a b: {memory: 1GiB}}", "functions: 'a b' matches no function"),
+    (b"functions: {a: {tmp: 1KiB}}", "functions.a.tmp: expected a size such as '256MiB', at least 1MiB, got '1KiB'"),
+    (b"host: {memory: 120%}", "host.memory: expected a size such as '8GiB' or a share"),
+    (b"limits: {memory: 0}", "limits.memory: expected a size such as '256MiB', at least 4MiB, got '0'"),
+    (b"limits: {concurrency: 50}", "defaults.concurrency: 100 is above limits.concurrency, 50"),
+    (b"reclaim: {mode: on}", "reclaim.mode: expected one of auto, off, got 'on'"),
+    (b"web: {enabled: yes}", "web.enabled: expected true or false, got 'yes'"),
+    (b"log: {level: verbose}", "log.level: expected one of trace, debug, info, notice, warning, error, got 'verbose'"),
+    (b"http: {listen: 9000}", "http.listen: expected an address such as '127.0.0.1:9000', got '9000'"),
+    (b"http: {listen: 'localhost:http'}", "http.listen: expected an address"),
+    (b"socket: {mode: 660}", "socket.mode: expected file permissions such as '0660', got '660'"),
+    (b"network: {subnet: 10.0.0.0}", "network.subnet: expected a block of IPv4 addresses"),
+    (b"tracing: {otlp: 'localhost:4318'}", "tracing.otlp: expected an address such as 'http://127.0.0.1:4318', or none"),
+    (b"tracing: {sample: 0.5}", "tracing.sample: expected a share such as '1%', from 0% to 100%, got '0.5'"),
+])
+def test_a_wrong_configuration_is_one_line_with_its_place(daemon, text, words):
+    file = daemon.directory / "wrong.yaml"
+    file.write_bytes(text)
+    result = daemon.fn("config", "check", file)
+    said = result.stderr.decode()
+    assert (result.returncode, result.stdout, len(said.splitlines())) == (78, b"", 1), said
+    assert said.startswith(f"{file}:") and words in said
+
+
+@pytest.mark.parametrize("arguments, env, code, words", [
+    (["--lisen", "127.0.0.1:9"], {}, 64, "fnd: Unknown option '--lisen'. Did you mean '--listen'? (see 'fnd serve --help')"),
+    (["--listen"], {}, 64, "fnd: Missing value for '--listen <listen>'"),
+    (["surplus"], {}, 64, "fnd: Unexpected argument 'surplus'"),
+    (["--listen", "9000"], {}, 78, "--listen: error: http.listen: expected an address such as '127.0.0.1:9000', got '9000'"),
+    (["--log-level", "loud"], {}, 78, "--log-level: error: log.level: expected one of"),
+    (["--config", "/no/such.yaml"], {}, 78, "/no/such.yaml: error: cannot be read: open /no/such.yaml: No such file"),
+    (["--cgroup-root", "/no/such"], {}, 1, "fnd: "),
+    (["--state", "/dev/null/x"], {}, 1, "fnd: the state directory /dev/null/x cannot be written"),
+    ([], {"FN_DEFAULTS_MEMORY": "lots"}, 78, "FN_DEFAULTS_MEMORY: error: defaults.memory: expected a size"),
+    ([], {"FN_DEFAULTS_MEMMORY": "1GiB"}, 78, "FN_DEFAULTS_MEMMORY: error: unknown setting; did you mean 'FN_DEFAULTS_MEMORY'?"),
+])
+def test_the_daemon_says_in_one_line_why_it_does_not_start(tmp_path, arguments, env, code, words):
+    config = tmp_path / "fn.yaml"
+    config.write_text(f"storage: {{state: {tmp_path}/state}}\n")
+    result = subprocess.run([BIN / "fnd", *arguments], capture_output=True, timeout=60 * SCALE,
+                            env={"PATH": os.environ["PATH"], "FN_CONFIG": str(config), **env})
+    said = result.stderr.decode()
+    assert (result.returncode, result.stdout, len(said.splitlines())) == (code, b"", 1), said
+    assert words in said
 
 
 def test_the_environment_sets_the_form_of_lists_and_flags_win(daemon):

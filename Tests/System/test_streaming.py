@@ -248,13 +248,16 @@ def test_a_timeout_midway_ends_the_stream_as_a_timeout(daemon, client):
 
 
 def test_a_stream_without_an_end_is_cut_at_its_limit(daemon, client):
-    connection, answer = begin(daemon, "/invoke/py", {"what": "endless"})
-    read = 0
-    with pytest.raises(http.client.IncompleteRead):
-        while part := answer.read(MIB):
-            read += len(part)
-    connection.close()
-    assert 40 * MIB < read <= 60 * MIB
+    for limit in (20, 60):  # limits.response_stream is live
+        daemon.config.write_text(CONFIG.replace("60MiB", f"{limit}MiB"))
+        assert daemon.fn("config", "reload").returncode == 0
+        connection, answer = begin(daemon, "/invoke/py", {"what": "endless"})
+        read = 0
+        with pytest.raises(http.client.IncompleteRead):
+            while part := answer.read(MIB):
+                read += len(part)
+        connection.close()
+        assert (limit - 20) * MIB < read <= limit * MIB
     log_of(daemon, "py", "Function.ResponseSizeTooLarge")
     assert daemon.invoke("py").body == b"first "
 

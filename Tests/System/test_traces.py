@@ -154,7 +154,7 @@ def test_who_says_not_sampled_is_not_recorded_and_the_function_is_told_so(traced
     assert not [s for s in collector.spans if s.trace == trace]
 
 
-def test_the_share_of_traces_and_the_collector_change_while_the_daemon_runs(own_daemon, collector):
+def test_the_share_of_traces_and_the_collector_change_while_the_daemon_runs(own_daemon, collector, tmp_path):
     daemon = own_daemon(settings(collector, "0%")).start()
     daemon.deploy_code("told", {"app.py": TOLD})
     assert not place(daemon.invoke("told").json).trace_flags.sampled
@@ -163,6 +163,14 @@ def test_the_share_of_traces_and_the_collector_change_while_the_daemon_runs(own_
     traced = daemon.invoke("told").headers["x-fn-request-id"]
     find(collector, "invoke told", **{"faas.invocation_id": traced})
     assert len(collector.of("invoke told")) == 1
+    key = tmp_path / "headers"
+    key.touch(0o600)
+    key.write_text("X-Api-Key: added\n")
+    daemon.config.write_text(settings(collector, more=f", headers: {key}"))  # tracing.headers
+    assert daemon.request("POST", "/v1/config/reload").status == 200
+    daemon.invoke("told")
+    wait_until(lambda: len(collector.of("invoke told")) == 2, "the next span", 20)
+    assert collector.requests[-1][1]["X-Api-Key"] == "added"
     daemon.config.write_text("")
     daemon.request("POST", "/v1/config/reload")
     # Off: what the caller said is passed on as it came, and where nobody said anything, nothing.
@@ -170,7 +178,7 @@ def test_the_share_of_traces_and_the_collector_change_while_the_daemon_runs(own_
     _, _, headers = parent()
     assert daemon.invoke("told", headers=headers).json["traceparent"] == headers["traceparent"]
     daemon.stop()
-    assert len(collector.of("invoke told")) == 1
+    assert len(collector.of("invoke told")) == 2
 
 
 def test_errors_have_a_status_and_do_not_carry_what_the_function_said(traced, collector):

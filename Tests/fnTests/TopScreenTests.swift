@@ -29,6 +29,7 @@ struct TopScreenTests {
             limitsEnforced: true
         )
         (view.current, view.high, view.max, view.swap, view.pressureSome) = (current, high, max, 0, 0.04)
+        (view.runtime, view.network) = ("python", "none")
         return view
     }
 
@@ -79,10 +80,10 @@ struct TopScreenTests {
             "budget  #####...............  256MiB of 1GiB promised, 768MiB free",
             "host    900MiB available, 512MiB of 1GiB swap free, PSI some 0.1% full 0.0%",
             "",
-            "SANDBOX  FUNCTION  STATE   MEMORY                    CURRENTv   HIGH     MAX  SWAP   PSI  AGE  CALLS",
-            "hello-1  hello     busy    ########................     45MiB    max  128MiB    0B  0.0%   9s      2",
-            "count-1  count     idle    ###.........|...........     15MiB  64MiB  128MiB    0B  0.0%   3m      2",
-            "hello-2  hello     shrunk  #                             2MiB   3MiB    5MiB    0B  0.0%   2h      2",
+            "SANDBOX  FUNCTION  STATE   MEMORY           CURRENTv   HIGH     MAX  SWAP   PSI  AGE  CALLS  RUNTIME",
+            "hello-1  hello     busy    #####..........     45MiB    max  128MiB    0B  0.0%   9s      2  python ",
+            "count-1  count     idle    ##.....|.......     15MiB  64MiB  128MiB    0B  0.0%   3m      2  python ",
+            "hello-2  hello     shrunk  #                    2MiB   3MiB    5MiB    0B  0.0%   2h      2  python ",
             "", "",
             "q quit  s sort (CURRENT)  r reverse  / filter  space freeze  tab functions  ? help",
         ]
@@ -106,8 +107,8 @@ struct TopScreenTests {
     @Test("a narrow terminal loses the columns that matter least")
     func narrow() {
         let head = lines(pressed(""), width: 60)[4].split(separator: " ")
-        #expect(head.prefix(4) == ["SANDBOX", "STATE", "MEMORY", "CURRENTv"])
-        #expect(!head.contains("FUNCTION"))
+        #expect(head.prefix(5) == ["SANDBOX", "FUNCTION", "STATE", "MEMORY", "CURRENTv"])
+        #expect(!head.contains("PSI") && !head.contains("NETWORK"))
     }
 
     @Test("s and S go through the columns, r turns the order, equals stay in the order of their names")
@@ -215,7 +216,11 @@ struct TopScreenTests {
     func page() {
         let text = TopPage(Self.snapshot).text
         #expect(text.hasPrefix("tier    green; 3 sandboxes: 1 busy, 1 idle, 1 shrunk\nbudget  256MiB of 1GiB promised"))
-        #expect(text.contains("\nSANDBOX  FUNCTION  STATE   CURRENT  HIGH   MAX     SWAP  PSI   AGE  CALLS\nhello-1"))
+        #expect(
+            text.contains(
+                "\nSANDBOX  FUNCTION  STATE   CURRENT  HIGH   MAX     SWAP  PSI   AGE  CALLS  RUNTIME  NETWORK\nhello-1"
+            )
+        )
         #expect(text.contains("\n\nFUNCTION  SANDBOXES  CURRENT"))
     }
 }

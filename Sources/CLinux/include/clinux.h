@@ -196,6 +196,7 @@ int clinux_will_need(pid_t pid, const uint64_t *starts, const uint64_t *lengths,
 int clinux_detached_tmpfs(uint64_t size, const char *mode, int read_only_inside);
 int clinux_resize_tmpfs(int mount, uint64_t size);  // EINVAL when more than that is in it
 int clinux_raise_descriptor_limit(void);            // the soft limit to the hard one
+int clinux_limit_processes(pid_t pid, uint64_t limit);  // RLIMIT_NPROC of a process, soft and hard
 int clinux_background_thread(void);     // nice 10, for the calling thread alone
 
 // Networks. A socket belongs to the network namespace of the thread that made it, for ever. Addresses are IPv4 in host

@@ -116,7 +116,8 @@ function showSandboxes() {
   $("count").textContent = last.sandboxes.limitsEnforced ? `(${shown.length})` : `(${shown.length}; limits are not enforced on this host)`;
   $("none").hidden = shown.length > 0;
   keepRows($("sandboxes").tBodies[0], shown, (s) => s.id, (s) => [
-    cell(s.id, "name"), element("td", { class: "state", "data-state": s.state }, s.state), element("td", {}, bar(s)),
+    cell(s.id, "name"), cell(s.version ? `${s.function}:${s.version}` : s.function, "name"), cell(s.runtime || "–"),
+    cell(s.address ? `${s.network} ${s.address}` : s.network || "–", "name"), element("td", { class: "state", "data-state": s.state }, s.state), element("td", {}, bar(s)),
     cell(size(s.current), "number"), cell(s.max ? size(s.max) : "–", "number"), cell(size(s.swap), "number"),
     cell(s.pressureSome === undefined ? "–" : `${s.pressureSome}%`, "number"), cell(String(s.invocations), "number"),
   ]);
@@ -137,7 +138,7 @@ function quantile(buckets, part) {
   const all = buckets.at(-1)?.count || 0;
   const found = buckets.find((bucket) => bucket.count >= all * part);
   if (!all || !found) return "–";
-  if (found.edge === Infinity) return "long";
+  if (found.edge === Infinity) return `> ${buckets.at(-2)?.edge ?? 0} s`;
   return found.edge < 1 ? `≤ ${Math.round(found.edge * 10000) / 10} ms` : `≤ ${found.edge} s`;
 }
 

@@ -73,7 +73,7 @@ extension TopColumn<SandboxView> {
     static var all: [TopColumn] {
         [
             text("SANDBOX", 0) { $0.id },
-            text("FUNCTION", 9) { $0.function },
+            text("FUNCTION", 3) { $0.function + ($0.version.map { ":\($0)" } ?? "") },
             TopColumn(
                 title: "STATE",
                 rank: 0,
@@ -84,12 +84,14 @@ extension TopColumn<SandboxView> {
             ),
             bar("MEMORY", 1) { Gauge(used: $0.current ?? 0, soft: $0.high, hard: $0.max) },
             size("CURRENT", 0) { $0.current },
-            size("HIGH", 3, none: "max") { $0.high },
+            size("HIGH", 4, none: "max") { $0.high },
             size("MAX", 2, none: "max") { $0.max },
-            size("SWAP", 4) { $0.swap },
-            number("PSI", 5, { $0.pressureSome }, { "\(($0 * 10).rounded() / 10)%" }),
-            number("AGE", 6, { Double($0.ageMs) }, { ageText(milliseconds: Int64($0)) }),
+            size("SWAP", 5) { $0.swap },
+            number("PSI", 6, { $0.pressureSome }, { "\(($0 * 10).rounded() / 10)%" }),
+            number("AGE", 7, { Double($0.ageMs) }, { ageText(milliseconds: Int64($0)) }),
             number("CALLS", 8, { Double($0.invocations) }, { "\(Int64($0))" }),
+            text("RUNTIME", 9) { $0.runtime ?? "-" },
+            text("NETWORK", 10) { $0.network ?? "-" },
         ]
     }
 

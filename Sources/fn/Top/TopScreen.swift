@@ -111,6 +111,7 @@ struct TopScreen {
             ("space", "freeze what is shown; again to go on"), ("tab", "sandboxes or functions"),
             ("arrows, PgUp, PgDn, Home, End", "scroll"), ("?", "this help"), ("", ""),
             ("bar", "memory.current filled, memory.max dotted, memory.high marked; all bars have one scale"),
+            ("RUNTIME, NETWORK", "what runs in it (image: a container image), and whether it may reach the internet"),
             ("PSI", "share of the last 10 s in which tasks waited for memory"),
         ]
         .map { StyledLine($0.0.padding(to: 31), .bold) + StyledLine($0.1) }
