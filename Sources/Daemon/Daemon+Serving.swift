@@ -17,6 +17,16 @@ import Units
 extension Daemon {
     /// Opens the doors.
     package func serve() throws {
+        do {
+            try begin()
+        } catch {
+            // Who cannot begin leaves no groups behind.
+            try? tree.teardown()
+            throw error
+        }
+    }
+
+    private func begin() throws {
         let current = settings.current.settings
         guard let colon = current.http.listen.lastIndex(of: ":"),
             let port = Int(current.http.listen[current.http.listen.index(after: colon)...])

@@ -71,9 +71,13 @@ package final class Daemon: Sendable {
         let places = Places(current, environment: environment)
         let state = current.storage.state
         lock = try Self.takeState(state)
-        // Before anything is built that would have to be taken down: a damaged file ends it here.
+        // Before anything is built that would have to be taken down: a damaged or missing file ends it here.
         registry = try FunctionRegistry(stateDirectory: state)
         let queue = try EventQueue(stateDirectory: state)
+        let runtimes = try RuntimeCatalog(directory: places.runtimes)
+        for program in [places.initProgram, places.bridgeProgram] where !KernelFile.exists(program) {
+            throw StartError.refused("\(program) is missing: `make build` compiles it beside fnd")
+        }
         signal(SIGPIPE, SIG_IGN)
         // A sandbox takes about fifteen descriptors.
         _ = clinux_raise_descriptor_limit()
@@ -82,9 +86,6 @@ package final class Daemon: Sendable {
         tree = try CgroupTree.discover(allowUnenforced: options.allowUnenforcedLimits, base: options.cgroupRoot)
         for problem in tree.stuck { log.error("left behind by a former run: \(problem)") }
         events = try EventWatcher()
-        for program in [places.initProgram, places.bridgeProgram] where !KernelFile.exists(program) {
-            throw StartError.refused("\(program) is missing: `make build` compiles it beside fnd")
-        }
         egress = EgressNetwork(stateDirectory: state, policy: current.egressPolicy)
         launcher = try SandboxLauncher(
             tree: tree,
@@ -105,7 +106,6 @@ package final class Daemon: Sendable {
         importers = NIOThreadPool(numberOfThreads: 1)
         importers.start()
 
-        let runtimes = try RuntimeCatalog(directory: places.runtimes)
         for problem in runtimes.problems { log.warning("\(problem)") }
         let limits = current.limits
         let store = try CodeStore(

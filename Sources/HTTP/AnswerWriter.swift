@@ -76,7 +76,9 @@ struct AnswerWriter {
         for (name, value) in headers {
             buffer.writeString(name)
             buffer.writeStaticString(": ")
-            buffer.writeString(value)
+            // A line's end would begin another field, or another answer: RFC 9110, section 5.5, has a space in its place.
+            let isOneLine = value.utf8.allSatisfy { $0 >= 0x20 || $0 == 0x09 }
+            if isOneLine { buffer.writeString(value) } else { buffer.writeBytes(value.utf8.map { max($0, 0x20) }) }
             buffer.writeStaticString(lineEnd)
         }
         buffer.writeStaticString(lineEnd)

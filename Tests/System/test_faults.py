@@ -80,6 +80,15 @@ def test_a_second_daemon_on_the_same_state_is_refused(daemon):
     assert b"is in use by another fnd" in result.stderr
 
 
+def test_a_daemon_whose_port_is_taken_says_so_and_leaves_nothing(daemon, own_daemon):
+    other = own_daemon(CONFIG)
+    command = other.command()
+    command[command.index("--listen") + 1] = f"127.0.0.1:{daemon.port}"
+    result = subprocess.run(command, capture_output=True, timeout=120)
+    assert result.returncode == 1 and b"cannot listen on" in result.stderr, result.stderr
+    nothing_left(other)
+
+
 def test_many_starts_leak_nothing(daemon):
     daemon.deploy("sum-command", "--timeout", "100s")
     for _ in range(2):
