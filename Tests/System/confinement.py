@@ -136,7 +136,7 @@ move_pages | EPERM | pages are not moved | memory of others
 migrate_pages | EPERM | nor a process's all | memory of others
 personality_asked | ok | what the execution domain is may be asked | must work
 personality_without_randomisation | EPERM | address randomisation stays on | another architecture
-personality_high_bits | ENOSYS | whatever is in the upper half of the argument | another architecture
+personality_high_bits | EPERM | whatever is in the upper half of the argument | another architecture
 modify_ldt | EPERM:x86 | there are no descriptor tables of one's own | another architecture
 iopl | EPERM:x86 | no ports of hardware | the machine
 ioperm | EPERM:x86 | not even one | the machine
@@ -287,7 +287,7 @@ ROWS = [parse(line) for line in TABLE.splitlines() if line]
 FACTS = {
     "Uid": "1000 1000 1000 1000", "Gid": "1000 1000 1000 1000", "Groups": "",
     "CapInh": "0" * 16, "CapPrm": "0" * 16, "CapEff": "0" * 16, "CapBnd": "0" * 16, "CapAmb": "0" * 16,
-    "NoNewPrivs": "1", "Seccomp": "2", "Seccomp_filters": "2", "SigBlk": "0" * 16,
+    "NoNewPrivs": "1", "Seccomp": "2", "Seccomp_filters": "1", "SigBlk": "0" * 16,
     "securebits": "0xef",  # NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE, all with their locks; KEEP_CAPS locked off
     "capabilities in the bounding set": "0",
     "working directory": "/var/task",

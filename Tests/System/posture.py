@@ -6,7 +6,7 @@ import re
 
 STATUS = {
     "Groups": "", "CapInh": "0" * 16, "CapPrm": "0" * 16, "CapEff": "0" * 16, "CapBnd": "0" * 16, "CapAmb": "0" * 16,
-    "NoNewPrivs": "1", "Seccomp": "2", "Seccomp_filters": "2", "TracerPid": "0", "Umask": "0022",
+    "NoNewPrivs": "1", "Seccomp": "2", "Seccomp_filters": "1", "TracerPid": "0", "Umask": "0022",
 }
 LIMITS = {
     "Max core file size": 0, "Max processes": 128, "Max open files": 1024, "Max locked memory": 64 << 10,
