@@ -151,7 +151,8 @@ package struct CgroupTree: Sendable {
         if !Self.isTrueRoot(base) { try? base.disable(base.controllers) }
         guard (try? base.add(getpid())) != nil else { return }
         try Self.moveAll(from: daemon, to: base)
-        try daemon.remove()
-        try root.remove()
+        // A helper of ours may be ending in there.
+        try daemon.remove(patience: .seconds(5))
+        try root.remove(patience: .seconds(5))
     }
 }

@@ -90,6 +90,8 @@ def _kind_of(target, daemon):
     if target.startswith(("anon_inode:", "/memfd:")):
         return target
     if str(daemon.group) in target:
+        if "/pool/" not in target and "." in target.rsplit("/", 1)[1]:
+            return f"gauge {target}"
         return "cgroup " + ("file" if "." in target.rsplit("/", 1)[1] else "directory")
     return target if target.startswith("/") else target.split(":")[0]
 
@@ -162,7 +164,12 @@ class Leaks:
     def more(self):
         now = holdings(self.daemon)
         return [f"{kind}: {count}, before {self.before[kind]}" for kind, count in sorted(now.items())
-                if count > self.before[kind]]
+                if count > max(self.before[kind], self.most(kind))]
+
+    @staticmethod
+    def most(kind):
+        """Files of the groups that all sandboxes share are opened when they are first read, once and for good."""
+        return 1 if kind.startswith("descriptor gauge") else 0
 
     def check(self, seconds=30):
         """Waits until nothing is more than before. Returns the seconds that it took."""
