@@ -45,8 +45,6 @@ package enum SandboxError: Error, Sendable, Equatable, CustomStringConvertible {
     case setup(LaunchStep, SyscallError)
     /// A way out of its network namespace could not be had.
     case network(String)
-    /// The seccomp filter could not be built.
-    case seccomp(String)
     /// Something is left after everything was tried.
     case leftover(String)
 
@@ -56,7 +54,6 @@ package enum SandboxError: Error, Sendable, Equatable, CustomStringConvertible {
         case .preparation(let what, let error): "\(what): \(error)"
         case .setup(let step, let error): "sandbox set-up failed at step \(step): \(error)"
         case .network(let what): what
-        case .seccomp(let what): "seccomp filter: \(what)"
         case .leftover(let what): what
         }
     }

@@ -46,7 +46,7 @@ package struct SeccompProfile: Sendable {
     private static let byArgument: [(name: String, verdict: Verdict)] =
         [
             // A new namespace: any of these flags. `clone3`, whose flags no filter can see, is not allowed at all.
-            // CLONE_NEWTIME (0x80) is none of them: to `clone` those bits are the signal at the end.
+            // 0x80 would be CLONE_NEWTIME; to `clone` it is part of the signal at the end, and no signal has it.
             ("clone", .bits(argument: 0, 0x7E02_0080, then: .fail(EPERM), otherwise: .allow)),
             // Which execution domain it is may be asked, not changed: one of them turns address randomisation off.
             ("personality", only([0xFFFF_FFFF], of: 0, else: .fail(EPERM))),

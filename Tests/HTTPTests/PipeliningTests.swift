@@ -23,13 +23,6 @@ struct PipeliningTests {
         }
     }
 
-    final class ReadCounter: ChannelOutboundHandler {
-        typealias OutboundIn = IOData
-        var reads = 0
-
-        func read(context: ChannelHandlerContext) { reads += 1 }
-    }
-
     let channel = EmbeddedChannel()
     let counter = ReadCounter()
     let desk = Desk()

@@ -50,14 +50,6 @@ struct StreamedBodyTests {
         var isBroken: Bool { state.withLock { $0.isBroken } }
     }
 
-    /// Stands for the socket: counts how often the connection lets it be read.
-    final class ReadCounter: ChannelOutboundHandler {
-        typealias OutboundIn = IOData
-        var reads = 0
-
-        func read(context: ChannelHandlerContext) { reads += 1 }
-    }
-
     let channel = EmbeddedChannel()
     let counter = ReadCounter()
     let sink: Sink

@@ -93,6 +93,12 @@ enum LibseccompProfile {
     }
 }
 
+/// What libseccomp would not do.
+private struct Problem: Error {
+    let what: String
+    init(_ what: String) { self.what = what }
+}
+
 /// One filter under construction.
 @safe private final class SeccompFilter {
     enum Action {
@@ -134,11 +140,11 @@ enum LibseccompProfile {
 
     init(otherwise action: Action) throws {
         guard let context = unsafe seccomp_init(action.raw) else {
-            throw SandboxError.seccomp("libseccomp could not be initialised")
+            throw Problem("libseccomp could not be initialised")
         }
         unsafe self.context = unsafe context
         let result = unsafe seccomp_attr_set(context, SCMP_FLTATR_ACT_BADARCH, 0x8000_0000)  // SCMP_ACT_KILL_PROCESS
-        guard result == 0 else { throw SandboxError.seccomp("libseccomp 2.5 or newer is needed") }
+        guard result == 0 else { throw Problem("libseccomp 2.5 or newer is needed") }
     }
 
     deinit { unsafe seccomp_release(context) }
@@ -150,20 +156,20 @@ enum LibseccompProfile {
         let raw = conditions.map(\.raw)
         let result = unsafe seccomp_rule_add_array(context, action.raw, number, UInt32(raw.count), raw)
         // The same action as the filter's own is refused with EACCES, and changes nothing.
-        guard result == 0 || result == -EACCES else { throw SandboxError.seccomp("\(name): error \(-result)") }
+        guard result == 0 || result == -EACCES else { throw Problem("\(name): error \(-result)") }
     }
 
     func export() throws -> [UInt8] {
         let fd = unsafe clinux_memfd("seccomp")
-        guard fd >= 0 else { throw SandboxError.seccomp("memfd_create: error \(errno)") }
+        guard fd >= 0 else { throw Problem("memfd_create: error \(errno)") }
         let file = Descriptor(owning: fd)
         let result = unsafe seccomp_export_bpf(context, file.raw)
-        guard result == 0 else { throw SandboxError.seccomp("export: error \(-result)") }
+        guard result == 0 else { throw Problem("export: error \(-result)") }
         let size = Int(lseek(file.raw, 0, SEEK_END))
         var bytes = [UInt8](repeating: 0, count: size)
         let count = unsafe pread(file.raw, &bytes, size, 0)
         guard count == size, size > 0, size % 8 == 0 else {
-            throw SandboxError.seccomp("export: \(count) of \(size) bytes")
+            throw Problem("export: \(count) of \(size) bytes")
         }
         return bytes
     }

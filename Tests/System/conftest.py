@@ -35,7 +35,7 @@ HAS_LIMITS = pathlib.Path("/sys/fs/cgroup/cgroup.controllers").exists() and "mem
 
 
 def wait_until(condition, what, seconds=10):
-    """Waits for a condition, not for a time; returns what it returned. `what` may be a function that tells what is there."""
+    """Waits for a condition, not for a time; returns what it returned. `what` may be a function that tells more."""
     deadline = time.monotonic() + seconds * SCALE
     while True:
         result = condition()
