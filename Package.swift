@@ -138,7 +138,7 @@ let package = Package(
 
         tests("Units"), tests("Linux"), tests("Cgroup", ["Linux", "Units"]),
         tests("HTTP", nio + [.product(name: "NIOEmbedded", package: "swift-nio")]), tests("RuntimeAPI", ["HTTP"] + nio),
-        tests("Policy", ["Units"]),
+        tests("Policy", ["Units", collections]),
         tests("Simulation", ["Policy", "Units"]),
         tests("Settings", ["Units"]), tests("Functions", ["Linux", "Units", grdb]),
         tests("Access", ["HTTP", "Settings", crypto] + nio),

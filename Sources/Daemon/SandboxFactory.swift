@@ -35,8 +35,10 @@ final class FunctionSandboxes: Sendable {
         isProvisioned: Bool
     ) throws -> FactoryResult {
         if let runtime = PlanName.runtime(plan) { return try prewarm(runtime, id, contract) }
-        return try kept(plan) { function, catalog in
-            try make(id, function, contract, catalog, isProvisioned: isProvisioned)
+        return try holding(plan) { function, catalog, hold in
+            var made = try make(id, function, contract, catalog, isProvisioned: isProvisioned)
+            made.onRemoval = { hold.release() }
+            return made
         }
     }
 
@@ -115,37 +117,39 @@ final class FunctionSandboxes: Sendable {
 
     /// Makes a prewarmed sandbox a function's: all but what the pool edits.
     func assign(_ sandbox: Sandbox, _ id: SandboxID, _ plan: String) throws -> Assignment {
-        let function = try kept(plan) { function, _ in
+        let (function, hold) = try holding(plan) { function, _, hold in
             try launcher.furnish(
                 sandbox,
                 codeDirectory: store.directory(function.record.codeSHA256),
                 limits: limits(function, function.memory.value)
             )
-            return function
+            return (function, hold)
         }
         return Assignment(
             identity: identity(function, isProvisioned: false),
             environment: environment(function, id, isProvisioned: false),
             cpu: function.initCPU,
             live: function.live,
-            initTimeout: function.initTimeout
+            initTimeout: function.initTimeout,
+            onRemoval: { hold.release() }
         )
     }
 
-    /// Does something with what a plan runs, which stays there meanwhile.
+    /// Does something with what a plan runs, which stays there as long as it is held.
     ///
-    /// What a deployment replaces goes at once, but not from under a sandbox that is being made of it. It may have gone
-    /// before it was kept; then there is something else to run by now.
-    private func kept<Made>(_ plan: String, _ body: (DeployedFunction, FunctionCatalog) throws -> Made) throws -> Made {
+    /// What a deployment replaces goes at once, but not from under a sandbox that runs on it: a program may load more of
+    /// itself at any time. It may have gone before it was held; then there is something else to run by now.
+    private func holding<Made>(
+        _ plan: String,
+        _ body: (DeployedFunction, FunctionCatalog, CodeHold) throws -> Made
+    ) throws -> Made {
         while true {
             guard let catalog = catalog.withLock({ $0 }), let function = catalog.planned(plan) else {
                 throw FunctionsError.notFound(plan)
             }
-            let made = try store.keeping(function.record.digests) { () -> Made? in
-                guard catalog.planned(plan)?.record.digests == function.record.digests else { return nil }
-                return try body(function, catalog)
-            }
-            if let made { return made }
+            let hold = store.hold(function.record.digests)
+            guard catalog.planned(plan)?.record.digests == function.record.digests else { continue }
+            return try body(function, catalog, hold)
         }
     }
 

@@ -86,16 +86,25 @@ package final class CodeStore: Sendable {
         }
     }
 
-    /// Keeps code on disk while `body` runs, as while a sandbox is made of it; what has become garbage meanwhile goes then.
-    package func keeping<Result, Failure>(
+    /// Keeps code on disk while `body` runs; what has become garbage meanwhile goes then.
+    private func keeping<Result, Failure>(
         _ digests: some Collection<String>,
         _ body: () throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        pins.withLock { pins in for digest in digests { pins.counts[digest, default: 0] += 1 } }
-        defer {
-            remove(pins.withLock { pins in digests.filter { pins.unpin($0) }.map { takeAway($0) } })
-        }
+        let hold = hold(digests)
+        defer { hold.release() }
         return try body()
+    }
+
+    /// Keeps code on disk until the hold is released, as long as a sandbox that runs on it is there; what has become
+    /// garbage meanwhile goes then.
+    package func hold(_ digests: some Collection<String>) -> CodeHold {
+        pins.withLock { pins in for digest in digests { pins.counts[digest, default: 0] += 1 } }
+        return CodeHold(self, Array(digests))
+    }
+
+    fileprivate func release(_ digests: [String]) {
+        remove(pins.withLock { pins in digests.filter { pins.unpin($0) }.map { takeAway($0) } })
     }
 
     /// Takes code out of the store, at once and under the lock of the pins; what it is called now is for `remove`, which
@@ -188,7 +197,7 @@ package final class CodeStore: Sendable {
     /// Calls `body` with the directory of each piece of code, or image, that is about to be removed.
     package func onSweep(_ body: @escaping @Sendable (_ directory: String) -> Void) { onSweep.withLock { $0 = body } }
 
-    /// Removes code that nobody uses. Sandboxes that run on it keep their mount.
+    /// Removes code that nobody uses and nobody holds. What is held goes when the last hold on it is released.
     ///
     /// - Parameter used: asked under the lock of the pins: who registers code in the meantime still has it pinned.
     package func collectGarbage(keeping used: () throws(FunctionsError) -> Set<String>) throws(FunctionsError) {
@@ -205,6 +214,28 @@ package final class CodeStore: Sendable {
         }
         remove(try result.get())
     }
+}
+
+/// Code that stays on disk, registered or not, until this is released. Who lets go of it without has it released then.
+package final class CodeHold: Sendable {
+    private let store: CodeStore
+    private let digests: Mutex<[String]>
+
+    fileprivate init(_ store: CodeStore, _ digests: [String]) {
+        self.store = store
+        self.digests = Mutex(digests)
+    }
+
+    /// Removes what nobody wants any more: takes as long as that takes. Again is fine.
+    package func release() {
+        let digests = digests.withLock { digests in
+            defer { digests = [] }
+            return digests
+        }
+        if !digests.isEmpty { store.release(digests) }
+    }
+
+    deinit { release() }
 }
 
 /// What is no garbage, though nothing that is registered needs it.

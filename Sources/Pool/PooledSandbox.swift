@@ -78,6 +78,7 @@ package final class PooledSandbox: Sendable {
     let state = Mutex(State())
     /// Since when it is its function's: `created` when it ran, `launched` when that was begun.
     private let began: Mutex<(created: Instant, launched: Instant)>
+    private let onRemoval: Mutex<@Sendable () -> Void>
     private let startTimer = Mutex<Scheduled<Void>?>(nil)
     let server = Mutex<RuntimeServer?>(nil)
     /// Where its timers run.
@@ -101,6 +102,7 @@ package final class PooledSandbox: Sendable {
         extensionOutput: OutputCapture?,
         telemetry: TelemetryHub,
         launchedAt: Instant,
+        onRemoval: @escaping @Sendable () -> Void,
         onEnding: @escaping @Sendable (EndCause) -> Void,
         onWaiting: @escaping @Sendable (_ isFirst: Bool, CallObservation?) -> Void
     ) {
@@ -113,6 +115,7 @@ package final class PooledSandbox: Sendable {
         self.extensionOutput = extensionOutput
         self.telemetry = telemetry
         began = Mutex((MonotonicClock.now(), launchedAt))
+        self.onRemoval = Mutex(onRemoval)
         self.onEnding = onEnding
         self.onWaiting = onWaiting
     }
@@ -149,8 +152,9 @@ package final class PooledSandbox: Sendable {
     package var function: String { plan.name.withLock { $0 } }
 
     /// It was prewarmed, and is this plan's from now on.
-    func become(_ function: String) {
+    func become(_ function: String, onRemoval: @escaping @Sendable () -> Void) {
         plan.name.withLock { $0 = function }
+        self.onRemoval.withLock { $0 = onRemoval }
         let now = MonotonicClock.now()
         began.withLock { $0 = (now, now) }
     }
@@ -296,6 +300,9 @@ package final class PooledSandbox: Sendable {
         try sandbox.destroy(patience: patience)
         for output in outputs { output.close() }
     }
+
+    /// Nothing of it is left: what it ran on is free. May block.
+    func wasRemoved() { onRemoval.withLock { $0 }() }
 
     private func handle(_ event: RuntimeEvent) {
         let (isCondemned, isEnding) = state.withLock { ($0.isCondemned, $0.hasTimedOut || $0.ending.hasBegun) }

@@ -169,6 +169,7 @@ extension SandboxPool {
             // Others wait for this thread: only the first attempt is a patient one.
             try member.destroy(patience: attempt == 0 ? .seconds(5) : .milliseconds(50))
             apply { state, now in state.removed(member.id, now: now) }
+            member.wasRemoved()
         } catch {
             let pause = min(1 << attempt, 60)
             log.error("sandbox \(member.id) cannot be removed, tried again in \(pause) s: \(error)")

@@ -71,6 +71,7 @@ extension SandboxPool {
             extensionOutput: extensionOutput,
             telemetry: telemetry,
             launchedAt: launchedAt,
+            onRemoval: made.onRemoval,
             onEnding: { [weak self] cause in self?.apply { state, now in state.exited(id, cause, now: now) } },
             onWaiting: { [weak self] isFirst, call in
                 guard let self else { return }
@@ -116,7 +117,7 @@ extension SandboxPool {
         do {
             _ = try member.limits.wake(at: contract, low: .zero, cpu: member.limits.cpu)
             let assignment = try factory.assign(member.sandbox, id, function)
-            member.become(function)
+            member.become(function, onRemoval: assignment.onRemoval)
             member.telemetry.become(assignment.identity)
             member.telemetry.started(memory: contract.count)
             member.has(assignment.live)

@@ -34,14 +34,18 @@ package struct Assignment: Sendable {
     package var cpu: CPUQuota?
     package var live: LiveLimits
     package var initTimeout: Duration
+    /// Called when nothing of the sandbox is left; may block.
+    package var onRemoval: @Sendable () -> Void
 
     package init(
         identity: FunctionIdentity,
         environment: [String: String],
         cpu: CPUQuota?,
         live: LiveLimits,
-        initTimeout: Duration
+        initTimeout: Duration,
+        onRemoval: @escaping @Sendable () -> Void
     ) {
+        self.onRemoval = onRemoval
         self.identity = identity
         self.environment = environment
         self.cpu = cpu
@@ -62,6 +66,8 @@ package struct FactoryResult: Sendable {
     package var identity: FunctionIdentity?
     /// Requests that it runs at once.
     package var places: Int
+    /// Called when nothing of the sandbox is left; may block.
+    package var onRemoval: @Sendable () -> Void = {}
 
     /// - Parameter cpu: `cpu.max` as it was started with.
     package init(

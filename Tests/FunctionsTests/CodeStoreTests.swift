@@ -176,22 +176,24 @@ struct CodeStoreTests {
         #expect(try Directory.list("\(state.path)/code") == [])
     }
 
-    @Test("what has become garbage while a sandbox was made of it goes when that is done, and no sooner")
+    @Test("what has become garbage while sandboxes run on it goes with the last of them, and no sooner")
     func kept() throws {
         let state = try TemporaryState()
         let store = try CodeStore(stateDirectory: state.path)
         let bundle = try store.store(archive: Tar.archive(Tar.entry("a", "1")))
-        try store.keeping([bundle.sha256]) {
-            try store.keeping([bundle.sha256]) { try store.collectGarbage { [] } }
-            #expect(Directory.isDirectory(bundle.directory))
-        }
+        let holds = (store.hold([bundle.sha256]), store.hold([bundle.sha256]))
+        try store.collectGarbage { [] }
+        holds.0.release()
+        holds.0.release()
+        #expect(Directory.isDirectory(bundle.directory))
+        holds.1.release()
         #expect(try Directory.list("\(state.path)/code") == [])
         // Registered by somebody in the meantime, it is none.
         let again = try store.store(archive: Tar.archive(Tar.entry("a", "1")))
-        try store.keeping([again.sha256]) {
-            try store.collectGarbage { [] }
-            _ = try store.store(archive: Tar.archive(Tar.entry("a", "1")))
-        }
+        let hold = store.hold([again.sha256])
+        try store.collectGarbage { [] }
+        _ = try store.store(archive: Tar.archive(Tar.entry("a", "1")))
+        hold.release()
         #expect(Directory.isDirectory(again.directory))
     }
 }

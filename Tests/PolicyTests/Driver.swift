@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import OrderedCollections
 import Testing
 import Units
 
@@ -10,7 +11,8 @@ let second: Instant = 1_000_000_000
 struct Driver {
     var state: PoolState
     var now: Instant = 0
-    var running: [SandboxID: [LeaseToken]] = [:]
+    /// In an order that hashing has no part in: a seed is to give the same walk every time.
+    var running: OrderedDictionary<SandboxID, [LeaseToken]> = [:]
     var starts: [LeaseToken: StartKind] = [:]
     var contracts: [LeaseToken: Bytes] = [:]
     var refused: [LeaseToken: PoolRefusal] = [:]

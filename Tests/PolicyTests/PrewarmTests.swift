@@ -17,7 +17,7 @@ struct PrewarmTests {
     private func wanting(budget: Bytes = .gib(1)) -> Driver {
         var driver = driver(budget: budget)
         driver.call(100, "g")
-        for id in driver.running.keys { driver.end(id) }
+        for id in Array(driver.running.keys) { driver.end(id) }
         for entry in driver.state.entries.values { driver.end(entry.id) }
         return driver
     }

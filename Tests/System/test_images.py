@@ -322,7 +322,7 @@ def test_a_new_image_takes_over_while_requests_go_on_and_the_old_one_goes(daemon
         stop.set()
         for each in callers:
             each.result()
-    assert first not in stored(daemon)
+    wait_until(lambda: first not in stored(daemon), "the old one to go with the last sandbox of it")
     # Nor does the daemon hold its files: the disk has its room again.
     held = f"{daemon.directory}/state/code/{first}"
     assert not [link for link in pathlib.Path(f"/proc/{daemon.process.pid}/fd").iterdir() if held in os.readlink(link)]

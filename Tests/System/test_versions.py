@@ -6,7 +6,10 @@ import concurrent.futures
 import hashlib
 import io
 import json
+import os
+import pathlib
 import platform
+import signal
 import threading
 import urllib.request
 import zipfile
@@ -16,7 +19,7 @@ import botocore.config
 import botocore.exceptions
 import pytest
 
-from conftest import wait_until
+from conftest import cgroup_file, wait_until
 
 ROLE = "arn:aws:iam::000000000000:role/r"
 ARN = "arn:aws:lambda:us-east-1:000000000000:function"
@@ -284,6 +287,41 @@ def test_an_alias_moves_under_load_and_no_request_fails(client, daemon, two):
         for each in runs:
             each.result()
     assert call(client, "two", "moving")[0]["version"] == "2"
+
+
+LATER = """
+import signal, time
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+def handle(event, context):
+    print("it waits", flush=True)
+    signal.sigwait([signal.SIGUSR1])
+    from more import word
+    return word
+"""
+
+
+def test_what_is_replaced_stays_on_disk_for_what_still_runs_on_it(daemon):
+    store = daemon.directory / "state" / "code"
+
+    def deploy(word):
+        before = {path.name for path in store.iterdir()}
+        daemon.deploy_code("later", {"app.py": LATER, "more.py": f"word = {word!r}\n"})
+        return next(path.name for path in store.iterdir() if path.name not in before)
+
+    first = deploy("first")
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        call = pool.submit(daemon.invoke, "later")
+        sandbox = daemon.sandbox("later", "busy")
+        wait_until(lambda: b"it waits" in daemon.fn("logs", "later").stdout, "the handler to run")
+        deploy("second")
+        assert (store / first / "tree").is_dir()
+        for pid in cgroup_file(sandbox, "cgroup.procs").split():
+            if pathlib.Path(f"/proc/{pid}/comm").read_text().startswith("python"):
+                os.kill(int(pid), signal.SIGUSR1)
+        answer = call.result()
+    assert (answer.status, answer.json) == (200, "first"), answer.body
+    wait_until(lambda: not (store / first).exists(), "it to go with the last sandbox that ran on it")
+    daemon.fn("rm", "--yes", "later")
 
 
 def test_events_run_the_version_that_was_asked_for(client, daemon, two):
