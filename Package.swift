@@ -136,7 +136,7 @@ let package = Package(
             swiftSettings: strict
         ),
 
-        tests("Units"), tests("Linux"), tests("Cgroup", ["Linux", "Units"]),
+        tests("Units"), tests("Linux"), tests("Cgroup", ["Linux", "Units", "Reclaim", "Policy"]),
         tests("HTTP", nio + [.product(name: "NIOEmbedded", package: "swift-nio")]), tests("RuntimeAPI", ["HTTP"] + nio),
         tests("Policy", ["Units", collections]),
         tests("Simulation", ["Policy", "Units"]),

@@ -54,6 +54,13 @@ extension Cgroup {
         try write(.io, "io.max", "\(device) \(words.joined(separator: " "))")
     }
 
+    /// The share of a disk's time against siblings when all want it, 1 to 10000; 100 is the kernel's default. Does
+    /// nothing where the host has no io controller, or one without weights.
+    package func setIOWeight(_ weight: Int) throws(CgroupError) {
+        guard KernelFile.exists("io.weight", at: directory) else { return }
+        try write(.io, "io.weight", "default \(weight)")
+    }
+
     /// `io.max` as the kernel has it; `nil` when nothing is limited.
     package func ioMax() -> String? { measure(.io, "io.max") }
 }

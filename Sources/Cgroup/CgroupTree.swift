@@ -2,6 +2,7 @@
 import CLinux
 import Glibc
 import Linux
+import Units
 
 /// The daemon's part of the cgroup hierarchy, found and built at start, emptied of what a former daemon left.
 ///
@@ -139,6 +140,13 @@ package struct CgroupTree: Sendable {
 
     private static func moveAll(from group: Cgroup, to leaf: Cgroup) throws(CgroupError) {
         for process in try group.processes() where process != 0 { try? leaf.add(process) }
+    }
+
+    /// Edits what all sandboxes together may have; `nil` is no limit. Does nothing for a controller that is not there.
+    package func setTotals(cpu: CPUQuota?, pids: Int?, swap: Bytes?) throws(CgroupError) {
+        try pool.setCPUMax(cpu)
+        try pool.setPidsMax(pids)
+        try pool.setSwapMax(swap)
     }
 
     /// Removes the sandboxes' groups, and then the daemon's own, if there is a group that may take the daemon in.

@@ -28,23 +28,31 @@ extension Daemon {
 
     private func begin() throws {
         let current = settings.current.settings
-        guard let colon = current.http.listen.lastIndex(of: ":"),
-            let port = Int(current.http.listen[current.http.listen.index(after: colon)...])
-        else {
-            throw StartError.refused("http.listen: '\(current.http.listen)' is no address")
-        }
-        let host = String(current.http.listen[..<colon])
+        let (host, port) = try Self.address(current.http.listen, "http.listen")
         if !context.limitsEnforced {
-            guard SettingsLoader.isLoopback(current.http.listen) else {
+            for listen in [current.http.listen, current.metrics.listen].compactMap({ $0 })
+            where !SettingsLoader.isLoopback(listen) {
                 throw StartError.refused(
-                    "--allow-unenforced-limits is for development: it needs a loopback address, not \(current.http.listen)"
+                    "--allow-unenforced-limits is for development: it needs a loopback address, not \(listen)"
                 )
             }
             log.warning("limits are NOT enforced: this host has no usable cgroup v2 controllers")
         }
-        try open(.tcp(host: host, port: port))
+        try open(.tcp(host: host, port: port), for: current.metrics.listen == nil ? .all : .allButMetrics)
+        if let listen = current.metrics.listen {
+            let (host, port) = try Self.address(listen, "metrics.listen")
+            try open(.tcp(host: host, port: port), for: .metrics)
+        }
         try Directory.makeAll(current.socket.path.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" })
-        try open(.unix(path: current.socket.path))
+        let owner = try Self.socketGroup(current.socket.group)
+        try open(.unix(path: current.socket.path), for: .all)
+        if let owner {
+            do throws(SyscallError) {
+                _ = try SyscallError.check("chown", current.socket.path, unsafe chown(current.socket.path, .max, owner))
+            } catch {
+                throw StartError.refused("socket.group: the socket cannot be given to its group: \(error)")
+            }
+        }
         _ = unsafe chmod(current.socket.path, UInt32(current.socket.mode, radix: 8) ?? 0o660)
         pool.start(
             pressureFile: KernelFile.exists("\(tree.pool.path)/memory.pressure")
@@ -65,6 +73,22 @@ extension Daemon {
         scheduleWatchdog()
         // After `CgroupTree` moved this process to a leaf: with a reload systemd makes a group of its own beside it.
         manager.isReady(status)
+    }
+
+    private static func address(_ text: String, _ key: String) throws(StartError) -> (host: String, port: Int) {
+        guard let colon = text.lastIndex(of: ":"), let port = Int(text[text.index(after: colon)...]) else {
+            throw .refused("\(key): '\(text)' is no address")
+        }
+        return (String(text[..<colon]), port)
+    }
+
+    /// Whose the Unix socket becomes; `nil` leaves it the daemon's own.
+    private static func socketGroup(_ name: String?) throws(StartError) -> gid_t? {
+        if let group = unsafe getgrnam(name ?? "fn") { return unsafe group.pointee.gr_gid }
+        guard let name else { return nil }
+        throw .refused(
+            "socket.group: there is no group '\(name)' on this host: make it (groupadd), or name another one"
+        )
     }
 
     private var status: String {
@@ -122,7 +146,7 @@ extension Daemon {
         do { try learning.save(pool.profiles) } catch { log.warning("what was learnt could not be kept: \(error)") }
     }
 
-    private func open(_ address: ListenAddress) throws {
+    private func open(_ address: ListenAddress, for doors: Gateway.Doors) throws {
         let current = settings.current.settings
         let isPort = if case .tcp = address { true } else { false }
         // The Unix socket is guarded by its permissions, and what goes over it leaves the machine in no way.
@@ -130,7 +154,8 @@ extension Daemon {
             context,
             isForBrowsers: isPort,
             isSecure: isPort && portGuard.identity != nil,
-            access: isPort ? portGuard.access : nil
+            access: isPort ? portGuard.access : nil,
+            doors: doors
         )
         var configuration = HTTPServerConfiguration()
         configuration.maxConnections = current.http.maxConnections

@@ -21,6 +21,18 @@ extension LogLine {
     }
 }
 
+extension Logger {
+    /// What a function printed, among what the daemon writes.
+    func show(_ line: LogLine, of function: String) {
+        info(
+            "\(line.message)",
+            metadata: [
+                "function": "\(function)", "sandbox": "\(line.sandbox ?? "")", "requestId": "\(line.requestId ?? "")",
+            ]
+        )
+    }
+}
+
 extension Settings.Log {
     var threshold: Logger.Level { Logger.Level(rawValue: level) ?? .info }
 
@@ -40,9 +52,33 @@ extension Settings {
             maxSandboxes: pools.maxSandboxes,
             idleAfter: reclaim.idleAfter,
             evictAfter: pools.evictAfter,
+            freezeAfter: pools.freezeAfter,
             reclaims: reclaim.mode == .auto,
+            observes: reclaim.mode == .observe,
+            tuning: ReclaimTuning(
+                wakeCost: reclaim.target,
+                refaults: reclaim.refaults,
+                backoff: reclaim.backoff,
+                step: reclaim.step,
+                floor: reclaim.floor,
+                swapStop: reclaim.swapStop,
+                diskStop: reclaim.ioTarget,
+                growHeadroom: reclaim.growHeadroom,
+                growStep: reclaim.growStep,
+                someStop: reclaim.hostPressure.some,
+                fullStop: reclaim.hostPressure.full
+            ),
             isMeasured: host.promises == .measured,
-            prewarmedMost: pools.prewarm
+            prewarmedMost: pools.prewarm,
+            prewarmedMostByRuntime: pools.prewarmByRuntime
+        )
+    }
+
+    var poolPace: PoolPace {
+        PoolPace(
+            interval: reclaim.interval,
+            stallWindow: reclaim.hostPressure.over,
+            hintTimeout: reclaim.hintTimeout
         )
     }
 }

@@ -84,6 +84,7 @@ package final class Daemon: Sendable {
         clinux_not_dumpable()  // nobody else's debugger belongs in here
 
         tree = try CgroupTree.discover(allowUnenforced: options.allowUnenforcedLimits, base: options.cgroupRoot)
+        try tree.setTotals(cpu: current.host.cpus, pids: current.host.pids, swap: current.host.swap)
         for problem in tree.stuck { log.error("left behind by a former run: \(problem)") }
         events = try EventWatcher()
         egress = EgressNetwork(stateDirectory: state, policy: current.egressPolicy)
@@ -113,7 +114,7 @@ package final class Daemon: Sendable {
             limits: CodeLimits(archive: limits.code, unpacked: limits.unpackedCode)
         )
         store.onSweep { [launcher] in launcher.forget(imageRoot: $0) }
-        let functionLog = try FunctionLog(directory: "\(state)/logs", retain: current.log.functionsRetain)
+        let functionLog = try FunctionLog(directory: "\(state)/logs", retain: current.log.functions.retain)
         let devices = BlockDevice.all([state, places.images])
         let factory = FunctionSandboxes(launcher: launcher, places: places, store: store, devices: devices)
         learning = LearningStore(path: "\(state)/learning.json")
@@ -149,7 +150,11 @@ package final class Daemon: Sendable {
                 start: { try factory.make($0, $1, $2, isProvisioned: $3) },
                 assign: { try factory.assign($0, $1, $2) }
             ),
-            sink: { functionLog.append(LogLine($2, sandbox: $1), function: $0) },
+            sink: { [settings, log] function, sandbox, output in
+                let line = LogLine(output, sandbox: sandbox)
+                functionLog.append(line, function: function)
+                if settings.current.settings.log.functions.to == .both { log.show(line, of: function) }
+            },
             onDecisions: { made in
                 decisions.append(made)
                 metrics.note(made)
@@ -235,7 +240,7 @@ package final class Daemon: Sendable {
             workers: workers,
             images: ImageIntake(deployments: deployments, settings: settings, workers: workers, importers: importers)
         )
-        pool.setLimits(current.poolLimits, hintTimeout: current.reclaim.hintTimeout)
+        pool.setLimits(current.poolLimits, pace: current.poolPace)
         watchSettings(machine)
         let (images, group, log) = (places.images, tree.images, log)
         workers.submit { _ in ImagePreload.perform(runtimes, images: images, group: group, log: log) }
@@ -306,7 +311,7 @@ package final class Daemon: Sendable {
     }
 
     private func watchSettings(_ machine: Machine) {
-        let (pool, catalog, launcher, egress, log) = (pool, catalog, launcher, egress, log)
+        let (pool, catalog, launcher, egress, tree, log) = (pool, catalog, launcher, egress, tree, log)
         let (daemonLog, tracer, environment) = (daemonLog, tracer, environment)
         settings.onChange { loaded, changes in
             daemonLog.set(level: loaded.settings.log.threshold, style: loaded.settings.log.style(environment))
@@ -314,8 +319,14 @@ package final class Daemon: Sendable {
             launcher.setReadyNamespaces(loaded.settings.pools.readyNamespaces)
             // Before the functions hear of it: what starts from here on must find it in force.
             do { try egress.apply(loaded.settings.egressPolicy) } catch { log.error("\(error)") }
-            pool.setLimits(loaded.settings.poolLimits, hintTimeout: loaded.settings.reclaim.hintTimeout)
+            pool.setLimits(loaded.settings.poolLimits, pace: loaded.settings.poolPace)
             pool.setBudget(Self.budget(loaded.settings, machine))
+            let host = loaded.settings.host
+            do throws(CgroupError) {
+                try tree.setTotals(cpu: host.cpus, pids: host.pids, swap: host.swap)
+            } catch {
+                log.error("the limits of all sandboxes together could not be written: \(error)")
+            }
             catalog.apply(loaded.settings)
             for change in changes {
                 log.info(

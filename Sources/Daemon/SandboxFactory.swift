@@ -90,6 +90,7 @@ final class FunctionSandboxes: Sendable {
         var limits = SandboxLimits(memoryMax: contract, cpu: max(defaults.initCPUs ?? defaults.cpus, defaults.cpus))
         let live = LiveLimits(prewarmedAt: contract, defaults)
         (limits.swapMax, limits.cpuWeight, limits.pids) = (live.swap, live.cpuWeight, live.pids)
+        limits.ioWeight = live.ioWeight
         // It is told more, and all that a function may know, when it is one's.
         var variables = Self.places.merging(runtime.environment) { $1 }
         variables["AWS_LAMBDA_RUNTIME_API"] = Self.runtimeAPI
@@ -172,7 +173,7 @@ final class FunctionSandboxes: Sendable {
     private func limits(_ function: DeployedFunction, _ contract: Bytes) -> SandboxLimits {
         // More of the processor while the runtime starts; it goes back at the first request for work.
         var limits = SandboxLimits(memoryMax: contract, cpu: function.initCPU)
-        limits.io = function.io
+        (limits.io, limits.ioWeight) = (function.io, function.ioWeight)
         limits.devices = devices
         limits.swapMax = function.live.swap
         limits.cpuWeight = function.cpuWeight

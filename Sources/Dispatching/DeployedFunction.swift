@@ -12,10 +12,13 @@ package struct DeployedFunction: Sendable, Equatable {
     package var memory: Effective<Bytes>
     package var memoryLow: Bytes
     package var swap: Bytes?
+    /// `memory.high` while it runs; `nil` is `max`.
+    package var memoryHigh: Bytes?
     /// Never below `memory`, never above the ceiling.
     package var memoryBurst: Bytes
     package var initCPU: CPUQuota
     package var io: IOLimits
+    package var ioWeight: Int
     package var cpus: Effective<CPUQuota>
     package var cpuWeight: Int
     package var pids: Int
@@ -86,6 +89,8 @@ extension DeployedFunction {
         )
         memoryLow = word.memoryLow ?? defaults.memoryLow
         swap = defaults.swap
+        memoryHigh = word.memoryHigh ?? defaults.memoryHigh
+        ioWeight = word.ioWeight ?? defaults.ioWeight
         let burst = (word.memoryBurst ?? spec.memoryBurst ?? defaults.memoryBurst) ?? .zero
         memoryBurst = min(max(burst, memory.value), limits.memory)
         io = IOLimits(read: word.ioRead ?? defaults.ioRead, write: word.ioWrite ?? defaults.ioWrite)

@@ -20,7 +20,11 @@ extension Deployments {
             expectedRevisionID: expectedRevisionID,
             expectedSHA256: expectedSHA256
         )
+        let removed = try catalog.settings.storage.keepVersions.map { count throws(FunctionsError) in
+            try registry.trimVersions(of: name, to: count)
+        }
         try refresh(name)
+        if removed ?? 0 > 0 { try collectGarbage() }
         return version
     }
 

@@ -76,9 +76,11 @@ package final class Deployments: Sendable {
     package func deploy(
         _ deployment: Deployment
     ) throws(FunctionsError) -> (record: FunctionRecord, created: Bool, codeChanged: Bool) {
-        try store.store(archive: deployment.archive) { code throws(FunctionsError) in
+        let result = try store.store(archive: deployment.archive) { code throws(FunctionsError) in
             try deploy(deployment, code)
         }
+        if result.codeChanged, !result.created { try collectGarbage() }
+        return result
     }
 
     private func deploy(
@@ -120,6 +122,18 @@ package final class Deployments: Sendable {
         return (try put(record), false, old.codeSHA256 != record.codeSHA256)
     }
 
+    /// What is to be said of the sizes of all functions together: they may come to more than the host has, as few run at
+    /// once, but not to any amount.
+    package var overcommitment: String? {
+        let host = catalog.settings.host
+        let functions = catalog.all
+        let sum = functions.reduce(Bytes.zero) { $0 + $1.memory.value }
+        guard sum > host.memory * host.overcommit else { return nil }
+        return
+            "the sizes of all \(functions.count) functions come to \(sum.rounded), more than \(host.overcommit) times "
+            + "host.memory, \(host.memory.rounded) (host.overcommit): many at once will wait for each other"
+    }
+
     /// Creates a function that may not exist yet.
     package func create(_ spec: FunctionSpec, archive: [UInt8]) throws(FunctionsError) -> FunctionRecord {
         try check(spec)
@@ -156,10 +170,12 @@ package final class Deployments: Sendable {
     ) throws(FunctionsError) -> FunctionRecord {
         guard let old = try registry.get(name) else { throw .notFound(name) }
         try Self.checkPacked(old)
-        return try store.store(archive: archive) { code throws(FunctionsError) in
+        let record = try store.store(archive: archive) { code throws(FunctionsError) in
             try store.checkSize(code: code.sha256, layers: old.spec.layers.map(\.sha256))
             return try put(try registry.update(name, expectedRevisionID: expectedRevisionID, code: code))
         }
+        if record.codeSHA256 != old.codeSHA256 { try collectGarbage() }
+        return record
     }
 
     /// What `updateCode` would come to; everything is checked and nothing is changed.

@@ -7,8 +7,8 @@ import Units
 struct EventRules: Sendable {
     /// Attempts after the first one failed.
     var retries: Int
-    /// Until the first of them; twice as long until the next.
-    var wait: Duration
+    /// Until the first of them, the second…; the last holds for all that follow.
+    var backoff: [Duration]
     var maxAge: Duration
     var onSuccess: String?
     var onFailure: String?
@@ -16,13 +16,13 @@ struct EventRules: Sendable {
 
     init(_ own: EventHandling, _ defaults: Settings.Defaults) {
         retries = own.retries ?? defaults.retries
-        wait = defaults.retryWait
+        backoff = defaults.backoff
         maxAge = own.maxAgeSeconds.map { .seconds($0) } ?? defaults.maxEventAge
         (onSuccess, onFailure, deadLetter) = (own.onSuccess, own.onFailure, own.deadLetter)
     }
 
     /// How long a function waits that has failed so often before.
-    func pause(before attempt: Int) -> Duration { .milliseconds(wait.milliseconds << Int64(min(attempt, 16))) }
+    func pause(before attempt: Int) -> Duration { backoff.isEmpty ? .zero : backoff[min(attempt, backoff.count - 1)] }
 
     /// The events that follow from an ended one: the record for its destination, and itself for its dead letters.
     ///

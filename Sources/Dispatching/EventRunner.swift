@@ -11,7 +11,7 @@ import Units
 
 /// Accepts events for later and runs them until they end: at least once each, in the order in which they are due.
 ///
-/// A function's error is tried again after `defaults.retry_wait`, then after twice that, as often as its retries allow.
+/// A function's error is tried again after the pauses of `defaults.backoff`, as often as its retries allow.
 /// What could not run at all, for lack of memory or of a free sandbox, is no attempt: it comes again after one second,
 /// then two, up to five minutes, until it is too old.
 package final class EventRunner: Sendable {

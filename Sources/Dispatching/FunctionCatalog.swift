@@ -206,7 +206,15 @@ extension DeployedFunction {
 
     /// What is edited in living sandboxes without the pool's decision.
     package var live: LiveLimits {
-        LiveLimits(tmp: tmp.value, io: io, swap: swap ?? memory.value, cpuWeight: cpuWeight, pids: pids)
+        LiveLimits(
+            tmp: tmp.value,
+            io: io,
+            ioWeight: ioWeight,
+            swap: swap ?? memory.value,
+            high: memoryHigh,
+            cpuWeight: cpuWeight,
+            pids: pids
+        )
     }
 }
 
@@ -216,6 +224,7 @@ extension LiveLimits {
         self.init(
             tmp: defaults.tmp,
             io: .none,
+            ioWeight: defaults.ioWeight,
             swap: defaults.swap ?? memory,
             cpuWeight: defaults.cpuWeight,
             pids: defaults.pids

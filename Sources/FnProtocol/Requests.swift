@@ -17,7 +17,10 @@ package struct DeployResult: Codable, Sendable {
     package var function: FunctionView
     package var created: Bool
     package var codeChanged: Bool
-    package init(function: FunctionView, created: Bool, codeChanged: Bool) {
+    /// What works, and the operator should know of.
+    package var warning: String?
+    package init(function: FunctionView, created: Bool, codeChanged: Bool, warning: String? = nil) {
+        self.warning = warning
         self.function = function
         self.created = created
         self.codeChanged = codeChanged

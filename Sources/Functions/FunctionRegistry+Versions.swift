@@ -119,6 +119,31 @@ extension FunctionRegistry {
         }
     }
 
+    /// Removes the oldest published versions until no more than `count` are left, but none that an alias leads to or that
+    /// something is provisioned for, and not the newest.
+    ///
+    /// - Returns: how many went.
+    package func trimVersions(of name: String, to count: Int) throws(FunctionsError) -> Int {
+        try database.write { db in
+            let sql = "SELECT number FROM versions WHERE function = ? ORDER BY number"
+            let numbers = try Int.fetchAll(db, sql: sql, arguments: [name]).map { String($0) }
+            let aliases = try Self.aliases(db, of: name)
+            let provisioned = Set(try Self.provisioned(db, of: name).map(\.qualifier))
+            let going = numbers.dropLast()
+                .filter { number in
+                    !provisioned.contains(number)
+                        && !aliases.contains { $0.version == number || $0.weights[number] != nil }
+                }
+                .prefix(max(0, numbers.count - max(1, count)))
+            for number in going {
+                try Self.forget(db, name, number)
+                let sql = "DELETE FROM versions WHERE function = ? AND number = ?"
+                try db.execute(sql: sql, arguments: [name, Int(number)])
+            }
+            return going.count
+        }
+    }
+
     /// Removes one published version, if no alias leads to it; `false` when there was none.
     package func deleteVersion(_ number: String, of name: String) throws(FunctionsError) -> Bool {
         try database.write { db in

@@ -92,7 +92,12 @@ struct ControlPlane {
             spec.env = env
         }
         let (record, created, changed) = try context.deployments.deploy(deployment)
-        let result = DeployResult(function: try view(record.spec.name), created: created, codeChanged: changed)
+        let result = DeployResult(
+            function: try view(record.spec.name),
+            created: created,
+            codeChanged: changed,
+            warning: context.deployments.overcommitment
+        )
         return .json(created ? .created : .ok, result)
     }
 

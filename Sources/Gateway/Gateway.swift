@@ -79,18 +79,38 @@ package struct Gateway: Sendable {
     private let isForBrowsers: Bool
     private let isSecure: Bool
     private let access: Authenticator?
+    private let doors: Doors
+
+    /// What is behind one listener.
+    package enum Doors: Sendable {
+        case all
+        /// `/metrics` has a listener of its own.
+        case allButMetrics
+        case metrics
+
+        func open(_ path: String) -> Bool {
+            switch self {
+            case .all: true
+            case .allButMetrics: path != "/metrics"
+            case .metrics: path == "/metrics" || Route.isOpen(path)
+            }
+        }
+    }
 
     /// - Parameters:
     ///   - isForBrowsers: whether browsers can reach this door, as they can any port and no Unix socket.
     ///   - isSecure: whether it speaks TLS.
     ///   - access: who is let in; `nil` is everybody.
+    ///   - doors: what else there is none of here.
     package init(
         _ context: GatewayContext,
         isForBrowsers: Bool,
         isSecure: Bool = false,
-        access: Authenticator? = nil
+        access: Authenticator? = nil,
+        doors: Doors = .all
     ) {
         self.context = context
+        self.doors = doors
         self.isSecure = isSecure
         self.isForBrowsers = isForBrowsers
         self.access = access
@@ -101,6 +121,7 @@ package struct Gateway: Sendable {
         var request = request
         request.isSecure = isSecure
         if let problem = strangeness(request) { return responder.respond(problem) }
+        guard doors.open(request.path) else { return responder.respond(elsewhere(request)) }
         switch rule(request) {
         case .open: route(request, responder)
         case .closed(let why): responder.respond(Self.forbidden(why))
@@ -111,7 +132,7 @@ package struct Gateway: Sendable {
     /// What the HTTP servers ask for each request: who takes its body as it comes. Only images are taken so.
     package func streamHandler(_ head: HTTPRequestHead) -> HTTPStreamHandler? {
         // Most requests are none, and are not to pay for it.
-        guard head.method == .PUT, head.uri.hasPrefix("/v1/functions/") else { return nil }
+        guard head.method == .PUT, head.uri.hasPrefix("/v1/functions/"), doors != .metrics else { return nil }
         guard case .deployImage(let name)? = Route(head.method, HTTPRequest(method: .PUT, uri: head.uri).path) else {
             return nil
         }
@@ -129,6 +150,12 @@ package struct Gateway: Sendable {
 
     private func streamRefusal(_ request: HTTPRequest) -> HTTPResponse? {
         access?.streamRefusal(request).map { $0.response(path: request.path, mode: access?.mode ?? .any) }
+    }
+
+    private func elsewhere(_ request: HTTPRequest) -> HTTPResponse {
+        let settings = context.settings.current.settings
+        let place = doors == .metrics ? settings.http.listen : settings.metrics.listen ?? ""
+        return .problem(.notFound, "NotFound", "\(request.path) is not served here but at \(place)")
     }
 
     private func strangeness(_ request: HTTPRequest) -> HTTPResponse? {

@@ -112,7 +112,12 @@ package final class ImageIntake: Sendable {
         defer { staged.remove() }
         do throws(FunctionsError) {
             let (record, created, changed) = try deployments.deploy(deployment, staged)
-            let result = DeployResult(function: try view(record.spec.name), created: created, codeChanged: changed)
+            let result = DeployResult(
+                function: try view(record.spec.name),
+                created: created,
+                codeChanged: changed,
+                warning: deployments.overcommitment
+            )
             return .json(created ? .created : .ok, result)
         } catch {
             return .problem(error.status, error.code, error.description)

@@ -148,7 +148,11 @@ struct LambdaControl {
         try members.apply(to: &spec, runtime: runtime, layers: layers)
         var record = try context.deployments.create(spec, archive: archive)
         if members.Publish == true { record = try context.deployments.publish(name) }
-        return answer(.created, FunctionConfiguration(record, context))
+        var response = answer(.created, FunctionConfiguration(record, context))
+        if let warning = context.deployments.overcommitment {
+            response.headers.add(name: "X-Fn-Warning", value: warning)
+        }
+        return response
     }
 
     private func code(_ members: CodeMembers?) throws(LambdaError) -> [UInt8] {

@@ -16,6 +16,9 @@ package struct Decision: Sendable, Equatable {
         case pending
         case shrink
         case shrunk
+        /// What would have been shrunk, where the operator only looks on.
+        case observe
+        case freeze
         case keep
         case prepare
         case evict
@@ -84,7 +87,7 @@ extension Decision {
             case .cold: "the sandbox that was started for it"
             case .prewarmed: "a sandbox that was started ahead"
             case .warm: "a warm sandbox, running-ready"
-            case .thawed: wasShrunk ? "a shrunk sandbox, woken" : "a sandbox that was being shrunk, taken back"
+            case .thawed: wasShrunk ? "a shrunk sandbox, woken" : "a sandbox that was frozen or about to be, taken back"
             }
         }
 

@@ -71,19 +71,25 @@ package struct FunctionProfile: Sendable, Equatable, Codable {
         _ call: CallObservation,
         isFirst: Bool,
         wokeAfter shrunkFor: Duration?,
-        premature: Duration
+        premature: Duration,
+        tuning: ReclaimTuning = ReclaimTuning()
     ) {
         calls += 1
         if let peak = call.peak { peaks.add(Double(peak.count)) }
         if let shrunkFor {
-            woke(call, after: shrunkFor, premature: premature)
+            woke(call, after: shrunkFor, premature: premature, tuning)
         } else if !isFirst {
             warmDurations.add(call.duration.seconds * 1e6)
         }
     }
 
     /// Additive increase, multiplicative decrease on what the wake cost (the control of TCP's window, Chiu and Jain 1989).
-    private mutating func woke(_ call: CallObservation, after shrunkFor: Duration, premature: Duration) {
+    private mutating func woke(
+        _ call: CallObservation,
+        after shrunkFor: Duration,
+        premature: Duration,
+        _ tuning: ReclaimTuning
+    ) {
         let microseconds = call.duration.seconds * 1e6
         let penalty = max(0, microseconds - (warmDurations.quantile(0.5) ?? microseconds))
         wakes += 1
@@ -91,10 +97,10 @@ package struct FunctionProfile: Sendable, Equatable, Codable {
         refaultedPages += call.refaultedPages
         Self.average(&wakePenalty, penalty)
         if let current = call.current { Self.average(&workingSet, Double(current.count)) }
-        let isSlow = penalty > max(10_000, 0.25 * (warmDurations.quantile(0.95) ?? 0))
-        let isThick = Double(call.refaultedPages) * Policy.pageFault > 25_000
+        let isSlow = penalty > max(10_000, tuning.wakeCost * (warmDurations.quantile(0.95) ?? 0))
+        let isThick = Double(call.refaultedPages) > tuning.refaults * max(1, call.duration.seconds)
         if isSlow && call.refaultedPages > 0 || isThick {
-            depth = max(0.1, depth / 2)
+            depth = max(0.1, depth * (1 - tuning.backoff))
             patience = min(120, patience * 2)
             wantsPrefetch = true
         } else {

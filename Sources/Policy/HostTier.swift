@@ -36,6 +36,8 @@ package struct HostSample: Sendable, Equatable {
     /// Share of the time since the last sample in which some, or all, tasks waited for memory.
     package var some: Double
     package var full: Double
+    /// Share in which some waited for disks.
+    package var disk: Double
 
     package init(
         available: Bytes,
@@ -43,8 +45,10 @@ package struct HostSample: Sendable, Equatable {
         swapTotal: Bytes = .zero,
         compression: Double = 0,
         some: Double = 0,
-        full: Double = 0
+        full: Double = 0,
+        disk: Double = 0
     ) {
+        self.disk = disk
         self.available = available
         self.swapFree = swapFree
         self.swapTotal = swapTotal
@@ -65,14 +69,19 @@ package struct TierTracker: Sendable {
     package init() {}
 
     /// - Parameter budget: what all sandboxes together may be promised.
-    package mutating func observe(_ sample: HostSample, budget: Bytes, now: Instant) {
-        let seen = Self.tier(sample, budget: budget, strictness: 1)
+    package mutating func observe(
+        _ sample: HostSample,
+        budget: Bytes,
+        tuning: ReclaimTuning = ReclaimTuning(),
+        now: Instant
+    ) {
+        let seen = Self.tier(sample, budget, tuning, strictness: 1)
         if seen >= tier {
             tier = seen
             betterSince = nil
             return
         }
-        guard Self.tier(sample, budget: budget, strictness: 1.25) < tier else {
+        guard Self.tier(sample, budget, tuning, strictness: 1.25) < tier else {
             betterSince = nil
             return
         }
@@ -85,14 +94,19 @@ package struct TierTracker: Sendable {
 
     /// Stalls count only while the host itself is not far from short: one sandbox that thrashes at its own limit stalls
     /// its whole slice, and taking memory from others would not help it.
-    private static func tier(_ sample: HostSample, budget: Bytes, strictness: Double) -> HostTier {
+    private static func tier(
+        _ sample: HostSample,
+        _ budget: Bytes,
+        _ tuning: ReclaimTuning,
+        strictness: Double
+    ) -> HostTier {
         let available = Double(sample.available.count) / Double(max(1, budget.count)) / strictness
         let stallsCount = available < 0.4
         let (some, full) = stallsCount ? (sample.some * strictness, sample.full * strictness) : (0, 0)
         let swapIsOut = sample.swapTotal > .zero && sample.swapFreeShare / strictness < 0.1 && available < 0.2
-        if available < 0.05 || full >= 0.02 || swapIsOut { return .red }
-        if available < 0.10 || some >= 0.05 { return .orange }
-        if available < 0.20 || some >= 0.01 { return .yellow }
+        if available < 0.05 || full >= tuning.fullStop || swapIsOut { return .red }
+        if available < 0.10 || some >= tuning.someStop { return .orange }
+        if available < 0.20 || some >= tuning.someStop / 5 { return .yellow }
         return .green
     }
 }

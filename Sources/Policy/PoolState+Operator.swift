@@ -130,8 +130,51 @@ extension PoolState {
             return [beginShrink(entry.id, order, reason, now: now)]
         }
         let keep = Policy.keepAfter(profile, evictAfter: limits.evictAfter, isShrunk: false, tier: tier)
-        return idle >= keep && isSpare(entry) ? [stop(entry.id, .expired)] : []
+        if idle >= keep, isSpare(entry) { return [stop(entry.id, .expired)] }
+        return observeTick(entry, idle, now: now) + freezeTick(entry, idle)
     }
+
+    /// Says once in an idle time what would have been done, where the operator only looks on.
+    private mutating func observeTick(_ entry: Entry, _ idle: Duration, now: Instant) -> [PoolEffect] {
+        let wait = Policy.shrinkAfter(profiles[entry.function], idleAfter: limits.idleAfter, tier: tier)
+        guard limits.observes, !entry.isObserved, plans[entry.function]?.reclaims == true, idle >= wait else {
+            return []
+        }
+        entries[entry.id]?.isObserved = true
+        explain(
+            Decision(
+                .observe,
+                sandbox: entry.id,
+                function: entry.function,
+                "idle for longer than \(wait.text): would be shrunk (reclaim.mode is observe)",
+                [
+                    "held_bytes": ledger.held(by: entry.id).count,
+                    "expected_release_bytes": expectedRelease(of: entry).count,
+                    "idle_ms": Int64(idle.seconds * 1000),
+                ]
+            )
+        )
+        return []
+    }
+
+    /// What is not shrunk is frozen after a while all the same: nobody's background work takes a processor for ever.
+    private mutating func freezeTick(_ entry: Entry, _ idle: Duration) -> [PoolEffect] {
+        guard !entry.isFrozen, entry.pending == nil, idle >= limits.freezeAfter else { return [] }
+        entries[entry.id]?.isFrozen = true
+        explain(
+            Decision(
+                .freeze,
+                sandbox: entry.id,
+                function: entry.function,
+                "idle for longer than \(limits.freezeAfter.text), and not to be shrunk: frozen as it is",
+                ["idle_ms": Int64(idle.seconds * 1000), "held_bytes": ledger.held(by: entry.id).count]
+            )
+        )
+        return [.freeze(entry.id)]
+    }
+
+    /// Whether a freeze that was decided still holds.
+    package func mayFreeze(_ id: SandboxID) -> Bool { entries[id].map { $0.phase == .idle && $0.isFrozen } ?? false }
 
     /// However far away the next thing is, an entry is looked at this often.
     private static let longestPause: Instant = 1_000_000_000
@@ -238,7 +281,7 @@ extension PoolState {
     package mutating func sensed(_ sample: HostSample, now: Instant) -> [PoolEffect] {
         host = sample
         let old = tier
-        tiers.observe(sample, budget: ledger.budget, now: now)
+        tiers.observe(sample, budget: ledger.budget, tuning: limits.tuning, now: now)
         if tier != old {
             lookAgain()
             explain(

@@ -10,7 +10,10 @@ extension PoolState {
 
     /// How many of a runtime's are worth having ready.
     func wantedPrewarmed(_ plan: FunctionPlan, now: Instant) -> Int {
-        min(limits.prewarmedMost, startDemand[plan.name]?.wanted(now: now, halfLife: limits.evictAfter) ?? 0)
+        min(
+            limits.prewarmedMost(of: plan.name),
+            startDemand[plan.name]?.wanted(now: now, halfLife: limits.evictAfter) ?? 0
+        )
     }
 
     /// A request needs a sandbox that is not there; `fresh` ones want none that was there before them.
@@ -79,7 +82,7 @@ extension PoolState {
 
     /// Starts what is wanted and not there, one of a runtime at a time, from what is free: a quarter of the budget stays.
     mutating func prewarm(now: Instant) -> [PoolEffect] {
-        guard limits.prewarmedMost > 0, !isShuttingDown, tier == .green, waiting.isEmpty else { return [] }
+        guard limits.prewarms, !isShuttingDown, tier == .green, waiting.isEmpty else { return [] }
         var effects: [PoolEffect] = []
         for plan in plans.values.filter(\.isPrewarming).sorted(by: { $0.name < $1.name }) {
             let wanted = wantedPrewarmed(plan, now: now)

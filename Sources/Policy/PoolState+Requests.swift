@@ -175,7 +175,7 @@ extension PoolState {
         let since = waiting.removeValue(forKey: request.token)?.since ?? now
         guard var entry = entries[id] else { preconditionFailure("a sandbox was chosen that is not there") }
         let (held, old) = (ledger.held(by: id), entry)
-        let wasFrozen = entry.phase == .shrunk || entry.phase == .shrinking
+        let wasFrozen = entry.phase == .shrunk || entry.phase == .shrinking || entry.isFrozen
         let kind: StartKind =
             wasFrozen
             ? .thawed
@@ -187,6 +187,7 @@ extension PoolState {
         entry.resistsUntil = 0
         entry.due = 0
         entry.isPrepared = false
+        (entry.isFrozen, entry.isObserved) = (false, false)
         entry.bursts = 0
         entry.beneficiary = nil
         entry.clock = evictionClock

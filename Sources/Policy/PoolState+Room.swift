@@ -111,6 +111,7 @@ extension PoolState {
         entries[id]?.phase = .shrinking
         entries[id]?.order = order
         entries[id]?.isPrepared = false
+        entries[id]?.isFrozen = false
         return .shrink(id, order)
     }
 

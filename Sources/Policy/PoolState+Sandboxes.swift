@@ -59,7 +59,13 @@ extension PoolState {
         entries[id]?.running = entry.running - 1
         if let call {
             profiles[entry.function, default: FunctionProfile()]
-                .called(call, isFirst: entry.served == 1, wokeAfter: entry.wokeAfter, premature: limits.idleAfter)
+                .called(
+                    call,
+                    isFirst: entry.served == 1,
+                    wokeAfter: entry.wokeAfter,
+                    premature: limits.idleAfter,
+                    tuning: limits.tuning
+                )
         }
         guard entry.running == 1 else { return pump(now: now) }
         entries[id]?.takesMore = false
@@ -198,9 +204,9 @@ extension PoolState {
                 _ = setLimit(entry.limit, of: id)
             }
         }
-        let headroom = Self.burstHeadroom(plan)
+        let headroom = Self.burst(plan, limits.tuning.growHeadroom)
         guard plan.burst > entry.limit, entry.limit - current < headroom else { return [] }
-        let wanted = min(plan.burst, max(entry.limit, current) + headroom)
+        let wanted = min(plan.burst, max(entry.limit, current) + Self.burst(plan, limits.tuning.growStep))
         let growth = charge(entry, at: wanted) - ledger.held(by: id)
         guard fits(growth), setLimit(wanted, of: id) else {
             if entry.bursts >= 0, entry.pending == nil {
@@ -234,8 +240,8 @@ extension PoolState {
         return [.raise(id, to: wanted)]
     }
 
-    /// How far `memory.max` runs ahead of use: a quarter of the function's size, at least 32 MiB.
-    static func burstHeadroom(_ plan: FunctionPlan) -> Bytes { max(.mib(32), plan.memory * 0.25) }
+    /// How far `memory.max` runs ahead of use: a share of the function's size, at least 32 MiB.
+    private static func burst(_ plan: FunctionPlan, _ share: Double) -> Bytes { max(.mib(32), plan.memory * share) }
 
     /// Whether anybody may have to be looked at while it runs.
     package var needsWatch: Bool { limits.isMeasured || hasBursts }

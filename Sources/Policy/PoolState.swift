@@ -58,6 +58,10 @@ package struct PoolState: Sendable {
         var resistsUntil: Instant = 0
         /// Raised ahead of a request that is expected.
         var isPrepared = false
+        /// Idle, not shrunk, and frozen.
+        package internal(set) var isFrozen = false
+        /// It was said that it would be shrunk.
+        var isObserved = false
         /// Nothing is due for it before this moment, so that a thousand idle sandboxes cost next to nothing.
         var due: Instant = 0
         /// GreedyDual's clock when it was last used.
@@ -246,7 +250,7 @@ extension PoolState.Entry {
     /// Higher is cheaper to wake.
     var rank: Int {
         switch phase {
-        case .idle: 2
+        case .idle: isFrozen ? 1 : 2
         case .shrinking: 1
         default: 0
         }

@@ -212,6 +212,8 @@ package enum PoolEffect: Sendable, Equatable {
     /// A sandbox that was started for want of one failed; this request is told why.
     case startFailed(LeaseToken, SandboxID)
     case shrink(SandboxID, ShrinkOrder)
+    /// Freeze an idle sandbox with what it has.
+    case freeze(SandboxID)
     /// A request is expected soon: raise the limits of a frozen sandbox to `contract`, which the ledger holds already,
     /// and bring back what it needs, without thawing it.
     case prepare(SandboxID, contract: Bytes)
@@ -227,22 +229,37 @@ package struct PoolLimits: Sendable, Equatable {
     package var maxWaiting: Int
     package var idleAfter: Duration
     package var evictAfter: Duration
+    /// When an idle sandbox that is not shrunk is frozen as it is.
+    package var freezeAfter: Duration
     /// Whether anything is shrunk at all.
     package var reclaims: Bool
+    /// Whether it is only told what would be shrunk.
+    package var observes: Bool
+    package var tuning: ReclaimTuning
     /// Whether a busy sandbox is charged what its calls have needed so far, rather than its contract.
     package var isMeasured: Bool
     /// Prewarmed sandboxes of one runtime, at most; how many is learnt.
     package var prewarmedMost: Int
+    /// The same of runtimes that have a word of their own.
+    package var prewarmedMostByRuntime: [String: Int]
 
     package init(
         maxSandboxes: Int = 500,
         maxWaiting: Int = 10_000,
         idleAfter: Duration = .seconds(5),
         evictAfter: Duration = .seconds(600),
+        freezeAfter: Duration = .seconds(30),
         reclaims: Bool = true,
+        observes: Bool = false,
+        tuning: ReclaimTuning = ReclaimTuning(),
         isMeasured: Bool = false,
-        prewarmedMost: Int = 0
+        prewarmedMost: Int = 0,
+        prewarmedMostByRuntime: [String: Int] = [:]
     ) {
+        self.freezeAfter = freezeAfter
+        self.observes = observes
+        self.tuning = tuning
+        self.prewarmedMostByRuntime = prewarmedMostByRuntime
         self.isMeasured = isMeasured
         self.prewarmedMost = prewarmedMost
         self.maxSandboxes = maxSandboxes
@@ -250,5 +267,13 @@ package struct PoolLimits: Sendable, Equatable {
         self.idleAfter = idleAfter
         self.evictAfter = evictAfter
         self.reclaims = reclaims
+    }
+
+    /// Whether any runtime may be started ahead.
+    var prewarms: Bool { prewarmedMost > 0 || prewarmedMostByRuntime.values.contains { $0 > 0 } }
+
+    /// - Parameter plan: the one of a runtime's prewarmed sandboxes.
+    func prewarmedMost(of plan: String) -> Int {
+        PlanName.runtime(plan).flatMap { prewarmedMostByRuntime[$0] } ?? prewarmedMost
     }
 }

@@ -99,9 +99,11 @@ extension PooledSandbox {
     func edit(_ wanted: LiveLimits, _ devices: [BlockDevice], _ log: Logger) {
         setTmp(wanted.tmp, log)
         do throws(CgroupError) {
+            try limits.setBrake(wanted.high)
             try live.withLock { live throws(CgroupError) in
                 let group = sandbox.cgroup
                 if live.io != wanted.io { for device in devices { try group.setIOMax(device, wanted.io) } }
+                if live.ioWeight != wanted.ioWeight { try group.setIOWeight(wanted.ioWeight) }
                 if live.swap != wanted.swap { try group.setSwapMax(wanted.swap) }
                 if live.cpuWeight != wanted.cpuWeight { try group.setCPUWeight(wanted.cpuWeight) }
                 if live.pids != wanted.pids { try sandbox.setProcessLimit(wanted.pids) }

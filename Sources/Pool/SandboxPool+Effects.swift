@@ -21,6 +21,7 @@ extension SandboxPool {
             case .refuse(let token, let refusal): caller(token)?(.refused(refusal))
             case .startFailed(let token, let id): tellStartFailure(token, id)
             case .shrink(let id, let order): onReclaimer { $0.shrink(id, order) }
+            case .freeze(let id): onReclaimer { $0.freeze(id) }
             case .prepare(let id, let contract): onReclaimer { $0.prepare(id, at: contract) }
             case .raise(let id, let contract): raise(id, to: contract)
             case .lower(let id, let contract): onReclaimer { $0.lower(id, to: contract) }
@@ -229,6 +230,16 @@ extension SandboxPool {
         }
     }
 
+    private func freeze(_ id: SandboxID) {
+        // As below: a request from here on is seen.
+        let standing = shared.withLock { shared in
+            shared.state.mayFreeze(id) ? shared.members[id].map { ($0, $0.limits.wakes) } : nil
+        }
+        guard let (member, wakes) = standing else { return }
+        edit(id) { limits throws(CgroupError) in try limits.pause(since: wakes) }
+        if member.limits.isFrozen { log.debug("frozen \(id)") }
+    }
+
     /// Hint, freeze, reclaim, lower: see `LimitControl.shrink`. A request that comes meanwhile stops it at the next step.
     private func shrink(_ id: SandboxID, _ order: ShrinkOrder) {
         // Under the pool's lock: a request that takes the sandbox from here on bumps `wakes` after this reading.
@@ -238,10 +249,17 @@ extension SandboxPool {
         guard let (member, wakes) = standing else { return }
         let before = member.sandbox.cgroup.memoryCurrent()
         if order.hints, !member.limits.isFrozen {
-            member.hint(deadline: hintTimeout.withLock { $0 }) { member.limits.wakes == wakes }
+            member.hint(deadline: pace.withLock { $0.hintTimeout }) { member.limits.wakes == wakes }
         }
         do {
-            let outcome = try member.limits.shrink(order, since: wakes, before: before, host: host.sample) {
+            let tuning = shared.withLock { $0.state.limits.tuning }
+            let outcome = try member.limits.shrink(
+                order,
+                since: wakes,
+                before: before,
+                host: host.sample,
+                tuning: tuning
+            ) {
                 sensors.compression()
             }
             switch outcome {

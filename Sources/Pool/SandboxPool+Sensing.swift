@@ -22,15 +22,15 @@ extension SandboxPool {
         }
     }
 
-    /// Starts to look: ten times a second at what is due; four times a second at the host, as often as the clock while
-    /// it hurts, and at once when the kernel says that tasks stall.
+    /// Starts to look: ten times a second at what is due; at the host every `reclaim.interval`, as often as the clock
+    /// while it hurts, and at once when the kernel says that tasks stall.
     ///
     /// - Parameter pressureFile: `memory.pressure` of the pool's group.
     package func start(pressureFile: String?) {
         let loop = group.next()
         let clock = loop.scheduleRepeatedTask(initialDelay: .milliseconds(100), delay: .milliseconds(100)) { [self] _ in
             apply { state, now in state.tick(now: now) }
-            sense(atMostEvery: host.tier >= .orange ? .zero : .milliseconds(250))
+            sense(atMostEvery: host.tier >= .orange ? .zero : pace.withLock { $0.interval })
             reconcile()
             // Only where somebody may outgrow something; else the daemon would wake a hundred times a second for nothing.
             guard shared.withLock({ $0.state.needsWatch }) else { return }

@@ -122,6 +122,7 @@ extension SandboxPool {
             member.telemetry.started(memory: contract.count)
             member.has(assignment.live)
             member.setTmp(assignment.live.tmp, log)
+            try member.limits.setBrake(assignment.live.high)
             try member.limits.setCPU(assignment.cpu)
             member.announce(memory: contract, cpu: assignment.cpu)
             watchStart(member, assignment.initTimeout)

@@ -94,18 +94,51 @@ package struct LiveLimits: Sendable, Equatable {
     /// The size of `/tmp`, whose pages count as the sandbox's memory.
     package var tmp: Bytes
     package var io: IOLimits
+    package var ioWeight: Int
     /// `memory.swap.max`.
     package var swap: Bytes
+    /// `memory.high` while it runs; `nil` is `max`.
+    package var high: Bytes?
     package var cpuWeight: Int
     /// Processes and threads.
     package var pids: Int
 
-    package init(tmp: Bytes, io: IOLimits, swap: Bytes, cpuWeight: Int, pids: Int) {
+    package init(
+        tmp: Bytes,
+        io: IOLimits,
+        ioWeight: Int = 100,
+        swap: Bytes,
+        high: Bytes? = nil,
+        cpuWeight: Int,
+        pids: Int
+    ) {
         self.tmp = tmp
         self.io = io
+        self.ioWeight = ioWeight
+        self.high = high
         self.swap = swap
         self.cpuWeight = cpuWeight
         self.pids = pids
+    }
+}
+
+/// How the pool keeps time, from the `reclaim` section of `fn.yaml`.
+package struct PoolPace: Sendable {
+    /// How often the host is looked at.
+    package var interval: Duration
+    /// Over how long stalls are averaged.
+    package var stallWindow: Duration
+    /// How long a runtime has to answer a hint.
+    package var hintTimeout: Duration
+
+    package init(
+        interval: Duration = .milliseconds(250),
+        stallWindow: Duration = .milliseconds(250),
+        hintTimeout: Duration = .milliseconds(100)
+    ) {
+        self.interval = interval
+        self.stallWindow = stallWindow
+        self.hintTimeout = hintTimeout
     }
 }
 
@@ -139,8 +172,7 @@ package final class SandboxPool: Sendable {
     let log: Logger
     let sensors: HostSensors
     let devices: [BlockDevice]
-    /// How long a runtime has to answer a hint.
-    let hintTimeout = Mutex(Duration.milliseconds(100))
+    let pace = Mutex(PoolPace())
     let sensing = Mutex(Sensing())
     private let onDecisions: @Sendable ([Decision]) -> Void
 
@@ -249,8 +281,9 @@ package final class SandboxPool: Sendable {
         }
     }
     package func setBudget(_ budget: Bytes) { apply { state, now in state.setBudget(budget, now: now) } }
-    package func setLimits(_ limits: PoolLimits, hintTimeout timeout: Duration) {
-        hintTimeout.withLock { $0 = timeout }
+    package func setLimits(_ limits: PoolLimits, pace new: PoolPace) {
+        pace.withLock { $0 = new }
+        sensors.setWindow(new.stallWindow)
         apply { state, _ in
             state.limits = limits
             return []

@@ -7,16 +7,11 @@ import Units
 
 /// The host's memory, read from the kernel's own files through descriptors that stay open.
 package final class HostSensors: Sendable {
-    private struct Last {
-        var some: Int64 = 0
-        var full: Int64 = 0
-        var at: Int64 = 0
-    }
-
     private let meminfo = Gauge("/proc/meminfo")
     private let pressure = Gauge("/proc/pressure/memory")
+    private let disks = Gauge("/proc/pressure/io")
     private let compressed: [Gauge]
-    private let last = Mutex(Last())
+    private let stallWindow = Mutex(StallWindow(.milliseconds(250)))
 
     package init() {
         let disks = (try? Directory.list("/sys/block")) ?? []
@@ -31,28 +26,28 @@ package final class HostSensors: Sendable {
         guard let text = try? meminfo.read() else { return nil }
         let fields = Self.fields(text, ["MemAvailable", "SwapTotal", "SwapFree"])
         guard let available = fields[0], let total = fields[1], let free = fields[2] else { return nil }
-        let (some, full) = stalls()
+        let (some, full, disk) = stalls()
         return HostSample(
             available: .kib(available),
             swapFree: .kib(free),
             swapTotal: .kib(total),
             compression: compression(),
             some: some,
-            full: full
+            full: full,
+            disk: disk
         )
     }
 
-    /// Shares of the time since the last sample. `total` is exact at each read; the averages lag two seconds.
-    private func stalls() -> (some: Double, full: Double) {
-        guard let text = try? pressure.read() else { return (0, 0) }
+    /// Over how long stalls are averaged.
+    package func setWindow(_ length: Duration) { stallWindow.withLock { $0.length = length } }
+
+    /// Shares of the time of the window. `total` is exact at each read; the kernel's own averages lag two seconds.
+    private func stalls() -> (some: Double, full: Double, disk: Double) {
+        guard let text = try? pressure.read() else { return (0, 0, 0) }
         let (some, full) = Self.totals(text)
-        let now = MonotonicClock.now()
-        return last.withLock { last in
-            defer { last = Last(some: some, full: full, at: now) }
-            let elapsed = Double(now - last.at) / 1000
-            guard last.at > 0, elapsed > 0 else { return (0, 0) }
-            return (Double(some - last.some) / elapsed, Double(full - last.full) / elapsed)
-        }
+        let disk = (try? disks.read()).map { Self.totals($0).some } ?? 0
+        let look = StallWindow.Look(some: some, full: full, disk: disk, at: MonotonicClock.now())
+        return stallWindow.withLock { $0.shares(look) }
     }
 
     /// Microseconds, ever, in which some or all tasks waited for memory; `nil` without PSI.

@@ -14,14 +14,19 @@ package final class LimitControl: Sendable {
     private struct Files {
         /// `memory.max` as last written.
         var max: Bytes
-        /// Whether `memory.high` is anything but `max`.
-        var throttles = false
+        /// `memory.high` as last written; `nil` is `max`.
+        var high: Bytes?
+        /// What the operator wants it to be while the sandbox runs; `nil` is `max`.
+        var wantedHigh: Bytes?
         var low = Bytes.zero
         var cpu: CPUQuota?
         var frozen = false
         /// How often the sandbox was woken or grown; a shrink that sees it change stops.
         var wakes: UInt64 = 0
         var changes: [LimitChange: Int64] = [:]
+
+        /// `memory.high` as it is to be while the sandbox runs within `max`.
+        var runningHigh: Bytes? { wantedHigh.flatMap { $0 < max ? $0 : nil } }
 
         mutating func note(_ file: String, _ direction: LimitChange.Direction) {
             changes[LimitChange(file: file, direction), default: 0] += 1
@@ -65,7 +70,7 @@ package final class LimitControl: Sendable {
         try files.withLock { files throws(CgroupError) in
             files.wakes += 1
             var steps: [LimitStep] = []
-            if contract > files.max || files.throttles {
+            if contract > files.max || files.high != files.runningHigh {
                 let (began, before) = (MonotonicClock.now(), files.max)
                 try raise(&files, to: contract)
                 steps.append(LimitStep(.grow, began: began, ended: MonotonicClock.now(), from: before, to: files.max))
@@ -114,10 +119,34 @@ package final class LimitControl: Sendable {
             files.max = contract
             files.note("memory.max", .up)
         }
-        if files.throttles {
-            try cgroup.setMemoryHigh(nil)
-            files.throttles = false
-            files.note("memory.high", .up)
+        try setHigh(&files, files.runningHigh)
+    }
+
+    private func setHigh(_ files: inout Files, _ high: Bytes?) throws(CgroupError) {
+        guard files.high != high else { return }
+        try cgroup.setMemoryHigh(high)
+        let isLower = high.map { new in files.high.map { new < $0 } ?? true } ?? false
+        files.note("memory.high", isLower ? .down : .up)
+        files.high = high
+    }
+
+    /// Brakes the sandbox above this much while it runs, as its operator asks; `nil` is no brake.
+    ///
+    /// What it holds above that is taken first, in steps that a request does not wait for: the kernel would do it in the
+    /// write itself, under our lock.
+    package func setBrake(_ high: Bytes?) throws(CgroupError) {
+        let wakes: UInt64? = files.withLock { files in
+            guard files.wantedHigh != high else { return nil }
+            files.wantedHigh = high
+            return files.wakes
+        }
+        guard let wakes else { return }
+        if let high, let current = cgroup.memoryCurrent(), current > high {
+            try reclaim(current - high, swappiness: nil, step: 0.25) { files.withLock { $0.wakes } == wakes }
+        }
+        try files.withLock { files throws(CgroupError) in
+            // One that is frozen has it when it is woken.
+            if !files.frozen { try setHigh(&files, files.runningHigh) }
         }
     }
 
@@ -155,7 +184,9 @@ package final class LimitControl: Sendable {
     package func lower(to contract: Bytes) throws(CgroupError) -> Bytes {
         let wakes = files.withLock { $0.wakes }
         if let current = cgroup.memoryCurrent(), current + margin > contract {
-            try reclaim(current + margin - contract, swappiness: nil) { files.withLock { $0.wakes } == wakes }
+            try reclaim(current + margin - contract, swappiness: nil, step: 0.25) {
+                files.withLock { $0.wakes } == wakes
+            }
         }
         return try files.withLock { files throws(CgroupError) in
             guard files.wakes == wakes, contract < files.max else { return files.max }
@@ -181,13 +212,14 @@ package final class LimitControl: Sendable {
     /// - Parameters:
     ///   - since: `wakes` when the shrink was decided; another number now stops it.
     ///   - before: `memory.current` before the runtime was asked to give back what it does not need.
-    ///   - host: how much swap there is.
+    ///   - host: how much swap there is, and how long tasks wait for disks.
     ///   - compression: tells what a swapped byte costs in RAM; asked at the end.
     package func shrink(
         _ order: ShrinkOrder,
         since wakes: UInt64,
         before: Bytes?,
         host: HostSample?,
+        tuning: ReclaimTuning,
         compression: () -> Double
     ) throws(CgroupError) -> ShrinkOutcome {
         let hinted = cgroup.memoryCurrent() ?? .zero
@@ -209,19 +241,33 @@ package final class LimitControl: Sendable {
             // nearly full; then the next sandbox would find no room at all.
             let shared = stat["shmem"] ?? 0
             let anonymous = Bytes((stat["anon"] ?? 0) + shared) * order.depth
-            let hasSwap = host.map { $0.swapTotal > .zero && $0.swapFree > $0.swapTotal * 0.2 } ?? true
-            if hasSwap { try reclaim(anonymous, swappiness: 200, while: unwoken) }
-            if order.takesFiles {
+            let swapStop = tuning.swapStop
+            let hasSwap = host.map { $0.swapTotal > .zero && $0.swapFree > $0.swapTotal * (1 - swapStop) } ?? true
+            let (step, floor) = (tuning.step, tuning.floor)
+            if hasSwap { try reclaim(anonymous, swappiness: 200, step: step, floor: floor, while: unwoken) }
+            if order.takesFiles, host.map({ $0.disk <= tuning.diskStop }) ?? true {
                 let file = Bytes(max(0, (stat["file"] ?? 0) - shared)) * order.depth
-                try reclaim(file, swappiness: 0, while: unwoken)
+                try reclaim(file, swappiness: 0, step: step, floor: floor, while: unwoken)
             }
         }
         return try settle(
             Shrink(before: before ?? hinted, limit: .zero, released: max(.zero, (before ?? hinted) - hinted)),
             compression: compression(),
+            floor: tuning.floor,
             started: started,
             wakes: wakes
         )
+    }
+
+    /// Freezes an idle sandbox with the limits that it has; a wake thaws it.
+    ///
+    /// - Parameter wakes: as when that was decided; another number now is a request that came first.
+    package func pause(since wakes: UInt64) throws(CgroupError) {
+        try files.withLock { files throws(CgroupError) in
+            guard files.wakes == wakes, !files.frozen else { return }
+            try cgroup.freeze()
+            files.frozen = true
+        }
     }
 
     /// Raises the limits of a frozen sandbox ahead of a request that is expected; it stays frozen.
@@ -251,6 +297,7 @@ package final class LimitControl: Sendable {
     private func settle(
         _ shrink: Shrink,
         compression: Double,
+        floor: Bytes,
         started: Int64,
         wakes: UInt64
     ) throws(CgroupError) -> ShrinkOutcome {
@@ -259,13 +306,11 @@ package final class LimitControl: Sendable {
             // On a host whose kernel does not account memory: frozen, nothing measured, nothing given back.
             guard let current = cgroup.memoryCurrent() else { return .shrunk(Shrink(limit: files.max)) }
             let slack = Slack.above(current, cpus: cpus)
-            let limit = min(files.max, Slack.pageAligned(current + slack))
+            let limit = min(files.max, max(floor, Slack.pageAligned(current + slack)))
             try cgroup.setMemoryMax(limit)
-            try cgroup.setMemoryHigh(min(limit, Slack.pageAligned(current + slack * 0.5)))
             if limit < files.max { files.note("memory.max", .down) }
-            if !files.throttles { files.note("memory.high", .down) }
             files.max = limit
-            files.throttles = true
+            try setHigh(&files, min(limit, Slack.pageAligned(current + slack * 0.5)))
             var shrink = shrink
             shrink.after = current
             shrink.swapped = cgroup.swapCurrent() ?? .zero
@@ -277,14 +322,26 @@ package final class LimitControl: Sendable {
     }
 
     /// Reclaims in chunks, so that a wake waits for one chunk at most and a removal is never held up.
-    private func reclaim(_ amount: Bytes, swappiness: Int?, while mayGoOn: () -> Bool) throws(CgroupError) {
+    ///
+    /// - Parameters:
+    ///   - step: the most of what there is that is asked for at once.
+    ///   - floor: what is left in any case.
+    private func reclaim(
+        _ amount: Bytes,
+        swappiness: Int?,
+        step: Double,
+        floor: Bytes = .zero,
+        while mayGoOn: () -> Bool
+    ) throws(CgroupError) {
         guard let start = cgroup.memoryCurrent() else { return }
         var fruitless = 0
+        let amount = min(amount, max(.zero, start - floor))
         while mayGoOn(), fruitless < 2, let current = cgroup.memoryCurrent(), start - current < amount {
-            let chunk = min(max(.mib(4), min(current * 0.25, .mib(16))), amount - (start - current))
-            let complete = try cgroup.reclaim(chunk, swappiness: swappiness)
+            let chunk = min(max(.mib(4), min(current * step, .mib(16))), amount - (start - current))
+            try cgroup.reclaim(chunk, swappiness: swappiness)
+            // What it took, not what the kernel says it took: that may be charged to the group again, compressed.
             let freed = current - (cgroup.memoryCurrent() ?? current)
-            fruitless = complete || freed >= .kib(256) ? 0 : fruitless + 1
+            fruitless = freed >= min(.kib(256), chunk * 0.5) ? 0 : fruitless + 1
         }
     }
 }

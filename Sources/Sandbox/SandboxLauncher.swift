@@ -112,6 +112,7 @@ package final class SandboxLauncher: Sendable {
             try sandbox.cgroup.setCPUWeight(limits.cpuWeight)
             try sandbox.cgroup.setPidsMax(limits.pids)
             for device in limits.devices where limits.io != .none { try sandbox.cgroup.setIOMax(device, limits.io) }
+            if limits.ioWeight != 100 { try sandbox.cgroup.setIOWeight(limits.ioWeight) }
         } catch {
             throw .limits(error)
         }
@@ -155,6 +156,7 @@ package final class SandboxLauncher: Sendable {
                 try group.setCPUWeight(limits.cpuWeight)
                 try group.setPidsMax(limits.pids)
                 for device in limits.devices where limits.io != .none { try group.setIOMax(device, limits.io) }
+                if limits.ioWeight != 100 { try group.setIOWeight(limits.ioWeight) }
                 Failpoint.pass("limits-set")
             } catch {
                 try? group.remove()

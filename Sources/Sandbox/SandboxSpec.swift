@@ -30,6 +30,7 @@ package struct SandboxLimits: Sendable, Equatable {
     package var pids = 128
     /// To and from the disks that code and images are on; where the kernel and the disk allow.
     package var io = IOLimits.none
+    package var ioWeight = 100
     package var devices: [BlockDevice] = []
 
     package init(memoryMax: Bytes, cpu: CPUQuota? = nil) {

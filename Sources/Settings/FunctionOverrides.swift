@@ -5,7 +5,9 @@ import Units
 package struct FunctionOverride: Sendable, Equatable {
     package var memory: Bytes?
     package var memoryLow: Bytes?
-    /// Of these three the inner `nil` is a word, too: `off` and `max`.
+    package var ioWeight: Int?
+    /// Of these four the inner `nil` is a word, too: `auto`, `off` and `max`.
+    package var memoryHigh: Bytes??
     package var memoryBurst: Bytes??
     package var ioRead: Bytes??
     package var ioWrite: Bytes??

@@ -12,8 +12,7 @@ extension Schema {
             doc: "where HTTP is served; any other address than loopback needs auth.mode",
             read: { text, settings, _ in
                 settings.http.listen = text
-                guard let colon = text.lastIndex(of: ":") else { return false }
-                return UInt16(text[text.index(after: colon)...]) != nil && colon != text.startIndex
+                return isAddress(text)
             }
         ),
         Setting(
@@ -63,7 +62,24 @@ extension Schema {
                 return text.count == 4 && UInt32(text, radix: 8) != nil
             }
         ),
+        Setting(
+            path: "socket.group",
+            form: "the name of a group, or auto",
+            fallback: "auto",
+            isLive: false,
+            doc: "whose group the Unix socket is; auto is fn where the host has that group, else the daemon's own",
+            read: { text, settings, _ in
+                settings.socket.group = text == "auto" ? nil : text
+                return !text.isEmpty
+            }
+        ),
     ]
+
+    /// A host and a port.
+    static func isAddress(_ text: String) -> Bool {
+        guard let colon = text.lastIndex(of: ":") else { return false }
+        return UInt16(text[text.index(after: colon)...]) != nil && colon != text.startIndex
+    }
 
     static let auth: [Setting] = [
         choice(

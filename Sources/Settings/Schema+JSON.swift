@@ -5,6 +5,12 @@ package indirect enum ValueShape: Sendable {
     case size
     /// A size, or a percentage.
     case share
+    /// A percentage.
+    case percent
+    /// So many a second.
+    case rate
+    /// A number for all, or a section of numbers by name.
+    case counts
     case cores
     case duration
     case whole(ClosedRange<Int>)
@@ -44,6 +50,7 @@ extension Schema {
             let parts = setting.path.split(separator: ".", maxSplits: 1).map(String.init)
             sections[parts[0], default: [:]][parts[1]] = property(setting)
         }
+        sections = sections.mapValues(nested)
         sections["defaults", default: [:]]["env"] = .object([
             "type": .text("object"), "description": .text("variables that every function receives"),
             "additionalProperties": .object(["type": .list(["string", "number", "boolean"].map { .text($0) })]),
@@ -59,6 +66,18 @@ extension Schema {
         root["$schema"] = .text("https://json-schema.org/draft/2020-12/schema")
         root["title"] = .text("fn.yaml")
         return .object(root)
+    }
+
+    /// Keys such as `tls.cert` as sections of their own.
+    private static func nested(_ properties: [String: SchemaValue]) -> [String: SchemaValue] {
+        var result = properties.filter { !$0.key.contains(".") }
+        let inner = Dictionary(grouping: properties.filter { $0.key.contains(".") }) { $0.key.prefix { $0 != "." } }
+        for (name, members) in inner {
+            result[String(name)] = section(
+                Dictionary(uniqueKeysWithValues: members.map { (String($0.key.dropFirst(name.count + 1)), $0.value) })
+            )
+        }
+        return result
     }
 
     private static func section(_ properties: [String: SchemaValue]) -> SchemaValue {
@@ -96,6 +115,12 @@ extension ValueShape {
         switch self {
         case .size: return text("\(Self.number) ?(\(Self.unit))?", or: "integer")
         case .share: return text("\(Self.number)(%| ?\(Self.unit))?", or: "integer")
+        case .percent: return ["type": .text("string"), "pattern": .text("^\(Self.number)%$")]
+        case .rate: return ["type": .text("string"), "pattern": .text("^\(Self.number)/s$")]
+        case .counts:
+            let number: [String: SchemaValue] = ["type": .text("integer"), "minimum": .number(0)]
+            let section: [String: SchemaValue] = ["type": .text("object"), "additionalProperties": .object(number)]
+            return ["anyOf": .list([.object(number), .object(section)])]
         case .cores: return text("\(Self.number)%?", or: "number")
         case .duration: return text("\(Self.number)(ms|s|m|h|d)")
         case .whole(let range):
@@ -120,6 +145,15 @@ extension ValueShape {
         }
     }
 
+    var isCounts: Bool { if case .counts = self { true } else { false } }
+
+    /// What a value looks like in the file, for who wrote something else.
+    var inYAML: String {
+        isList
+            ? "values separated by commas, or a list"
+            : isCounts ? "a number, or a section of numbers" : "a single value"
+    }
+
     /// Some parsers of YAML take a few plain words for booleans; ours takes all for what is written.
     private static func spellings(_ word: String) -> [SchemaValue] {
         switch word {
@@ -130,7 +164,10 @@ extension ValueShape {
     }
 
     fileprivate func value(_ text: String) -> SchemaValue {
-        if case .whole = self, let number = Int(text) { return .number(number) }
+        switch self {
+        case .whole, .counts: if let number = Int(text) { return .number(number) }
+        default: break
+        }
         return .text(text)
     }
 }

@@ -83,6 +83,27 @@ extension Schema {
         }
     }
 
+    /// A share of something, from 0 to 1 in the settings.
+    static func percent(
+        _ path: String,
+        _ member: Path<Double>,
+        _ fallback: String,
+        from range: ClosedRange<Int> = 0...100,
+        _ doc: String
+    ) -> Setting {
+        let form = "a share such as '\(fallback)', from \(range.lowerBound)% to \(range.upperBound)%"
+        return Setting(path: path, form: form, fallback: fallback, isLive: true, doc: doc, shape: .percent) {
+            text,
+            settings,
+            _ in
+            guard text.hasSuffix("%"), let value = Double(text.dropLast()), value >= Double(range.lowerBound),
+                value <= Double(range.upperBound)
+            else { return false }
+            settings[keyPath: member] = value / 100
+            return true
+        }
+    }
+
     static func int(
         _ path: String,
         _ member: Path<Int>,

@@ -23,12 +23,30 @@ extension Schema {
             "how it writes that: pretty for people, json for programs, a line each; auto is pretty on a terminal and json elsewhere"
         ),
         bytes(
-            "log.functions_retain",
-            \.log.functionsRetain,
+            "log.functions.retain",
+            \.log.functions.retain,
             "64MiB",
             least: .kib(64),
             live: false,
             "what is kept of one function's output on disk"
+        ),
+        choice(
+            "log.functions.to",
+            \.log.functions.to,
+            "file",
+            "where that goes: to its file, which fn logs reads, or to both, the file and the daemon's own log"
+        ),
+        Setting(
+            path: "metrics.listen",
+            form: "an address such as '127.0.0.1:9100', or same",
+            fallback: "same",
+            isLive: false,
+            doc:
+                "where /metrics is served: where everything else is, or at a port of its own with /healthz and /readyz and nothing else, and then no longer at http.listen; the rules of http.listen hold",
+            read: { text, settings, _ in
+                settings.metrics.listen = text == "same" ? nil : text
+                return text == "same" || isAddress(text)
+            }
         ),
         Setting(
             path: "tracing.otlp",
@@ -42,20 +60,11 @@ extension Schema {
                 return text == "none" || settings.tracing.collector != nil
             }
         ),
-        Setting(
-            path: "tracing.sample",
-            form: "a share such as '1%', from 0% to 100%",
-            fallback: "1%",
-            isLive: true,
-            doc:
-                "how many of the invocations are traced whose callers do not say themselves (the sampled flag of traceparent)",
-            read: { text, settings, _ in
-                guard text.hasSuffix("%"), let percent = Double(text.dropLast()), (0...100).contains(percent) else {
-                    return false
-                }
-                settings.tracing.sample = percent / 100
-                return true
-            }
+        percent(
+            "tracing.sample",
+            \.tracing.sample,
+            "1%",
+            "how many of the invocations are traced whose callers do not say themselves (the sampled flag of traceparent)"
         ),
         Setting(
             path: "tracing.headers",

@@ -39,9 +39,8 @@ package enum Schema {
 
     /// Keys of one entry of the `functions` section.
     package static let overrideKeys = [
-        "memory", "memory_low", "memory_burst", "cpus", "cpu_weight", "pids", "tmp", "timeout", "concurrency",
-        "min_warm", "per_sandbox", "network", "reclaim",
-        "io_read", "io_write",
+        "memory", "memory_low", "memory_high", "memory_burst", "cpus", "cpu_weight", "pids", "tmp", "timeout",
+        "concurrency", "min_warm", "per_sandbox", "network", "reclaim", "io_read", "io_write", "io_weight",
     ]
 
     /// What flags of `fnd` are called that stand in for settings.
@@ -62,6 +61,49 @@ package enum Schema {
             "strict",
             "strict charges a busy sandbox its memory; measured what its calls have needed so far, with headroom"
         ),
+        Setting(
+            path: "host.cpus",
+            form: "a number of cores such as '3.5', or a share of the machine's such as '75%'",
+            fallback: "100%",
+            isLive: true,
+            doc: "processor time that all sandboxes together may have (cpu.max of their common group)",
+            shape: .cores,
+            read: { text, settings, machine in
+                settings.host.cpus = nil
+                let percent = text.hasSuffix("%") ? Double(text.dropLast()) : nil
+                let cores = percent.map { $0 / 100 * Double(machine.cpus) } ?? Double(text)
+                guard let cores, cores >= 0.01, percent ?? 0 <= 100, cores < 1_000_000 else { return false }
+                if cores < Double(machine.cpus) { settings.host.cpus = CPUQuota(millis: Int(cores * 1000)) }
+                return true
+            }
+        ),
+        int("host.pids", \.host.pids, "16384", 64...4_194_304, "processes and threads of all sandboxes together"),
+        Setting(
+            path: "host.swap",
+            form: "a size such as '4GiB', or auto",
+            fallback: "auto",
+            isLive: true,
+            doc: "what all sandboxes together may have swapped out; auto is all the swap there is",
+            shape: .either(.size, or: "auto"),
+            read: { text, settings, _ in
+                settings.host.swap = Bytes(text)
+                return text == "auto" || settings.host.swap != nil
+            }
+        ),
+        Setting(
+            path: "host.overcommit",
+            form: "a number such as '4.0', at least 1",
+            fallback: "4.0",
+            isLive: true,
+            doc:
+                "how many times host.memory the sizes of all functions may come to, each counted once, before a deployment is answered with a warning",
+            shape: .cores,
+            read: { text, settings, _ in
+                guard let value = Double(text), value >= 1, value < 1_000_000 else { return false }
+                settings.host.overcommit = value
+                return true
+            }
+        ),
     ]
 
     private static let defaults: [Setting] = [
@@ -78,6 +120,12 @@ package enum Schema {
                 settings.defaults.swap = Bytes(text)
                 return text == "auto" || settings.defaults.swap != nil
             }
+        ),
+        optional(
+            "defaults.memory_high",
+            \.defaults.memoryHigh,
+            none: "auto",
+            "memory.high while a function runs: above it the kernel brakes it, hard; auto is no brake then, and close above what is used while it is frozen"
         ),
         optional(
             "defaults.memory_burst",
@@ -100,6 +148,13 @@ package enum Schema {
         ),
         optional("defaults.io_read", \.defaults.ioRead, none: "max", "bytes a second from the disk (io.max)"),
         optional("defaults.io_write", \.defaults.ioWrite, none: "max", "bytes a second to the disk (io.max)"),
+        int(
+            "defaults.io_weight",
+            \.defaults.ioWeight,
+            "100",
+            1...10_000,
+            "io.weight against other sandboxes, where the host's disks are shared by weight"
+        ),
         int("defaults.cpu_weight", \.defaults.cpuWeight, "100", 1...10_000, "cpu.weight against other sandboxes"),
         int("defaults.pids", \.defaults.pids, "128", 4...65_536, "processes and threads of one sandbox"),
         bytes("defaults.tmp", \.defaults.tmp, "64MiB", least: .mib(1), "size of /tmp, counted as memory"),
@@ -132,11 +187,18 @@ package enum Schema {
             0...100,
             "attempts after an asynchronous event's first one failed"
         ),
-        duration(
-            "defaults.retry_wait",
-            \.defaults.retryWait,
-            "1m",
-            "how long until the first of them; twice as long until the next"
+        Setting(
+            path: "defaults.backoff",
+            form: "durations such as '1s, 10s, 60s'",
+            fallback: "1m, 2m",
+            isLive: true,
+            doc: "how long until the first of them, until the second and so on; the last one holds for all that follow",
+            shape: .list,
+            read: { text, settings, _ in
+                let words = text.split(separator: ",").map { $0.filter { $0 != " " } }
+                settings.defaults.backoff = words.compactMap { Duration(text: $0) }.filter { $0 > .zero }
+                return !words.isEmpty && settings.defaults.backoff.count == words.count
+            }
         ),
         duration(
             "defaults.max_event_age",
@@ -146,23 +208,13 @@ package enum Schema {
         ),
     ]
 
-    private static let reclaim: [Setting] = [
-        choice("reclaim.mode", \.reclaim.mode, "auto", "auto shrinks idle sandboxes; off leaves them as they are"),
-        duration(
-            "reclaim.idle_after",
-            \.reclaim.idleAfter,
-            "5s",
-            "how long a sandbox is idle before it is frozen and shrunk; learnt from its function's intervals between two fifths and twelve times of this"
-        ),
-        duration(
-            "reclaim.hint_timeout",
-            \.reclaim.hintTimeout,
-            "100ms",
-            "how long a runtime has to give back what it does not need before it is frozen"
-        ),
-    ]
-
     private static let pools: [Setting] = [
+        duration(
+            "pools.freeze_after",
+            \.pools.freezeAfter,
+            "30s",
+            "how long a sandbox is idle before it is frozen as it is, where it is not shrunk (reclaim off or observe)"
+        ),
         duration(
             "pools.evict_after",
             \.pools.evictAfter,
@@ -176,12 +228,31 @@ package enum Schema {
             "10s",
             "how long a request waits for memory or a free sandbox before 429; a start in progress has init_timeout"
         ),
-        int(
-            "pools.prewarm",
-            \.pools.prewarm,
-            "4",
-            0...1000,
-            "runtimes such as python that are kept started for whichever function needs one next, of each kind at most; how many is learnt from how many are needed at once; 0 is none"
+        Setting(
+            path: "pools.prewarm",
+            form: "a whole number from 0 to 1000, or one for each of some runtimes such as '{python: 2, node: 0}'",
+            fallback: "4",
+            isLive: true,
+            doc:
+                "runtimes such as python that are kept started for whichever function needs one next, of each kind at most; how many is learnt from how many are needed at once; 0 is none, and so is what a section does not name",
+            shape: .counts,
+            read: { text, settings, _ in
+                (settings.pools.prewarm, settings.pools.prewarmByRuntime) = (0, [:])
+                if let count = Int(text) {
+                    settings.pools.prewarm = count
+                    return (0...1000).contains(count)
+                }
+                for pair in text.split(separator: ",") {
+                    let parts = pair.split(separator: "=", omittingEmptySubsequences: false)
+                        .map { $0.filter { $0 != " " } }
+                    guard parts.count == 2, !parts[0].isEmpty, let count = Int(parts[1]), (0...1000).contains(count)
+                    else {
+                        return false
+                    }
+                    settings.pools.prewarmByRuntime[parts[0]] = count
+                }
+                return true
+            }
         ),
         int("pools.events", \.pools.events, "64", 1...100_000, "asynchronous events that run at once"),
         int(
@@ -224,6 +295,19 @@ package enum Schema {
             \.storage.destinations,
             "auto",
             "the directory below which files may be destinations; auto is 'destinations' below storage.state"
+        ),
+        Setting(
+            path: "storage.keep_versions",
+            form: "a whole number from 1 to 100000, or all",
+            fallback: "all",
+            isLive: true,
+            doc:
+                "published versions of one function that are kept: when one more is published, the oldest goes that no alias leads to and nothing is provisioned for",
+            shape: .either(.whole(1...100_000), or: "all"),
+            read: { text, settings, _ in
+                settings.storage.keepVersions = Int(text)
+                return text == "all" || settings.storage.keepVersions.map { (1...100_000).contains($0) } == true
+            }
         ),
         string("storage.images", \.storage.images, "auto", "root images; auto is 'images' below storage.state"),
     ]

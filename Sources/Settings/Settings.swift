@@ -15,6 +15,12 @@ package struct Settings: Sendable, Equatable {
         package var memory = Bytes.zero
         package var memoryReserve = Bytes.zero
         package var promises = Promises.strict
+        /// `nil` is all there are.
+        package var cpus: CPUQuota?
+        package var pids = 0
+        /// `nil` is all there is.
+        package var swap: Bytes?
+        package var overcommit = 0.0
     }
 
     package struct Defaults: Sendable, Equatable {
@@ -22,6 +28,8 @@ package struct Settings: Sendable, Equatable {
         package var memoryLow = Bytes.zero
         /// `nil` is `auto`: as much swap as memory.
         package var swap: Bytes?
+        /// `memory.high` while a call runs; `nil` is `max`.
+        package var memoryHigh: Bytes?
         /// What `memory.max` may run ahead to while a call needs more than `memory`; `nil` is not beyond it.
         package var memoryBurst: Bytes?
         package var cpus = CPUQuota.one
@@ -30,6 +38,7 @@ package struct Settings: Sendable, Equatable {
         /// Bytes a second from and to the disk; `nil` is no limit.
         package var ioRead: Bytes?
         package var ioWrite: Bytes?
+        package var ioWeight = 0
         package var cpuWeight = 0
         package var pids = 0
         package var tmp = Bytes.zero
@@ -40,7 +49,7 @@ package struct Settings: Sendable, Equatable {
         package var perSandbox = 1
         package var network = NetworkAccess.none
         package var retries = 0
-        package var retryWait = Duration.zero
+        package var backoff: [Duration] = []
         package var maxEventAge = Duration.zero
         package var env: [String: String] = [:]
     }
@@ -70,21 +79,45 @@ package struct Settings: Sendable, Equatable {
     package struct Reclaim: Sendable, Equatable {
         package enum Mode: String, Sendable, CaseIterable {
             case auto
+            /// Only tells what it would do.
+            case observe
             case off
         }
 
+        package struct HostPressure: Sendable, Equatable {
+            package var some = 0.0
+            package var full = 0.0
+            package var over = Duration.zero
+        }
+
         package var mode = Mode.auto
+        package var interval = Duration.zero
         package var idleAfter = Duration.zero
         package var hintTimeout = Duration.zero
+        // Shares, from 0 to 1.
+        package var target = 0.0
+        package var ioTarget = 0.0
+        package var step = 0.0
+        package var backoff = 0.0
+        package var floor = Bytes.zero
+        /// Pages a second.
+        package var refaults = 0.0
+        package var swapStop = 0.0
+        package var growStep = 0.0
+        package var growHeadroom = 0.0
+        package var hostPressure = HostPressure()
     }
 
     package struct Pools: Sendable, Equatable {
+        package var freezeAfter = Duration.zero
         package var evictAfter = Duration.zero
         package var maxSandboxes = 0
         package var queueTimeout = Duration.zero
         package var events = 0
         package var readyNamespaces = 0
+        /// Of each runtime that has no word of its own.
         package var prewarm = 0
+        package var prewarmByRuntime: [String: Int] = [:]
     }
 
     package struct Network: Sendable, Equatable {
@@ -133,6 +166,13 @@ package struct Settings: Sendable, Equatable {
     package struct Socket: Sendable, Equatable {
         package var path = ""
         package var mode = ""
+        /// `nil` is the group `fn` where there is one.
+        package var group: String?
+    }
+
+    package struct Metrics: Sendable, Equatable {
+        /// `nil` is where everything else is served.
+        package var listen: String?
     }
 
     package struct Log: Sendable, Equatable {
@@ -143,9 +183,20 @@ package struct Settings: Sendable, Equatable {
             case json
         }
 
+        package struct Functions: Sendable, Equatable {
+            package enum Target: String, Sendable, CaseIterable {
+                case file
+                /// And the daemon's own log.
+                case both
+            }
+
+            package var retain = Bytes.zero
+            package var to = Target.file
+        }
+
         package var level = ""
         package var format = Format.auto
-        package var functionsRetain = Bytes.zero
+        package var functions = Functions()
     }
 
     package struct Tracing: Sendable, Equatable {
@@ -164,6 +215,8 @@ package struct Settings: Sendable, Equatable {
         package var images = ""
         package var destinations = ""
         package var keepResults = Duration.zero
+        /// `nil` is all of them.
+        package var keepVersions: Int?
     }
 
     package struct Web: Sendable, Equatable {
@@ -181,6 +234,7 @@ package struct Settings: Sendable, Equatable {
     package var auth = Auth()
     package var socket = Socket()
     package var log = Log()
+    package var metrics = Metrics()
     package var tracing = Tracing()
     package var storage = Storage()
     package var web = Web()

@@ -60,19 +60,27 @@ struct SettingsFile {
             case "version": if value.string != "1" { report(value, "version: this daemon reads version 1") }
             case "functions": functions(value)
             case "defaults.env": env(value)
+            case _ where key.string?.contains(".") == true:
+                report(key, "'\(full)' is a setting within a section: write \(Self.nested(full))")
             default: setting(key, value, full)
             }
         }
     }
 
+    /// `a: {b: {c: …}}` for `a.b.c`.
+    private static func nested(_ path: String) -> String {
+        let parts = path.split(separator: ".")
+        return parts.dropLast().map { "\($0): {" }.joined() + "\(parts.last ?? ""): …"
+            + parts.dropLast().map { _ in "}" }.joined()
+    }
+
     private mutating func setting(_ key: Node, _ value: Node, _ path: String) {
         if Schema.find(path) != nil {
-            let isList = Schema.find(path)?.shape.isList ?? false
-            guard let text = isList ? Self.list(value) : value.scalar?.string, !text.isEmpty else {
-                return report(
-                    key,
-                    "'\(path)' must be \(isList ? "values separated by commas, or a list" : "a single value")"
-                )
+            let (shape, fallback) = Schema.find(path).map { ($0.shape, $0.fallback) } ?? (.text, "")
+            // Nothing is `none`, where there may be none.
+            let written = Self.text(value, shape).map { $0.isEmpty && fallback == "none" ? fallback : $0 }
+            guard let text = written, !text.isEmpty else {
+                return report(key, "'\(path)' must be \(shape.inYAML)")
             }
             values[path] = (text, value.mark?.line ?? 0, value.mark?.column ?? 0)
         } else if Self.sections.contains(path) {
@@ -83,11 +91,19 @@ struct SettingsFile {
         }
     }
 
-    /// A list, or what stands for one in a single line.
-    private static func list(_ node: Node) -> String? {
-        guard case .sequence(let items) = node else { return node.scalar?.string }
-        let texts = items.compactMap { $0.scalar?.string }
-        return texts.count == items.count ? texts.joined(separator: ",") : nil
+    /// A value as it would stand in a single line: `a,b` for a list, `name=1,other=2` for counts by name.
+    private static func text(_ node: Node, _ shape: ValueShape) -> String? {
+        switch node {
+        case .sequence(let items) where shape.isList:
+            let texts = items.compactMap { $0.scalar?.string }
+            return texts.count == items.count ? texts.joined(separator: ",") : nil
+        case .mapping(let members) where shape.isCounts:
+            let texts = members.compactMap { key, value in
+                key.string.flatMap { key in value.scalar.map { "\(key)=\($0.string)" } }
+            }
+            return texts.count == members.count ? texts.joined(separator: ",") : nil
+        default: return node.scalar?.string
+        }
     }
 
     private static let sections = Set(
@@ -180,6 +196,8 @@ struct SettingsFile {
         switch name {
         case "memory": override.memory = word.memory
         case "memory_low": override.memoryLow = word.memoryLow
+        case "memory_high": override.memoryHigh = .some(word.memoryHigh)
+        case "io_weight": override.ioWeight = word.ioWeight
         case "memory_burst": override.memoryBurst = .some(word.memoryBurst)
         case "io_read": override.ioRead = .some(word.ioRead)
         case "io_write": override.ioWrite = .some(word.ioWrite)

@@ -156,6 +156,23 @@ package enum SettingsLoader {
             "defaults.memory_burst",
             "\(defaults.memoryBurst ?? .zero) is above limits.memory, \(limits.memory)"
         )
+        check(
+            settings.reclaim.floor <= defaults.memory,
+            "reclaim.floor",
+            "\(settings.reclaim.floor) is above defaults.memory, \(defaults.memory)"
+        )
+        check(
+            defaults.memoryHigh.map { defaults.memoryLow <= $0 } ?? true,
+            "defaults.memory_high",
+            "\(defaults.memoryHigh ?? .zero) is below defaults.memory_low, \(defaults.memoryLow)"
+        )
+        let metrics = settings.metrics.listen
+        check(metrics != settings.http.listen, "metrics.listen", "\(metrics ?? "") is http.listen: say same")
+        check(
+            metrics.map(isLoopback) ?? true || settings.auth.mode != .none,
+            "metrics.listen",
+            "\(metrics ?? "") is not a loopback address: set auth.mode to token, sigv4 or any, or listen on 127.0.0.1"
+        )
         let shadowed = settings.network.allow.first { $0.overlaps(settings.network.subnet) }
         check(
             shadowed == nil,

@@ -160,7 +160,7 @@ package struct EbbPolicy: Sendable {
                 if reason == .evicted || reason == .pressed { outcome.evictions += 1 }
                 schedule(.removed(id), at: now + costs.stop)
             case .lower(let id, let size): perform(state.lowered(id, to: size, wanted: size, now: instant))
-            case .startFailed, .prepare, .raise, .assign: break
+            case .startFailed, .prepare, .raise, .assign, .freeze: break
             }
         }
 

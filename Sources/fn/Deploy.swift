@@ -167,6 +167,7 @@ struct Deploy: ParsableCommand {
         Console.error(
             "\(verb) \(function.name) (rev \(function.revision), \(Bytes(function.codeSize).rounded)). Try: fn invoke \(function.name)"
         )
+        if let warning = result.warning { Console.error("fn: warning: \(warning)") }
         Console.print(function.name)
     }
 

@@ -10,7 +10,9 @@ import Testing
 struct EventRulesTests {
     private func rules(_ edit: (inout EventHandling) -> Void = { _ in }) -> EventRules {
         var (own, defaults) = (EventHandling(), Settings().defaults)
-        (defaults.retries, defaults.retryWait, defaults.maxEventAge) = (2, .seconds(60), .seconds(21_600))
+        (defaults.retries, defaults.backoff, defaults.maxEventAge) = (
+            2, [.seconds(60), .seconds(120)], .seconds(21_600)
+        )
         edit(&own)
         return EventRules(own, defaults)
     }
@@ -27,11 +29,11 @@ struct EventRulesTests {
         return event
     }
 
-    @Test("a function's word beats the operator's default; waits double")
+    @Test("a function's word beats the operator's default; each attempt waits as is said, the last one's wait holds on")
     func word() {
         #expect(rules().retries == 2 && rules { $0.retries = 0 }.retries == 0)
         #expect(rules { $0.maxAgeSeconds = 60 }.maxAge == .seconds(60))
-        #expect((0...2).map { rules().pause(before: $0) } == [.seconds(60), .seconds(120), .seconds(240)])
+        #expect((0...2).map { rules().pause(before: $0) } == [.seconds(60), .seconds(120), .seconds(120)])
     }
 
     @Test("a failed event goes to its destination as a record and to its dead letters as it was")

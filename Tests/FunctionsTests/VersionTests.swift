@@ -51,6 +51,23 @@ struct VersionTests {
         #expect(try registry.publish("f").version == "2")
     }
 
+    @Test("the oldest versions go where few are to be kept, but none that an alias leads to, and never the newest")
+    func trimmed() throws {
+        let state = try TemporaryState()
+        let registry = try FunctionRegistry(stateDirectory: state.path)
+        _ = try registry.create(FunctionSpec(name: "f", runtime: "python"), code: Self.code("0"))
+        for number in 1...5 {
+            _ = try registry.update("f", code: Self.code("\(number)")) { _ in }
+            _ = try registry.publish("f")
+        }
+        _ = try registry.createAlias(alias("1", ["3": 0.5]))
+        #expect(try registry.trimVersions(of: "f", to: 5) == 0)
+        #expect(try registry.trimVersions(of: "f", to: 3) == 2)
+        #expect(try registry.versions(of: "f").map(\.version) == ["1", "3", "5"])
+        #expect(try registry.trimVersions(of: "f", to: 1) == 0)
+        #expect(try registry.versions(of: "f").map(\.version) == ["1", "3", "5"])
+    }
+
     @Test("publishing something else than the caller looked at is refused")
     func expectations() throws {
         #expect(throws: FunctionsError.revisionMismatch(name: "f")) {

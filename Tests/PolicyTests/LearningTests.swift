@@ -48,6 +48,28 @@ struct LearningTests {
         #expect(profile.wakes == 22)
     }
 
+    @Test("what a wake may cost, and how much less is taken then, is the operator's word")
+    func tuning() {
+        func depth(_ call: CallObservation, _ tuning: ReclaimTuning) -> Double {
+            var profile = FunctionProfile()
+            for _ in 0..<10 {
+                profile.called(self.call(100), isFirst: false, wokeAfter: nil, premature: .seconds(5))
+            }
+            profile.called(call, isFirst: false, wokeAfter: .seconds(60), premature: .seconds(5), tuning: tuning)
+            return profile.depth
+        }
+        let slow = call(160, pages: 10)
+        #expect(depth(slow, ReclaimTuning()) == 0.5)
+        #expect(depth(slow, ReclaimTuning(backoff: 0.3)) == 0.7)
+        #expect(depth(slow, ReclaimTuning(wakeCost: 1)) == 1)
+        #expect(depth(call(105, pages: 10), ReclaimTuning(wakeCost: 0)) == 1, "10 ms are always free")
+        let thick = call(100, pages: 3000)
+        #expect(depth(thick, ReclaimTuning()) == 1)
+        #expect(depth(thick, ReclaimTuning(refaults: 2000)) == 0.5)
+        let long = CallObservation(duration: .seconds(2), refaultedPages: 3000)
+        #expect(depth(long, ReclaimTuning(wakeCost: 100, refaults: 2000)) == 1, "1500 in a second")
+    }
+
     @Test("a slow call that brought nothing back from swap is not blamed on the shrink")
     func blame() {
         var profile = FunctionProfile()

@@ -244,4 +244,37 @@ struct PoolStateTests {
         driver.settle()
         #expect(driver.starts[2] == .cold)
     }
+
+    @Test("where the operator only looks on, it is said once what would be shrunk, and nothing is")
+    func observes() throws {
+        var driver = Driver(budget: .gib(1))
+        (driver.state.limits.reclaims, driver.state.limits.observes) = (false, true)
+        driver.plan()
+        for round in 1...2 {
+            driver.call(LeaseToken(round))
+            driver.pass(20)
+            #expect(try driver.sandbox().phase == .idle)
+            #expect(driver.decisions.count { $0.kind == .observe } == round)
+        }
+        #expect(!driver.decisions.contains { $0.kind == .shrink })
+    }
+
+    @Test("what is not shrunk is frozen after a while with all that it has, and a request thaws it")
+    func freezes() throws {
+        var driver = Driver(budget: .gib(1))
+        driver.state.limits.reclaims = false
+        driver.state.limits.freezeAfter = .seconds(8)
+        driver.plan()
+        driver.call(1)
+        driver.pass(6)
+        #expect(try !driver.state.mayFreeze(driver.sandbox().id))
+        driver.pass(4)
+        let id = try driver.sandbox().id
+        #expect(driver.state.mayFreeze(id))
+        #expect(driver.state.ledger.held(by: id) == .mib(100))
+        driver.call(2)
+        #expect(driver.starts[2] == .thawed)
+        #expect(!driver.state.mayFreeze(id))
+        #expect(driver.decisions.count { $0.kind == .freeze } == 1)
+    }
 }

@@ -24,6 +24,19 @@ struct PressureTests {
         #expect(tier(.mib(900), some: 0.5, full: 0.5) == .green, "somebody thrashes at its own limit")
     }
 
+    @Test("how long tasks may wait is the operator's word")
+    func thresholds() {
+        func tier(some: Double = 0, full: Double = 0) -> HostTier {
+            var tracker = TierTracker()
+            let tuning = ReclaimTuning(someStop: 0.5, fullStop: 0.2)
+            let sample = HostSample(available: .mib(300), some: some, full: full)
+            tracker.observe(sample, budget: .mib(1000), tuning: tuning, now: 0)
+            return tracker.tier
+        }
+        #expect(tier(some: 0.06) == .green && tier(some: 0.11) == .yellow && tier(some: 0.55) == .orange)
+        #expect(tier(full: 0.1) == .green && tier(full: 0.25) == .red)
+    }
+
     @Test("a tier rises at once and falls a step at a time, after five seconds that were better by a quarter")
     func hysteresis() {
         var tracker = TierTracker()

@@ -148,4 +148,11 @@ struct PrewarmTests {
         }
         #expect(tries >= 2 && tries <= 6)
     }
+
+    @Test("a runtime that has a word of its own keeps to it, whatever is said of all")
+    func byRuntime() {
+        let limits = PoolLimits(prewarmedMost: 3, prewarmedMostByRuntime: ["python": 1, "node": 0])
+        #expect(["python", "node", "other"].map { limits.prewarmedMost(of: PlanName.prewarmed($0)) } == [1, 0, 3])
+        #expect(limits.prewarms && !PoolLimits(prewarmedMostByRuntime: ["node": 0]).prewarms)
+    }
 }

@@ -55,6 +55,25 @@ struct SizeTests {
         #expect(driver.state.ledger.promised == .mib(100))
     }
 
+    @Test("how soon and in which steps a call gets more is the operator's word")
+    func burstSteps() throws {
+        func first(_ use: Bytes, _ tuning: ReclaimTuning) throws -> Bytes? {
+            var driver = Driver(budget: .gib(8))
+            driver.state.limits.tuning = tuning
+            driver.plan(memory: .mib(400), burst: .gib(2))
+            driver.lease(1)
+            driver.settle()
+            let id = try driver.sandbox().id
+            driver.apply(driver.state.used(id, use, now: driver.now))
+            driver.settle()
+            return driver.kernel[id]
+        }
+        #expect(try first(.mib(310), ReclaimTuning()) == .mib(500))
+        #expect(try first(.mib(310), ReclaimTuning(growHeadroom: 0.1)) == .mib(400))
+        #expect(try first(.mib(370), ReclaimTuning(growHeadroom: 0.1, growStep: 0.5)) == .mib(600))
+        #expect(try first(.mib(310), ReclaimTuning(growStep: 0.01)) == .mib(432), "32 MiB at least")
+    }
+
     @Test("a burst that the ledger has not got makes others give, and until then the contract holds")
     func burstWithoutRoom() throws {
         var driver = Driver(budget: .mib(220))

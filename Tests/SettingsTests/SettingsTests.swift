@@ -49,6 +49,74 @@ struct SettingsTests {
         }
     }
 
+    @Test("a file with a word for every section is read as it is meant")
+    func everySection() throws {
+        let settings = try load(
+            """
+            version: 1
+            host: {memory: 80%, memory_reserve: 512MiB, cpus: 50%, pids: 16384, swap: auto, overcommit: 4.0}
+            defaults:
+              memory: 128MiB
+              memory_high: auto
+              memory_low: 0B
+              swap: 0B
+              cpus: 1.0
+              cpu_weight: 100
+              io_weight: 200
+              network: none
+              env: {}
+              retries: 2
+              backoff: [1s, 10s, 60s]
+            limits: {memory: 10GiB, timeout: 15m, payload: 6MiB, code: 250MiB, env: 4KiB}
+            functions:
+              "thumb-*": {memory: 512MiB, min_warm: 2, io_weight: 50, memory_high: 300MiB}
+              billing:   {memory_low: 64MiB, reclaim: off, memory_high: auto}
+            reclaim:
+              mode: observe
+              interval: 2s
+              idle_after: 5s
+              target: 0.1%
+              io_target: 0.1%
+              step: 5%
+              backoff: 100%
+              floor: 16MiB
+              refaults: 100/s
+              swap_stop: 80%
+              grow_step: 25%
+              grow_headroom: 10%
+              host_pressure: {some: 10%, full: 2%, over: 10s}
+            pools: {freeze_after: 30s, evict_after: 10m, prewarm: {python: 1, node: 0}, max_sandboxes: 500}
+            http: {listen: "127.0.0.1:8080", tls: {cert: "", key: ""}, read_timeout: 30s, max_connections: 4096}
+            socket: {path: /run/fn/fn.sock, mode: "0660", group: fn}
+            auth: {mode: none, keys: /etc/fn/keys.yaml}
+            network: {subnet: 10.200.0.0/16, dns: auto, deny: [169.254.0.0/16]}
+            log: {level: info, format: auto, functions: {retain: 64MiB, to: file}}
+            metrics: {listen: same}
+            tracing: {otlp: "", sample: 1%}
+            storage: {state: /var/lib/fn, keep_versions: 3}
+            web: {enabled: true}
+            """
+        )
+        .settings
+        #expect(settings.host.cpus == CPUQuota(millis: machine.cpus * 500) && settings.host.pids == 16384)
+        #expect(settings.host.swap == nil && settings.host.overcommit == 4)
+        #expect(settings.defaults.backoff == [.seconds(1), .seconds(10), .seconds(60)])
+        #expect(settings.defaults.memoryHigh == nil && settings.defaults.ioWeight == 200)
+        #expect(settings.functions.override(for: "thumb-a").memoryHigh == .some(.mib(300)))
+        #expect(settings.functions.override(for: "billing").memoryHigh == .some(.none))
+        let reclaim = settings.reclaim
+        #expect(reclaim.mode == .observe && reclaim.interval == .seconds(2) && reclaim.floor == .mib(16))
+        #expect(reclaim.target == 0.001 && reclaim.ioTarget == 0.001 && reclaim.step == 0.05 && reclaim.backoff == 1)
+        #expect(reclaim.refaults == 100 && reclaim.swapStop == 0.8)
+        #expect(reclaim.growStep == 0.25 && reclaim.growHeadroom == 0.1)
+        #expect(reclaim.hostPressure.some == 0.1 && reclaim.hostPressure.full == 0.02)
+        #expect(reclaim.hostPressure.over == .seconds(10) && settings.pools.freezeAfter == .seconds(30))
+        #expect(settings.pools.prewarm == 0 && settings.pools.prewarmByRuntime == ["python": 1, "node": 0])
+        #expect(settings.http.tlsCertificate == nil && settings.tracing.collector == nil)
+        #expect(settings.socket.group == "fn" && settings.log.functions.to == .file && settings.metrics.listen == nil)
+        #expect(settings.storage.keepVersions == 3)
+    }
+
     @Test("every built-in value passes its own check")
     func schemaIsSound() {
         for setting in Schema.settings {
@@ -97,7 +165,7 @@ struct SettingsTests {
             ),
             (
                 "reclaim: {mode: sometimes}",
-                "fn.yaml:1:17: error: reclaim.mode: expected one of auto, off, got 'sometimes'"
+                "fn.yaml:1:17: error: reclaim.mode: expected one of auto, observe, off, got 'sometimes'"
             ),
             (
                 "functions: {a: {memroy: 1MiB}}",
@@ -122,6 +190,47 @@ struct SettingsTests {
             (
                 "defaults: {evict_after: 1m}",
                 "fn.yaml:1:12: error: unknown setting 'defaults.evict_after'; did you mean 'pools.evict_after'?"
+            ),
+            (
+                "reclaim: {step: 0%, refaults: 100, host_pressure: {some: 1}}",
+                """
+                fn.yaml:1:17: error: reclaim.step: expected a share such as '25%', from 1% to 100%, got '0%'
+                fn.yaml:1:31: error: reclaim.refaults: expected a rate such as '4000/s', got '100'
+                fn.yaml:1:58: error: reclaim.host_pressure.some: expected a share such as '5%', from 0% to 100%, got '1'
+                """
+            ),
+            (
+                "defaults: {backoff: [1s, 10]}",
+                "fn.yaml:1:21: error: defaults.backoff: expected durations such as '1s, 10s, 60s', got '1s,10'"
+            ),
+            (
+                "pools: {prewarm: {python: many}}",
+                "fn.yaml:1:18: error: pools.prewarm: expected a whole number from 0 to 1000, or one for each of some runtimes such as '{python: 2, node: 0}', got 'python=many'"
+            ),
+            (
+                "http: {tls.cert: a}\ndefaults.memory: 1GiB",
+                """
+                fn.yaml:1:8: error: 'http.tls.cert' is a setting within a section: write http: {tls: {cert: …}}
+                fn.yaml:2:1: error: 'defaults.memory' is a setting within a section: write defaults: {memory: …}
+                """
+            ),
+            ("pools: {prewarm: [1]}", "fn.yaml:1:9: error: 'pools.prewarm' must be a number, or a section of numbers"),
+            (
+                "host: {cpus: 101%}",
+                "fn.yaml:1:14: error: host.cpus: expected a number of cores such as '3.5', or a share of the machine's such as '75%', got '101%'"
+            ),
+            ("reclaim: {floor: 200MiB}", "fn.yaml:1: error: reclaim.floor: 200MiB is above defaults.memory, 128MiB"),
+            (
+                "defaults: {memory_low: 64MiB, memory_high: 32MiB}",
+                "fn.yaml:1: error: defaults.memory_high: 32MiB is below defaults.memory_low, 64MiB"
+            ),
+            (
+                "metrics: {listen: '0.0.0.0:9100'}",
+                "fn.yaml:1: error: metrics.listen: 0.0.0.0:9100 is not a loopback address: set auth.mode to token, sigv4 or any, or listen on 127.0.0.1"
+            ),
+            (
+                "metrics: {listen: '127.0.0.1:9000'}",
+                "fn.yaml:1: error: metrics.listen: 127.0.0.1:9000 is http.listen: say same"
             ),
             ("defaults: {env: {A=B: c}}", "fn.yaml:1:18: error: defaults.env: 'A=B' is no name of a variable"),
             ("\u{1}", "fn.yaml: error: this is no text: control characters are not allowed"),

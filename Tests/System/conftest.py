@@ -237,6 +237,38 @@ class Hook:
         self.server.server_close()
 
 
+class Hog:
+    """A foreign process that takes memory which cannot be swapped out."""
+
+    PROGRAM = """
+import ctypes, mmap, sys
+libc = ctypes.CDLL(None)
+kept = []
+for line in sys.stdin:
+    block = mmap.mmap(-1, int(line))
+    address = ctypes.addressof(ctypes.c_char.from_buffer(block))
+    assert libc.mlock(ctypes.c_void_p(address), ctypes.c_size_t(int(line))) == 0
+    kept.append(block)
+    print("ok", flush=True)
+"""
+
+    def __enter__(self):
+        self.size = 0
+        self.process = subprocess.Popen([sys.executable, "-c", self.PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        pathlib.Path(f"/proc/{self.process.pid}/oom_score_adj").write_text("1000")
+        return self
+
+    def take(self, size):
+        self.process.stdin.write(f"{size}\n".encode())
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == b"ok\n"
+        self.size += size
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
 def cgroup_file(sandbox, name):
     return (pathlib.Path(sandbox["cgroup"]) / name).read_text().strip()
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import Hook, wait_until
 
 LONG = os.environ.get("EBB_LONG") == "1"
-CONFIG = "defaults: {timeout: 60s, init_timeout: 120s, retries: 2, retry_wait: 300ms}\n"
+CONFIG = "defaults: {timeout: 60s, init_timeout: 120s, retries: 2, backoff: 300ms}\n"
 
 CODE = """
 import time

@@ -16,7 +16,7 @@ from test_async import event
 
 LONG = os.environ.get("EBB_LONG") == "1"
 KILLED = """
-defaults: {timeout: 60s, init_timeout: 120s, retries: 2, retry_wait: 200ms}
+defaults: {timeout: 60s, init_timeout: 120s, retries: 2, backoff: 200ms}
 limits: {delivery_attempts: 100}
 """
 # A run leaves a line in the function's log, whatever becomes of its answer.

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
+import grp
+import http.client
 import json
+import os
+import socket
 import subprocess
 
 import jsonschema
@@ -171,9 +175,11 @@ def test_the_schema_for_editors_takes_what_the_daemon_takes(tmp_path, schema):
     built_in = {}
     shown = subprocess.run([BIN / "fn", "config", "show", "--defaults", "-o", "json"], capture_output=True, check=True)
     for value in json.loads(shown.stdout)["values"]:
-        section, key = value["path"].split(".", 1)
-        text = value["value"]
-        built_in.setdefault(section, {})[key] = int(text) if text.isdecimal() else text
+        *sections, key = value["path"].split(".")
+        text, place = value["value"], built_in
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[key] = int(text) if text.isdecimal() else text
     schema.validate(built_in)
 
 
@@ -207,3 +213,45 @@ def test_what_waits_for_a_restart_holds_as_it_was_until_then(own_daemon):
     moved.write_text("somebody else's")
     daemon.stop()
     assert moved.read_text() == "somebody else's" and not daemon.socket.exists()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_metrics_have_a_port_of_their_own_where_the_operator_wants_it(own_daemon):
+    port = free_port()
+    daemon = own_daemon(f"metrics: {{listen: '127.0.0.1:{port}'}}\n").start()
+
+    def at_own_port(path):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+    status, text = at_own_port("/metrics")
+    assert status == 200 and "fn_build_info" in text
+    assert at_own_port("/healthz")[0] == 200
+    for path in ("/", "/v1/sandboxes", "/invoke/nobody", "/2015-03-31/functions/", "/url/nobody"):
+        assert at_own_port(path)[0] == 404, path
+    there = daemon.request("GET", "/metrics")
+    assert there.status == 404 and f"127.0.0.1:{port}" in there.json["error"]["message"]
+    # Who may reach the socket may see everything there.
+    assert daemon.fn("ls").returncode == 0
+    daemon.stop()
+    with pytest.raises(ConnectionRefusedError):
+        at_own_port("/healthz")
+
+
+def test_the_socket_is_the_operators_groups(own_daemon):
+    group = next(each for each in grp.getgrall() if each.gr_gid)
+    daemon = own_daemon(f"socket: {{group: {group.gr_name}}}\n").start()
+    found = daemon.socket.stat()
+    assert (found.st_gid, found.st_uid, found.st_mode & 0o777) == (group.gr_gid, os.geteuid(), 0o660)
+    daemon.stop()
+    daemon.config.write_text("socket: {group: nobody-is-in-it}\n")
+    result = subprocess.run(daemon.command(), env=daemon.environment, capture_output=True, text=True, timeout=60)
+    assert result.returncode != 0
+    assert "socket.group: there is no group 'nobody-is-in-it' on this host: make it (groupadd)" in result.stderr

@@ -12,7 +12,7 @@ import time
 import pytest
 import yaml
 
-from conftest import Daemon, Hook, cgroup_file, clean, wait_until
+from conftest import Daemon, Hog, Hook, cgroup_file, clean, wait_until
 from images import Image, entry, tar
 from test_async import ended, event, lambda_client, send
 
@@ -38,6 +38,15 @@ ELSEWHERE = {
     "auth.open_urls": "test_function_urls.py::test_an_address_is_open_to_all_where_the_operator_lets_it",
     "limits.response_stream": "test_streaming.py::test_a_stream_without_an_end_is_cut_at_its_limit",
     "pools.prewarm": "test_prewarm.py::test_how_many_there_are_follows_the_operators_word_at_once",
+    "log.functions.to": "test_logs.py::test_what_functions_print_is_among_the_daemons_own_lines_where_the_operator_wants_it",
+    "storage.keep_versions": "test_versions.py::test_as_many_versions_are_kept_as_the_operator_says",
+}
+# Numbers of a rule whose effect no file shows by itself: the rule is tested with them, and that they reach it here.
+RULES = {
+    "reclaim.target": "PolicyTests/LearningTests.swift::tuning",
+    "reclaim.step": "CgroupTests/LimitControlTests.swift::step",
+    "reclaim.io_target": "CgroupTests/LimitControlTests.swift::disks",
+    "reclaim.host_pressure.over": "CgroupTests/LimitControlTests.swift::window",
 }
 CHANGED = set()
 
@@ -126,7 +135,9 @@ KERNEL = {
     "memory": ("96MiB", "memory.max", str(96 * MIB)),
     "memory_low": ("8MiB", "memory.low", str(8 * MIB)),
     "cpus": ("0.5", "cpu.max", "50000 100000"),
+    "memory_high": ("64MiB", "memory.high", str(64 * MIB)),
     "cpu_weight": ("250", "cpu.weight", "250"),
+    "io_weight": ("300", "io.weight", "default 300"),
     "pids": ("77", "pids.max", "77"),
     "io_read": ("8MiB", "io.max", "rbps=8388608"),
     "io_write": ("4MiB", "io.max", "wbps=4194304"),
@@ -201,6 +212,35 @@ def test_the_budget_follows(daemon, load):
     assert budget() == total - 900 * MIB
 
 
+@changes("host.cpus", "host.pids", "host.swap")
+def test_the_kernels_files_of_all_sandboxes_together_follow(daemon, limits, load):
+    pool = {"cgroup": str(pathlib.Path(load["plain"].sandbox["cgroup"]).parent)}
+    files = ("cpu.max", "pids.max", "memory.swap.max")
+    before = [cgroup_file(pool, file) for file in files]
+    assert before == ["max 100000", "16384", "max"]
+    set_to(daemon, host={"cpus": "1.5", "pids": 5000, "swap": "300MiB"})
+    assert [cgroup_file(pool, file) for file in files] == ["150000 100000", "5000", str(300 * MIB)]
+    set_to(daemon, host={"cpus": f"{60 / (os.cpu_count() or 1)}%"})
+    assert cgroup_file(pool, "cpu.max") == "60000 100000"
+    set_to(daemon)
+    assert [cgroup_file(pool, file) for file in files] == before
+
+
+@changes("host.overcommit")
+def test_sizes_beyond_what_the_host_has_are_warned_of_once_the_operator_says_so(daemon):
+    def deployed():
+        result = daemon.fn("deploy", "--name", "plain", daemon.directory / "code" / "plain", "--runtime", "python",
+                           "--handler", "app.handle")
+        assert result.returncode == 0 and result.stdout == b"plain\n", result.stderr
+        return result.stderr.decode()
+
+    assert "warning" not in deployed()
+    set_to(daemon, host={"memory": "220MiB", "overcommit": 1})
+    assert "(host.overcommit)" in deployed()
+    set_to(daemon, host={"memory": "220MiB", "overcommit": 100})
+    assert "warning" not in deployed()
+
+
 @changes("host.promises")
 def test_what_a_busy_sandbox_is_charged_follows(daemon, limits, load):
     before = daemon.sandbox("large")["held"]
@@ -217,6 +257,23 @@ def test_memory_may_run_ahead_of_its_size_once_the_operator_says_so(daemon, limi
     set_to(daemon, **{whose: burst if whose == "defaults" else {"plain": burst}})
     answer = daemon.invoke("plain", {"mb": 300})
     assert (answer.status, answer.json["held"]) == (200, 300 * MIB), answer.body
+
+
+@changes("reclaim.grow_step", "reclaim.grow_headroom")
+def test_how_soon_and_in_which_steps_memory_runs_ahead_follows(daemon, limits):
+    def grown(event, **reclaim):
+        set_to(daemon, defaults={"memory_burst": "768MiB"}, reclaim=reclaim)
+        answer = daemon.invoke("plain", event)
+        assert answer.status == 200, answer.body
+        told = daemon.request("GET", f"/v1/decisions?subject={daemon.sandbox('plain')['id']}").json["decisions"]
+        last = max(d["seq"] for d in told if d["kind"] == "run")
+        return [d["reason"] for d in told if d["kind"] == "grow" and "runs ahead" in d["reason"] and d["seq"] > last]
+
+    assert daemon.invoke("plain").status == 200
+    assert len(grown({"mb": 300})) > 1
+    assert len(grown({"mb": 300}, grow_step="1000%")) == 1
+    assert grown({"sleep": 0.3}) == []
+    assert grown({"sleep": 0.3}, grow_headroom="1000%")
 
 
 @changes("defaults.init_cpus")
@@ -319,12 +376,12 @@ def test_what_every_function_receives_is_there_at_the_next_call(daemon):
     assert daemon.invoke("told").json["env"] == {"TOLD_OWN": "mine"}
 
 
-@changes("defaults.retries", "defaults.retry_wait", "defaults.max_event_age")
+@changes("defaults.retries", "defaults.backoff", "defaults.max_event_age")
 def test_how_often_and_how_long_an_event_is_tried(daemon):
     assert ended(daemon, send(daemon, {"fail": 1}, "plain"), "failed")["attempts"] == 1
-    set_to(daemon, defaults={"retries": 2, "retry_wait": "100ms"})
+    set_to(daemon, defaults={"retries": 2, "backoff": "100ms"})
     assert ended(daemon, send(daemon, {"fail": 1}, "plain"), "failed")["attempts"] == 3
-    set_to(daemon, defaults={"retries": 50, "retry_wait": "1s", "max_event_age": "2s"})
+    set_to(daemon, defaults={"retries": 50, "backoff": "1s", "max_event_age": "2s"})
     assert ended(daemon, send(daemon, {"fail": 1}, "plain"), "failed")["reason"] == "EventAgeExceeded"
 
 
@@ -408,6 +465,87 @@ def test_idle_sandboxes_shrink_once_the_operator_lets_them(daemon):
     assert daemon.invoke("naps").status == 200
     time.sleep(1)
     assert daemon.sandbox("naps")["state"] == "idle"
+
+
+def told(daemon, function, kind):
+    id = daemon.sandbox(function)["id"]
+    return [d for d in daemon.request("GET", f"/v1/decisions?subject={id}").json["decisions"] if d["kind"] == kind]
+
+
+def test_where_the_operator_looks_on_it_is_told_what_would_be_shrunk(daemon):
+    daemon.deploy_code("watched", {"app.py": CODE})
+    assert daemon.invoke("watched").status == 200
+    set_to(daemon, reclaim={"mode": "observe", "idle_after": "200ms"})
+    wait_until(lambda: told(daemon, "watched", "observe"), "it to be told")
+    assert daemon.sandbox("watched")["state"] == "idle" and not told(daemon, "watched", "shrink")
+    set_to(daemon, reclaim={"mode": "auto", "idle_after": "200ms"})
+    daemon.sandbox("watched", "shrunk")
+
+
+@changes("pools.freeze_after")
+def test_what_is_not_shrunk_is_frozen_when_the_operator_says(daemon):
+    daemon.deploy_code("still", {"app.py": CODE})
+    assert daemon.invoke("still").status == 200
+    sandbox = daemon.sandbox("still", "idle")
+    assert cgroup_file(sandbox, "cgroup.freeze") == "0"
+    set_to(daemon, pools={"freeze_after": "200ms"})
+    wait_until(lambda: cgroup_file(sandbox, "cgroup.freeze") == "1", "it to be frozen")
+    assert daemon.sandbox("still")["state"] == "idle"
+    answer = daemon.invoke("still")
+    assert (answer.status, answer.headers["x-fn-start"]) == (200, "thawed")
+    assert daemon.sandbox("still")["id"] == sandbox["id"]
+
+
+@changes("reclaim.floor", "reclaim.swap_stop", "reclaim.refaults", "reclaim.backoff")
+def test_what_a_shrink_leaves_and_how_deep_it_goes_follow(daemon, limits):
+    daemon.deploy_code("deep", {"app.py": CODE.replace("def handle", "kept = bytearray(os.urandom(24 << 20))\ndef handle")
+                                .replace("time.sleep(", "sum(kept[::4096]); time.sleep(")})
+
+    def shrunk(**reclaim):
+        set_to(daemon, reclaim={"mode": "off"})
+        assert daemon.invoke("deep").status == 200
+        set_to(daemon, reclaim={"mode": "auto", "idle_after": "200ms", **reclaim})
+        return daemon.sandbox("deep", "shrunk")
+
+    assert int(cgroup_file(shrunk(floor="100MiB"), "memory.max")) == 100 * MIB
+    assert shrunk(swap_stop="0%")["swap"] == 0
+    assert shrunk()["swap"] > 8 * MIB
+    # That wake brought thousands of pages back: what is taken next is the less the more the operator says.
+    shrunk(refaults="1/s", backoff="70%")
+    depths = [number["value"] for d in told(daemon, "deep", "shrink") for number in d["numbers"]
+              if number["name"] == "depth_percent"]
+    assert depths[-1] == 30, depths
+
+
+@changes("reclaim.interval", "reclaim.host_pressure.some", "reclaim.host_pressure.full")
+def test_how_often_the_host_is_looked_at_and_what_is_short_follow(daemon):
+    def tier():
+        return daemon.request("GET", "/v1/ledger").json["host"]["tier"]
+
+    total = int(pathlib.Path("/proc/meminfo").read_text().split()[1]) << 10
+    everything = {"memory": "100%", "memory_reserve": "1MiB"}
+    with Hog() as hog:
+        while daemon.request("GET", "/v1/ledger").json["host"]["available"] > total * 0.36:
+            hog.take(64 * MIB)
+            time.sleep(0.2)
+        set_to(daemon, host=everything)
+        wait_until(lambda: tier() == "green", "a third to be enough", 60)
+        set_to(daemon, host=everything, reclaim={"mode": "off", "interval": "10m", "host_pressure": {"some": "0%"}})
+        time.sleep(1)
+        assert tier() == "green", "nobody has looked"
+        set_to(daemon, host=everything, reclaim={"mode": "off", "interval": "100ms", "host_pressure": {"some": "0%"}})
+        wait_until(lambda: tier() == "orange", "no wait at all to be allowed")
+        set_to(daemon, host=everything, reclaim={"mode": "off", "host_pressure": {"full": "0%"}})
+        wait_until(lambda: tier() == "red", "no wait of all at once to be allowed")
+    set_to(daemon)
+    wait_until(lambda: tier() == "green", "it to be plenty again", 60)
+
+
+@changes("reclaim.target", "reclaim.step", "reclaim.io_target", "reclaim.host_pressure.over")
+def test_numbers_of_rules_are_those_in_force(daemon):
+    set_to(daemon, reclaim={"target": "1%", "step": "10%", "io_target": "20%", "host_pressure": {"over": "2s"}})
+    shown = {each["path"]: each["value"] for each in daemon.request("GET", "/v1/config").json["values"]}
+    assert [shown[path] for path in RULES] == ["1%", "10%", "20%", "2s"]
 
 
 # Speaks the Runtime API, says that it knows hints, and never answers one.
@@ -494,6 +632,9 @@ def test_every_live_setting_is_changed_by_a_test(daemon):
         file, test = place.split("::")
         body = (here / file).read_text().split(f"def {test}(")[1].split("\ndef ")[0]
         assert any(edit in body for edit in ("config.write_text(", "reload(", "set_to(")), f"{place} does not change {path}"
+    for place in RULES.values():
+        file, test = place.split("::")
+        assert f"func {test}()" in (here.parent / file).read_text(), place
     settings = json.loads(daemon.fn("config", "show", "--defaults", "-o", "json").stdout)["values"]
     schema = json.loads(daemon.fn("config", "schema").stdout)["properties"]["functions"]["additionalProperties"]
     live = {setting["path"] for setting in settings if setting["live"]} | {"defaults.env"}

@@ -10,7 +10,7 @@ from conftest import Hook, wait_until
 from test_async import CODE, ended, event, lambda_client, send
 
 CONFIG = """
-defaults: {timeout: 60s, init_timeout: 120s, retries: 0, retry_wait: 300ms}
+defaults: {timeout: 60s, init_timeout: 120s, retries: 0, backoff: 300ms}
 limits: {delivery_attempts: 3, destination_file: 8KiB}
 """
 

@@ -21,7 +21,7 @@ from disk import Disk, has_mapper
 from leaks import nothing_left
 from test_async import ended, event, send
 
-CONFIG = "defaults: {timeout: 60s, init_timeout: 120s, retries: 1, retry_wait: 300ms}\n"
+CONFIG = "defaults: {timeout: 60s, init_timeout: 120s, retries: 1, backoff: 300ms}\n"
 # Says which code it is, and what of it is there.
 CODE = """
 import hashlib, os, time

@@ -12,7 +12,7 @@ import time
 import pytest
 from conftest import BIN, SCALE, wait_until
 
-CONFIG = "defaults: {timeout: 60s, init_timeout: 60s}\nlog: {functions_retain: 1MiB}\n"
+CONFIG = "defaults: {timeout: 60s, init_timeout: 60s}\nlog: {functions: {retain: 1MiB}}\n"
 
 SAYS = """
 import sys
@@ -217,3 +217,20 @@ def test_level_and_form_of_the_daemons_log_change_while_it_runs(own_daemon):
     daemon.deploy_code("says", {"app.py": SAYS + "# a third\n"})
     wait_until(lambda: not daemon.sandboxes("says"), "the sandbox to end", 20)
     assert "stopping says" not in daemon.log[size:]
+
+
+def test_what_functions_print_is_among_the_daemons_own_lines_where_the_operator_wants_it(own_daemon):
+    daemon = own_daemon("log: {format: json}\n").start()
+    daemon.deploy_code("says", {"app.py": SAYS})
+
+    def lines():
+        # One that is being written is not whole.
+        return [each for each in map(json.loads, daemon.log.splitlines()[:-1]) if each.get("function") == "says"]
+
+    assert daemon.invoke("says").status == 200
+    assert lines() == []
+    daemon.config.write_text("log: {format: json, functions: {to: both}}\n")
+    daemon.request("POST", "/v1/config/reload")
+    answer = daemon.invoke("says")
+    told = wait_until(lambda: [each for each in lines() if each["message"].startswith("REPORT ")] and lines(), "what it printed")
+    assert {each["requestId"] for each in told} == {answer.headers["x-fn-request-id"]}

@@ -143,7 +143,7 @@ def test_every_query_of_the_dashboard_returns_a_series_and_the_rules_are_well(ow
     collector = Collector()
     daemon = own_daemon(
         f"tracing: {{otlp: '{collector.url}', sample: 100%}}\nreclaim: {{idle_after: 400ms}}\n"
-        "defaults: {retry_wait: 200ms, retries: 1}\n").start()
+        "defaults: {backoff: 200ms, retries: 1}\n").start()
     daemon.deploy_code("shown", {"app.py": HANDLER})
     prometheus = Prometheus(daemon, tmp_path)
     try:

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import SCALE, cgroup_file, wait_until
+from conftest import Hog, SCALE, cgroup_file, wait_until
 
 CONFIG = "reclaim: {idle_after: 1s, hint_timeout: 20s}\ndefaults: {timeout: 120s}\n"
 MIB = 1 << 20
@@ -332,37 +332,3 @@ def test_a_hog_on_the_host_raises_the_tiers_and_no_busy_sandbox_dies(own_daemon)
     idle = [d for d in told if d["kind"] in ("shrink", "evict") and (d["function"] or "").startswith("idle-")]
     assert {d["kind"] for d in idle} >= {"shrink", "evict"}
     assert not [d for d in told if d["kind"] in ("shrink", "evict") and d["function"] == "busy" and d["seq"] < idle[0]["seq"]]
-
-
-class Hog:
-    """A foreign process that takes memory which cannot be swapped out."""
-
-    PROGRAM = """
-import ctypes, mmap, sys
-libc = ctypes.CDLL(None)
-kept = []
-for line in sys.stdin:
-    block = mmap.mmap(-1, int(line))
-    address = ctypes.addressof(ctypes.c_char.from_buffer(block))
-    assert libc.mlock(ctypes.c_void_p(address), ctypes.c_size_t(int(line))) == 0
-    kept.append(block)
-    print("ok", flush=True)
-"""
-
-    def __enter__(self):
-        import subprocess
-        import sys
-        self.size = 0
-        self.process = subprocess.Popen([sys.executable, "-c", self.PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        pathlib.Path(f"/proc/{self.process.pid}/oom_score_adj").write_text("1000")
-        return self
-
-    def take(self, size):
-        self.process.stdin.write(f"{size}\n".encode())
-        self.process.stdin.flush()
-        assert self.process.stdout.readline() == b"ok\n"
-        self.size += size
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()

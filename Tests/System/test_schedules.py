@@ -10,7 +10,7 @@ import pytest
 
 from conftest import wait_until
 
-CONFIG = "defaults: {timeout: 60s, init_timeout: 120s, retry_wait: 300ms}\n"
+CONFIG = "defaults: {timeout: 60s, init_timeout: 120s, backoff: 300ms}\n"
 CODE = "def handle(event, context):\n    return {'event': event, 'id': context.aws_request_id}\n"
 
 

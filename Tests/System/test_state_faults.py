@@ -10,7 +10,7 @@ from conftest import SCALE, wait_until
 from leaks import nothing_left
 from test_async import CODE, ended, event, send
 
-CONFIG = "defaults: {timeout: 60s, init_timeout: 120s, retries: 1, retry_wait: 300ms}\n"
+CONFIG = "defaults: {timeout: 60s, init_timeout: 120s, retries: 1, backoff: 300ms}\n"
 
 
 def fails_to_start(daemon):

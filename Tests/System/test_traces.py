@@ -217,7 +217,7 @@ def test_waiting_for_a_busy_sandbox_is_told_as_such(traced, collector):
 
 
 def test_an_accepted_event_goes_on_with_its_trace_through_its_attempts(own_daemon, collector):
-    daemon = own_daemon(settings(collector) + "defaults: {retry_wait: 100ms, retries: 1}\n").start()
+    daemon = own_daemon(settings(collector) + "defaults: {backoff: 100ms, retries: 1}\n").start()
     daemon.deploy_code("told", {"app.py": TOLD})
     trace, span, headers = parent()
     accepted = daemon.request("POST", "/invoke/told", b'{"fails": true}', {**headers, "X-Amz-Invocation-Type": "Event"})

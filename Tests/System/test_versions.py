@@ -289,6 +289,30 @@ def test_an_alias_moves_under_load_and_no_request_fails(client, daemon, two):
     assert call(client, "two", "moving")[0]["version"] == "2"
 
 
+def test_as_many_versions_are_kept_as_the_operator_says(own_daemon):
+    daemon = own_daemon("storage: {keep_versions: 2}\n").start()
+    client = make_client(daemon)
+    daemon.deploy_code("grows", {"app.py": "def handle(event, context): return 0\n"})
+
+    def publish(number):
+        client.update_function_code(FunctionName="grows", ZipFile=archive({"app.py": f"def handle(event, context): return {number}\n"}))
+        return client.publish_version(FunctionName="grows")["Version"]
+
+    def versions():
+        return [each["Version"] for each in client.list_versions_by_function(FunctionName="grows")["Versions"]][1:]
+
+    assert [publish(number) for number in range(1, 4)] == ["1", "2", "3"]
+    assert versions() == ["2", "3"]
+    client.create_alias(FunctionName="grows", Name="kept", FunctionVersion="2")
+    publish(4)
+    assert versions() == ["2", "4"]
+    assert daemon.fn("invoke", "grows:kept").stdout.strip() == b"2"
+    daemon.config.write_text("storage: {keep_versions: all}\n")
+    daemon.request("POST", "/v1/config/reload")
+    publish(5)
+    assert versions() == ["2", "4", "5"]
+
+
 LATER = """
 import signal, time
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
