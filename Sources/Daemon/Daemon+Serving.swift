@@ -86,9 +86,8 @@ extension Daemon {
     private static func socketGroup(_ name: String?) throws(StartError) -> gid_t? {
         if let group = unsafe getgrnam(name ?? "fn") { return unsafe group.pointee.gr_gid }
         guard let name else { return nil }
-        throw .refused(
-            "socket.group: there is no group '\(name)' on this host: make it (groupadd), or name another one"
-        )
+        let message = "there is no group '\(name)' on this host: make it (groupadd), or name another one"
+        throw .settings(SettingsErrors(problems: [SettingsProblem(source: "socket.group", message: message)]))
     }
 
     private var status: String {

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Functions
 import Glibc
 import Linux
 import Logging
@@ -73,6 +74,8 @@ extension Settings {
             prewarmedMostByRuntime: pools.prewarmByRuntime
         )
     }
+
+    var codeLimits: CodeLimits { CodeLimits(archive: limits.code, unpacked: limits.unpackedCode) }
 
     var poolPace: PoolPace {
         PoolPace(

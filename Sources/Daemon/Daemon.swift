@@ -108,10 +108,9 @@ package final class Daemon: Sendable {
         importers.start()
 
         for problem in runtimes.problems { log.warning("\(problem)") }
-        let limits = current.limits
         let store = try CodeStore(
             stateDirectory: state,
-            limits: CodeLimits(archive: limits.code, unpacked: limits.unpackedCode)
+            limits: current.codeLimits
         )
         store.onSweep { [launcher] in launcher.forget(imageRoot: $0) }
         let functionLog = try FunctionLog(directory: "\(state)/logs", retain: current.log.functions.retain)
@@ -241,7 +240,8 @@ package final class Daemon: Sendable {
             images: ImageIntake(deployments: deployments, settings: settings, workers: workers, importers: importers)
         )
         pool.setLimits(current.poolLimits, pace: current.poolPace)
-        watchSettings(machine)
+        watchSettings(machine, store, runtimes)
+        warnOfPrewarming(current, runtimes)
         let (images, group, log) = (places.images, tree.images, log)
         workers.submit { _ in ImagePreload.perform(runtimes, images: images, group: group, log: log) }
     }
@@ -310,10 +310,24 @@ package final class Daemon: Sendable {
         (try? KernelFile.read("/proc/sys/kernel/hostname"))?.filter { !$0.isNewline } ?? "localhost"
     }
 
-    private func watchSettings(_ machine: Machine) {
+    /// Only a daemon knows its runtimes: a name that is none of them would else be no more than that none is started.
+    private func warnOfPrewarming(_ settings: Settings, _ runtimes: RuntimeCatalog) {
+        let known = runtimes.all.filter { $0.prewarm != nil }.map(\.name).sorted()
+        for name in settings.pools.prewarmByRuntime.keys.sorted() where !known.contains(name) {
+            let near = Spelling.nearest(name, among: known).map { "; did you mean '\($0)'?" } ?? ""
+            log.warning(
+                "pools.prewarm: no runtime '\(name)' can be started ahead, but \(known.joined(separator: ", "))\(near)"
+            )
+        }
+    }
+
+    private func watchSettings(_ machine: Machine, _ store: CodeStore, _ runtimes: RuntimeCatalog) {
         let (pool, catalog, launcher, egress, tree, log) = (pool, catalog, launcher, egress, tree, log)
         let (daemonLog, tracer, environment) = (daemonLog, tracer, environment)
-        settings.onChange { loaded, changes in
+        settings.onChange { [weak self] loaded, changes in
+            if changes.contains(where: { $0.path == "pools.prewarm" }) {
+                self?.warnOfPrewarming(loaded.settings, runtimes)
+            }
             daemonLog.set(level: loaded.settings.log.threshold, style: loaded.settings.log.style(environment))
             tracer.configure(loaded.settings.tracing)
             launcher.setReadyNamespaces(loaded.settings.pools.readyNamespaces)
@@ -321,6 +335,7 @@ package final class Daemon: Sendable {
             do { try egress.apply(loaded.settings.egressPolicy) } catch { log.error("\(error)") }
             pool.setLimits(loaded.settings.poolLimits, pace: loaded.settings.poolPace)
             pool.setBudget(Self.budget(loaded.settings, machine))
+            store.setLimits(loaded.settings.codeLimits)
             let host = loaded.settings.host
             do throws(CgroupError) {
                 try tree.setTotals(cpu: host.cpus, pids: host.pids, swap: host.swap)

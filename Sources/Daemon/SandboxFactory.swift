@@ -68,12 +68,11 @@ final class FunctionSandboxes: Sendable {
         spec.layersDirectory = layers
         spec.hasExtensions = [spec.codeDirectory, spec.layersDirectory].compactMap { $0 }
             .contains { Directory.isDirectory("\($0)/extensions") }
-        let settings = catalog.settings
         return FactoryResult(
             sandbox: try launcher.launch(spec),
             cpu: function.initCPU,
             initTimeout: function.initTimeout,
-            answerLimit: Int(settings.limits.response.count),
+            answerLimit: { catalog.responseLimit },
             live: function.live,
             identity: identity(function, isProvisioned: isProvisioned),
             places: function.perSandbox.value
@@ -85,8 +84,7 @@ final class FunctionSandboxes: Sendable {
         guard let catalog = catalog.withLock({ $0 }), let runtime = catalog.runtime(name) else {
             throw FunctionsError.notFound(name)
         }
-        let settings = catalog.settings
-        let defaults = settings.defaults
+        let defaults = catalog.settings.defaults
         var limits = SandboxLimits(memoryMax: contract, cpu: max(defaults.initCPUs ?? defaults.cpus, defaults.cpus))
         let live = LiveLimits(prewarmedAt: contract, defaults)
         (limits.swapMax, limits.cpuWeight, limits.pids) = (live.swap, live.cpuWeight, live.pids)
@@ -109,7 +107,7 @@ final class FunctionSandboxes: Sendable {
             sandbox: try launcher.launch(spec),
             cpu: limits.cpu,
             initTimeout: defaults.initTimeout,
-            answerLimit: Int(settings.limits.response.count),
+            answerLimit: { catalog.responseLimit },
             live: live,
             identity: nil,
             places: 1
@@ -222,7 +220,13 @@ final class FunctionSandboxes: Sendable {
         } else {
             variables = Self.places.merging(function.runtime.environment) { $1 }
         }
+        variables["AWS_XRAY_CONTEXT_MISSING"] = "LOG_ERROR"
         variables.merge(function.environment) { $1 }
+        // Lambda's word for a runtime of its own; a program that brings all of it has none.
+        let spec = function.record.spec
+        let runtime = spec.lambdaRuntime ?? spec.runtime
+        let isManaged = spec.image == nil && !function.runtime.lambdaNames.isEmpty && !runtime.hasPrefix("provided")
+        variables["AWS_EXECUTION_ENV"] = isManaged ? "AWS_Lambda_\(runtime)" : nil
         variables.merge([
             "_HANDLER": function.record.spec.handler ?? "", "AWS_LAMBDA_RUNTIME_API": Self.runtimeAPI,
             "AWS_LAMBDA_FUNCTION_NAME": name, "AWS_LAMBDA_FUNCTION_VERSION": function.record.version,

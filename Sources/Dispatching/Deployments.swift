@@ -127,6 +127,11 @@ package final class Deployments: Sendable {
     package var overcommitment: String? {
         let host = catalog.settings.host
         let functions = catalog.all
+        if let large = functions.first(where: { $0.memory.value > host.memory }) {
+            return
+                "\(large.name) is to have \(large.memory.value.rounded), more than host.memory, \(host.memory.rounded): "
+                + "it can never run"
+        }
         let sum = functions.reduce(Bytes.zero) { $0 + $1.memory.value }
         guard sum > host.memory * host.overcommit else { return nil }
         return
@@ -306,12 +311,26 @@ package final class Deployments: Sendable {
         for (key, value) in spec.env where value.utf8.contains(0) {
             throw .invalid("env: the value of '\(key)' holds a NUL character, at which a program would take it to end")
         }
+        let reserved = spec.env.keys.filter { Self.reserved.contains($0) }.sorted()
+        guard reserved.isEmpty else {
+            throw .invalid(
+                "Lambda was unable to configure your environment variables because the environment variables you have "
+                    + "provided contains reserved keys that are currently not supported for modification. Reserved keys "
+                    + "used in this request: \(reserved.joined(separator: ", "))"
+            )
+        }
         for key in spec.env.keys where !Self.isVariable(key) || key.hasPrefix("AWS_LAMBDA_") || key.hasPrefix("_") {
             throw .invalid(
                 "env: '\(key)' cannot be set: names are letters, digits and '_', and do not begin with '_' or 'AWS_LAMBDA_'"
             )
         }
     }
+
+    /// What every sandbox has in its environment, whatever its function says.
+    private static let reserved: Set = [
+        "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_EXECUTION_ENV", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR",
+        "MEMORY_PRESSURE_WATCH",
+    ]
 
     private func checkNetwork(_ spec: FunctionSpec) throws(FunctionsError) {
         guard spec.network == .egress else { return }

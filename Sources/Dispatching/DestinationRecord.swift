@@ -7,6 +7,10 @@ import Linux
 struct DestinationRecord {
     let json: [UInt8]
 
+    // Why an event was given up, in Lambda's words.
+    static let tooOld = "EventAgeExceeded"
+    static let switchedOff = "ZeroReservedConcurrency"
+
     init(_ event: QueuedEvent, isGood: Bool, now: Int64) {
         struct Context: Encodable {
             var requestId: String
@@ -27,8 +31,8 @@ struct DestinationRecord {
         }
         // arn:aws:lambda:REGION:ACCOUNT:function:NAME, and a qualifier where the caller gave one
         let isQualified = event.arn.split(separator: ":").count > 7
-        let condition =
-            isGood ? "Success" : event.reason == "EventAgeExceeded" ? "EventAgeExceeded" : "RetriesExhausted"
+        let named: String? = [Self.tooOld, Self.switchedOff].first { $0 == event.reason }
+        let condition = isGood ? "Success" : named ?? "RetriesExhausted"
         let head = Head(
             timestamp: WallClock.iso8601(now),
             requestContext: Context(

@@ -255,6 +255,9 @@ package final class EventRunner: Sendable {
         case .failure(.functionError), .failure(.outOfMemory), .failure(.timedOut):
             // While the daemon stops, sandboxes are ended under what runs in them: that is not the function's doing.
             isStopped ? wait(event, "the daemon was stopped") : end(event, .failed, answer: outcome.document)
+        // Switched off, by its owner: nothing would come of waiting.
+        case .failure(.throttled(.concurrency(limit: 0))):
+            end(event, .refused(DestinationRecord.switchedOff), answer: nil)
         case .failure(.throttled(let refusal)): wait(event, refusal.reason)
         case .failure(.cannotStart(let why)): wait(event, why)
         case .failure(.shuttingDown): wait(event, "the daemon was stopped")
@@ -326,7 +329,7 @@ package final class EventRunner: Sendable {
             event.reason = why
         case .expired:
             event.state = .failed
-            event.reason = "EventAgeExceeded"
+            event.reason = DestinationRecord.tooOld
         case .refused(let why):
             event.state = .failed
             event.reason = why

@@ -109,6 +109,9 @@ package final class FunctionCatalog: Sendable {
     /// The limits alone, which every request needs.
     var limits: Settings.Limits { contents.withLock { $0.settings.limits } }
 
+    /// The largest answer of a function, in bytes.
+    package var responseLimit: Int { contents.withLock { Int($0.settings.limits.response.count) } }
+
     var queueTimeout: Duration { contents.withLock { $0.settings.pools.queueTimeout } }
 
     /// All functions, by name.

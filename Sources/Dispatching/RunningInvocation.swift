@@ -187,8 +187,18 @@ final class RunningInvocation: Sendable {
         result.start = .cold
         result.peak = exit.peak
         result.contract = exit.limit
-        result.logTail = exit.logTail
+        result.logTail = Self.framed(exit, result, version)
         finish(result)
+    }
+
+    /// What a start printed, between the lines that every request has; the last 4 KiB.
+    private static func framed(_ exit: SandboxExit, _ result: InvocationResult, _ version: String) -> [UInt8] {
+        let status = exit.initTimeout != nil ? "timeout" : "error"
+        let start = Array("START RequestId: \(result.requestID) Version: \(version)\n".utf8)
+        let end = Array("END RequestId: \(result.requestID)\n\(result.report(status: status))\n".utf8)
+        var printed = exit.logTail.suffix(4096 - start.count - end.count)
+        if let last = printed.last, last != UInt8(ascii: "\n") { printed.append(UInt8(ascii: "\n")) }
+        return start + printed + end
     }
 
     func fail(_ failure: InvocationFailure) {

@@ -33,6 +33,20 @@ package struct FunctionView: Codable, Sendable, Equatable {
     package var sandboxes: Int
     package var events: EventHandlingView?
     package var schedules: [ScheduleView]?
+    /// Bytes; absent where it may not outgrow its memory.
+    package var memoryBurst: Int64?
+    /// Bytes; absent where nothing brakes it.
+    package var memoryHigh: Int64?
+    /// Bytes; absent where nothing is protected.
+    package var memoryLow: Int64?
+    /// Bytes a second; absent where that is not limited.
+    package var ioRead: Int64?
+    package var ioWrite: Int64?
+    package var ioWeight: Int?
+    package var cpuWeight: Int?
+    package var pids: Int?
+    /// Whether its idle sandboxes may be shrunk.
+    package var reclaims: Bool?
     /// Set for a function that is a container image.
     package var image: ImageView?
     /// Where it listens, if it is an HTTP server.

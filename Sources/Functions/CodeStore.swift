@@ -29,14 +29,15 @@ package struct CodeBundle: Sendable, Equatable {
 /// that it is there before its name has reached the disk too.
 package final class CodeStore: Sendable {
     let root: String
-    private let limits: CodeLimits
+    private let limitsInForce: Mutex<CodeLimits>
+    private var limits: CodeLimits { limitsInForce.withLock { $0 } }
     /// Code that somebody is about to register, and how many are: it is no garbage yet.
     private let pins = Mutex(Pins())
     private let onSweep = Mutex<(@Sendable (_ directory: String) -> Void)?>(nil)
 
     package init(stateDirectory: String, limits: CodeLimits = CodeLimits()) throws(FunctionsError) {
         root = "\(stateDirectory)/code"
-        self.limits = limits
+        limitsInForce = Mutex(limits)
         do {
             try Directory.makeAll(root)
             // What a former daemon was in the middle of.
@@ -186,6 +187,9 @@ package final class CodeStore: Sendable {
             throw .combinedTooLarge(limit: limits.unpacked, actual: Bytes(total))
         }
     }
+
+    /// For what is stored from now on.
+    package func setLimits(_ limits: CodeLimits) { limitsInForce.withLock { $0 = limits } }
 
     /// The archive as it was uploaded; `nil` when there is none.
     package func archive(_ sha256: String) -> [UInt8]? {

@@ -253,6 +253,10 @@ package struct Gateway: Sendable {
     private static func unrouted(_ request: HTTPRequest) -> HTTPResponse {
         let allowed = Route.methods(request.path)
         guard !allowed.isEmpty else {
+            if Route.isLambda(request.path) {
+                let what = "no such operation: \(request.method) \(request.path)"
+                return LambdaError(.notFound, "UnknownOperationException", what).response
+            }
             return .problem(.notFound, "NotFound", "no such path: \(request.method) \(request.path)")
         }
         let list = allowed.map(\.rawValue).joined(separator: ", ")
@@ -282,7 +286,14 @@ package struct Gateway: Sendable {
         let path = HTTPRequest(method: head.method, uri: head.uri).path
         if let access, let refusal = refusal(head) { return refusal.response(path: path, mode: access.mode) }
         switch Route(head.method, path) {
-        case .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream, .lambda:
+        case .lambda:
+            return LambdaError(
+                .payloadTooLarge,
+                "RequestEntityTooLargeException",
+                "Request must be smaller than \(limit) bytes"
+            )
+            .response
+        case .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream:
             return LambdaError(
                 .payloadTooLarge,
                 "RequestTooLargeException",

@@ -35,7 +35,13 @@ extension InvocationRequest {
         trace = TraceContext(request.headers)
         self.http = http
         if let context = request.headers.first(name: "X-Amz-Client-Context") {
-            guard let bytes = Base64.decode(context) else {
+            guard context.utf8.count <= 3583 else {
+                let length = "\(context.utf8.count) of them"
+                throw BadHeader(name: "X-Amz-Client-Context", value: length, expected: "at most 3583 bytes")
+            }
+            guard let bytes = Base64.decode(context), bytes.first == UInt8(ascii: "{"),
+                JSONCheck.problem(ByteBuffer(bytes: bytes)) == nil
+            else {
                 throw BadHeader(name: "X-Amz-Client-Context", value: context, expected: "base64 of a JSON object")
             }
             clientContext = String(decoding: bytes, as: UTF8.self).filter { !$0.isNewline }

@@ -43,7 +43,9 @@ struct LambdaControl {
             case .untag: return try untag(name, request)
             case .getEventConfig, .putEventConfig, .updateEventConfig, .deleteEventConfig, .listEventConfigs:
                 let (function, qualifier) = try qualified(name, request)
-                return try LambdaEventConfig(context: context).answer(operation, function, qualifier, request)
+                var response = try LambdaEventConfig(context: context).answer(operation, function, qualifier, request)
+                response.headers.replaceOrAdd(name: "x-amzn-RequestId", value: RequestID.make())
+                return response
             case .createUrl, .getUrl, .updateUrl, .deleteUrl, .listUrls:
                 let (function, qualifier) = try qualified(name, request)
                 return try LambdaUrls(control: self).answer(operation, function, qualifier, request)
@@ -53,6 +55,8 @@ struct LambdaControl {
             return error.response
         } catch let error as FunctionsError {
             return LambdaError(error).response
+        } catch let error as DecodingError {
+            return Self.problem(error).response
         } catch {
             return LambdaError(
                 .badRequest,
@@ -60,6 +64,33 @@ struct LambdaControl {
                 "Could not parse request body into json: \(error)"
             )
             .response
+        }
+    }
+
+    /// What is wrong with a body, in Lambda's words rather than those of our decoder.
+    private static func problem(_ error: DecodingError) -> LambdaError {
+        func path(_ context: DecodingError.Context) -> String {
+            context.codingPath.map(\.stringValue).joined(separator: ".")
+        }
+        switch error {
+        case .keyNotFound(let key, let context):
+            let name = (context.codingPath + [key])
+                .map { $0.stringValue.prefix(1).lowercased() + $0.stringValue.dropFirst() }
+            return LambdaError(
+                .badRequest,
+                "ValidationException",
+                "1 validation error detected: Value null at '\(name.joined(separator: "."))' failed to satisfy constraint: Member must not be null"
+            )
+        case .typeMismatch(_, let context), .valueNotFound(_, let context):
+            return LambdaError(.badRequest, "SerializationException", "\(path(context)) has the wrong type")
+        case .dataCorrupted(let context) where !context.codingPath.isEmpty:
+            return LambdaError(.badRequest, "SerializationException", "\(path(context)) has the wrong form")
+        default:
+            return LambdaError(
+                .badRequest,
+                "InvalidRequestContentException",
+                "Could not parse request body into json: it is no JSON"
+            )
         }
     }
 
@@ -331,7 +362,12 @@ struct LambdaControl {
             ConcurrentExecutions: most,
             UnreservedConcurrentExecutions: max(0, most - reserved)
         )
-        let usage = Usage(TotalCodeSize: records.reduce(0) { $0 + $1.codeSize }, FunctionCount: records.count)
+        var code: [String: Int64] = [:]
+        for record in records {
+            let versions = try context.deployments.versions(of: record.spec.name, after: 0, limit: .max)
+            for each in [record] + versions { code["\(record.spec.name) \(each.codeSHA256)"] = each.codeSize }
+        }
+        let usage = Usage(TotalCodeSize: code.values.reduce(0, +), FunctionCount: records.count)
         return answer(.ok, Answer(AccountLimit: limit, AccountUsage: usage))
     }
 

@@ -14,7 +14,12 @@ struct LambdaInvoke {
     func invokeStream(_ name: String, _ request: HTTPRequest, _ responder: HTTPResponder) {
         do throws(LambdaError) {
             let reference = try FunctionReference(name).checked(request.query("Qualifier"))
-            let wantsTail = request.headers.first(name: "X-Amz-Log-Type") == "Tail"
+            switch request.headers.first(name: "X-Amz-Invocation-Type") ?? "RequestResponse" {
+            case "RequestResponse": break
+            case "DryRun": return responder.respond(try dryRun(reference))
+            case let other: throw .invalid("InvocationType must be RequestResponse or DryRun, not '\(other)'")
+            }
+            let wantsTail = try Self.wantsTail(request)
             let pieces = LambdaStream(responder: responder, wantsTail: wantsTail)
             try run(reference, request, responder, pieces: pieces) { response in
                 guard response.status == .ok else { return response }
@@ -62,7 +67,15 @@ struct LambdaInvoke {
         guard context.catalog.resolve(reference.name, reference.qualifier) != nil else {
             throw .notFound(FunctionReference.arn(reference.name, qualifier: reference.qualifier ?? "$LATEST"))
         }
-        return HTTPResponse(.noContent)
+        return HTTPResponse(.noContent, headers: ["x-amzn-RequestId": RequestID.make()])
+    }
+
+    private static func wantsTail(_ request: HTTPRequest) throws(LambdaError) -> Bool {
+        switch request.headers.first(name: "X-Amz-Log-Type") ?? "None" {
+        case "None": false
+        case "Tail": true
+        case let other: throw .invalid("LogType must be None or Tail, not '\(other)'")
+        }
     }
 
     /// `Event`, and the older `InvokeAsync`: answered when the event is on disk.
@@ -95,14 +108,17 @@ struct LambdaInvoke {
         as form: @escaping @Sendable (HTTPResponse) -> HTTPResponse = { $0 }
     ) throws(LambdaError) {
         let invocation = try invocation(reference, request)
-        let wantsTail = request.headers.first(name: "X-Amz-Log-Type") == "Tail"
+        let wantsTail = try Self.wantsTail(request)
+        let traceID = invocation.traceID
         let withdraw = context.dispatcher.invoke(
             invocation,
             requestID: RequestID.make(),
             stream: pieces?.receiver
         ) { result in
             if let pieces, result.isStreamed { return pieces.end(result) }
-            responder.respond(form(Self.response(result, function: reference.name, tail: wantsTail)))
+            var response = Self.response(result, function: reference.name, tail: wantsTail)
+            if let traceID { response.headers.add(name: "X-Amzn-Trace-Id", value: traceID) }
+            responder.respond(form(response))
         }
         responder.onDisconnect(withdraw)
     }

@@ -87,7 +87,7 @@ struct MetricsPage {
         var sums: [String: [String: Double]] = [:]
         var states: [String: [String: Double]] = [:]
         for (entry, held, member) in context.pool.snapshot() {
-            states[entry.owner, default: [:]][entry.phase.word, default: 0] += 1
+            states[entry.owner, default: [:]][entry.stateWord, default: 0] += 1
             let group = member?.sandbox.cgroup
             let numbers = [
                 "fn_function_memory_bytes": group?.memoryCurrent()?.count,

@@ -49,10 +49,15 @@ struct UrlEvent: Encodable {
         rawPath = path
         rawQueryString = request.query
         headers = Self.joined(request.headers.map { ($0.name.lowercased(), $0.value) })
+        // As Lambda's own front adds them: frameworks find in them who asked, and by which address.
+        let (client, host) = (peer ?? "127.0.0.1", request.headers.first(name: "Host") ?? "localhost")
+        headers["x-forwarded-for"] = headers["x-forwarded-for"].map { "\($0), \(client)" } ?? client
+        headers["x-forwarded-proto"] = headers["x-forwarded-proto"] ?? (request.isSecure ? "https" : "http")
+        let port = host.split(separator: ":").dropFirst().last.flatMap { UInt16($0) } ?? (request.isSecure ? 443 : 80)
+        headers["x-forwarded-port"] = headers["x-forwarded-port"] ?? String(port)
         let cookies = request.headers["Cookie"].flatMap { $0.split(separator: ";") }.map { Self.trimmed($0) }
         self.cookies = cookies.isEmpty ? nil : cookies
         queryStringParameters = Self.parameters(request.query)
-        let host = request.headers.first(name: "Host") ?? "localhost"
         let domain = String(host.prefix { $0 != ":" })
         requestContext = Context(
             apiId: name,

@@ -54,6 +54,12 @@ extension FunctionView {
             pending: pending,
             sandboxes: context.pool.count(of: function.name)
         )
+        memoryBurst = function.memoryBurst > function.memory.value ? function.memoryBurst.count : nil
+        memoryHigh = function.memoryHigh?.count
+        memoryLow = function.memoryLow > .zero ? function.memoryLow.count : nil
+        (ioRead, ioWrite) = (function.io.read?.count, function.io.write?.count)
+        (cpuWeight, ioWeight, pids) = (function.cpuWeight, function.ioWeight, function.pids)
+        reclaims = function.reclaims
         image = record.spec.image.map { ImageView($0) }
         httpPort = record.spec.httpPort ?? function.runtime.httpPort
         let now = WallClock.nowMs()
@@ -88,7 +94,7 @@ extension GatewayContext {
                 var view = SandboxView(
                     id: entry.id.description,
                     function: entry.owner,
-                    state: entry.phase.word,
+                    state: entry.stateWord,
                     pid: member?.sandbox.pid ?? 0,
                     startTime: member?.sandbox.startTime ?? 0,
                     cgroup: member?.sandbox.cgroup.path ?? "",
@@ -173,12 +179,12 @@ extension SandboxPool {
     }
 }
 
-extension PoolState.Phase {
+extension PoolState.Entry {
     /// The state's name, as users see it.
-    var word: String {
-        switch self {
+    var stateWord: String {
+        switch phase {
         case .starting: "starting"
-        case .idle: "idle"
+        case .idle: isFrozen ? "frozen" : "idle"
         case .busy: "busy"
         case .shrinking: "shrinking"
         case .shrunk: "shrunk"

@@ -140,7 +140,7 @@ package final class PooledSandbox: Sendable {
         _ identity: FunctionIdentity?,
         places: Int,
         group: any EventLoopGroup,
-        answerLimit: Int
+        answerLimit: @escaping @Sendable () -> Int
     ) -> EventLoopFuture<Void> {
         let server = RuntimeServer(identity, places: places, telemetry: telemetry) { [weak self] in self?.handle($0) }
         self.server.withLock { $0 = server }

@@ -59,7 +59,8 @@ package struct FactoryResult: Sendable {
     package var sandbox: Sandbox
     package var cpu: CPUQuota?
     package var initTimeout: Duration
-    package var answerLimit: Int
+    /// The largest answer that is in force, in bytes.
+    package var answerLimit: @Sendable () -> Int
     /// As it was started with.
     package var live: LiveLimits
     /// What its extensions are told of the function; `nil` for a prewarmed one, which is no function's yet.
@@ -74,7 +75,7 @@ package struct FactoryResult: Sendable {
         sandbox: Sandbox,
         cpu: CPUQuota?,
         initTimeout: Duration,
-        answerLimit: Int,
+        answerLimit: @escaping @Sendable () -> Int,
         live: LiveLimits,
         identity: FunctionIdentity?,
         places: Int

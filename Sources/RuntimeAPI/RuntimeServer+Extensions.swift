@@ -9,6 +9,7 @@ package struct FunctionIdentity: Sendable {
     package var name: String
     package var version: String
     package var handler: String?
+    package var account = "000000000000"
     /// `on-demand` or `provisioned-concurrency`.
     package var initialization = "on-demand"
     package var runtime: String?
@@ -96,6 +97,10 @@ extension RuntimeServer {
         guard let identity else { throw .registrationClosed }
         var answer = ["functionName": identity.name, "functionVersion": identity.version]
         answer["handler"] = identity.handler ?? ""
+        let features = request.headers["Lambda-Extension-Accept-Feature"].flatMap { $0.split(separator: ",") }
+        if features.contains(where: { $0.filter { $0 != " " } == "accountId" }) {
+            answer["accountId"] = identity.account
+        }
         // Encoding strings cannot fail.
         let body = (try? JSONEncoder().encode(answer)) ?? Data("{}".utf8)
         let headers: HTTPHeaders = ["Lambda-Extension-Identifier": identifier]

@@ -53,15 +53,19 @@ package final class RuntimeServer: Sendable {
 
     /// Starts to serve on a socket that listens already; the server owns the descriptor from here on.
     ///
-    /// - Parameter answerLimit: the largest answer of a function, in bytes.
-    package func start(on listener: CInt, group: any EventLoopGroup, answerLimit: Int) -> EventLoopFuture<Void> {
+    /// - Parameter answerLimit: the largest answer of a function, in bytes, as it is when one comes.
+    package func start(
+        on listener: CInt,
+        group: any EventLoopGroup,
+        answerLimit: @escaping @Sendable () -> Int
+    ) -> EventLoopFuture<Void> {
         var configuration = HTTPServerConfiguration()
         configuration.maxConnections = Limits.connections(places)
         configuration.maxHeaderField = Limits.headerField
         configuration.idleTimeout = .hours(24 * 365)  // a runtime holds its connection for life, also while frozen
         configuration.readTimeout = .minutes(15)
         configuration.readsAtOnce = 1  // what a streaming function has written is read as its caller takes it
-        configuration.bodyLimit = { _ in answerLimit }
+        configuration.bodyLimit = { _ in answerLimit() }
         configuration.streamHandler = { [self] in streamHandler($0) }
         configuration.tooLarge = { [self] head, limit in refuseOversized(head, limit) }
         return

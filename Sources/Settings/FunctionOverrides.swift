@@ -32,10 +32,34 @@ package struct FunctionOverrides: Sendable, Equatable {
 
     package init() {}
 
-    /// The exact name's override, else that of the longest matching prefix, else an empty one.
+    /// What is said of a function: each word by its exact name, else by the longest matching prefix that has it.
     package func override(for name: String) -> FunctionOverride {
-        if let exact = byPattern[name] { return exact }
-        let matching = byPattern.filter { $0.key.hasSuffix("*") && name.hasPrefix($0.key.dropLast()) }
-        return matching.max { $0.key.count < $1.key.count }?.value ?? FunctionOverride()
+        let matching = byPattern.filter { $0.key == name || $0.key.hasSuffix("*") && name.hasPrefix($0.key.dropLast()) }
+        // A star counts as nothing: an exact name is longer than any prefix of it.
+        return matching.sorted { ($0.key == name ? 1 : 0, $0.key.count) > ($1.key == name ? 1 : 0, $1.key.count) }
+            .reduce(into: FunctionOverride()) { word, next in word.inherit(next.value) }
+    }
+}
+
+extension FunctionOverride {
+    /// Takes what another one says and this one does not.
+    fileprivate mutating func inherit(_ other: FunctionOverride) {
+        memory = memory ?? other.memory
+        memoryLow = memoryLow ?? other.memoryLow
+        memoryHigh = memoryHigh ?? other.memoryHigh
+        memoryBurst = memoryBurst ?? other.memoryBurst
+        ioRead = ioRead ?? other.ioRead
+        ioWrite = ioWrite ?? other.ioWrite
+        ioWeight = ioWeight ?? other.ioWeight
+        cpus = cpus ?? other.cpus
+        cpuWeight = cpuWeight ?? other.cpuWeight
+        pids = pids ?? other.pids
+        tmp = tmp ?? other.tmp
+        timeout = timeout ?? other.timeout
+        concurrency = concurrency ?? other.concurrency
+        minWarm = minWarm ?? other.minWarm
+        perSandbox = perSandbox ?? other.perSandbox
+        network = network ?? other.network
+        reclaim = reclaim ?? other.reclaim
     }
 }

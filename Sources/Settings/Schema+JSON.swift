@@ -12,6 +12,8 @@ package indirect enum ValueShape: Sendable {
     /// A number for all, or a section of numbers by name.
     case counts
     case cores
+    /// Not below something.
+    case number(least: Int)
     case duration
     case whole(ClosedRange<Int>)
     case words([String])
@@ -115,6 +117,8 @@ extension ValueShape {
         switch self {
         case .size: return text("\(Self.number) ?(\(Self.unit))?", or: "integer")
         case .share: return text("\(Self.number)(%| ?\(Self.unit))?", or: "integer")
+        case .number(let least):
+            return text(Self.number, or: "number").merging(["minimum": .number(least)]) { $1 }
         case .percent: return ["type": .text("string"), "pattern": .text("^\(Self.number)%$")]
         case .rate: return ["type": .text("string"), "pattern": .text("^\(Self.number)/s$")]
         case .counts:

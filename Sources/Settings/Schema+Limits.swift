@@ -42,15 +42,15 @@ extension Schema {
                 return !text.contains("/")
             }
         ),
-        bytes("limits.response", \.limits.response, "6291556B", live: false, "the largest answer of a function"),
+        bytes("limits.response", \.limits.response, "6291556B", "the largest answer of a function"),
         bytes(
             "limits.response_stream",
             \.limits.responseStream,
             "200MiB",
             "the largest answer that a function streams to a caller who takes it as it comes"
         ),
-        bytes("limits.code", \.limits.code, "50MiB", live: false, "the largest archive of a function's code"),
-        bytes("limits.unpacked_code", \.limits.unpackedCode, "250MiB", live: false, "the largest code when unpacked"),
+        bytes("limits.code", \.limits.code, "50MiB", "the largest archive of a function's code"),
+        bytes("limits.unpacked_code", \.limits.unpackedCode, "250MiB", "the largest code when unpacked"),
         bytes("limits.image", \.limits.image, "4GiB", "the largest container image, as it is uploaded"),
         bytes("limits.unpacked_image", \.limits.unpackedImage, "8GiB", "the largest container image when unpacked"),
         int(

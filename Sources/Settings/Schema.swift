@@ -97,7 +97,7 @@ package enum Schema {
             isLive: true,
             doc:
                 "how many times host.memory the sizes of all functions may come to, each counted once, before a deployment is answered with a warning",
-            shape: .cores,
+            shape: .number(least: 1),
             read: { text, settings, _ in
                 guard let value = Double(text), value >= 1, value < 1_000_000 else { return false }
                 settings.host.overcommit = value

@@ -10,6 +10,8 @@ struct SettingsFile {
     private(set) var values: [String: (text: String, line: Int, column: Int)] = [:]
     private(set) var overrides: [String: FunctionOverride] = [:]
     private(set) var environment: [String: String] = [:]
+    /// Where each value stands, those of the sections that hold maps included.
+    private(set) var places: [String: (line: Int, column: Int)] = [:]
     /// What the sections that hold maps say, `functions` and `defaults.env`, in the order of the file.
     private(set) var entries: [SettingsValue] = []
 
@@ -83,6 +85,7 @@ struct SettingsFile {
                 return report(key, "'\(path)' must be \(shape.inYAML)")
             }
             values[path] = (text, value.mark?.line ?? 0, value.mark?.column ?? 0)
+            places[path] = (value.mark?.line ?? 0, value.mark?.column ?? 0)
         } else if Self.sections.contains(path) {
             section(value, path: path)
         } else {
@@ -142,6 +145,7 @@ struct SettingsFile {
     }
 
     private mutating func enter(_ path: String, _ text: String, _ node: Node) {
+        places[path] = (node.mark?.line ?? 0, node.mark?.column ?? 0)
         entries.append(SettingsValue(path: path, text: text, origin: .file(file, line: node.mark?.line ?? 0)))
     }
 

@@ -77,7 +77,9 @@ package enum SettingsLoader {
         }
         settings.defaults.env = parsed.environment
         settings.functions.byPattern = parsed.overrides
-        if problems.isEmpty { problems = contradictions(settings, file: file, values: values) }
+        if problems.isEmpty {
+            problems = Contradictions.find(settings, values: values, places: parsed.places, file: file)
+        }
         guard problems.isEmpty else {
             throw SettingsErrors(
                 problems: problems.sorted { ($0.line ?? 0, $0.column ?? 0) < ($1.line ?? 0, $1.column ?? 0) }
@@ -110,92 +112,9 @@ package enum SettingsLoader {
         for (setting, value) in zip(Schema.settings, started.values) where !setting.isLive {
             _ = setting.read(value.text, &result.settings, machine)
         }
-        let problems = contradictions(result.settings, file: file, values: new.values)
+        let problems = Contradictions.find(result.settings, values: new.values, places: [:], file: file)
         guard problems.isEmpty else { throw SettingsErrors(problems: problems) }
         return result
-    }
-
-    /// What is wrong only in company.
-    private static func contradictions(_ settings: Settings, file: String, values: [SettingsValue]) -> [SettingsProblem]
-    {
-        var problems: [SettingsProblem] = []
-        func check(_ isRight: Bool, _ path: String, _ message: String) {
-            guard !isRight else { return }
-            var problem = SettingsProblem(source: file, message: "\(path): \(message)")
-            switch values.first(where: { $0.path == path })?.origin {
-            case .file(_, let line): problem.line = line
-            case .environment, .flag: problem.source = values.first { $0.path == path }?.origin.description ?? file
-            case .builtIn, nil: break
-            }
-            problems.append(problem)
-        }
-        let (defaults, limits) = (settings.defaults, settings.limits)
-        check(
-            defaults.memory <= limits.memory,
-            "defaults.memory",
-            "\(defaults.memory) is above limits.memory, \(limits.memory)"
-        )
-        check(
-            defaults.timeout <= limits.timeout,
-            "defaults.timeout",
-            "\(defaults.timeout.text) is above limits.timeout, \(limits.timeout.text)"
-        )
-        check(defaults.cpus <= limits.cpus, "defaults.cpus", "\(defaults.cpus) is above limits.cpus, \(limits.cpus)")
-        check(
-            defaults.memoryLow <= defaults.memory,
-            "defaults.memory_low",
-            "\(defaults.memoryLow) is above defaults.memory, \(defaults.memory)"
-        )
-        check(
-            defaults.concurrency <= limits.concurrency,
-            "defaults.concurrency",
-            "\(defaults.concurrency) is above limits.concurrency, \(limits.concurrency)"
-        )
-        check(
-            defaults.memoryBurst ?? .zero <= limits.memory,
-            "defaults.memory_burst",
-            "\(defaults.memoryBurst ?? .zero) is above limits.memory, \(limits.memory)"
-        )
-        check(
-            settings.reclaim.floor <= defaults.memory,
-            "reclaim.floor",
-            "\(settings.reclaim.floor) is above defaults.memory, \(defaults.memory)"
-        )
-        check(
-            defaults.memoryHigh.map { defaults.memoryLow <= $0 } ?? true,
-            "defaults.memory_high",
-            "\(defaults.memoryHigh ?? .zero) is below defaults.memory_low, \(defaults.memoryLow)"
-        )
-        let metrics = settings.metrics.listen
-        check(metrics != settings.http.listen, "metrics.listen", "\(metrics ?? "") is http.listen: say same")
-        check(
-            metrics.map(isLoopback) ?? true || settings.auth.mode != .none,
-            "metrics.listen",
-            "\(metrics ?? "") is not a loopback address: set auth.mode to token, sigv4 or any, or listen on 127.0.0.1"
-        )
-        let shadowed = settings.network.allow.first { $0.overlaps(settings.network.subnet) }
-        check(
-            shadowed == nil,
-            "network.allow",
-            "\(shadowed?.description ?? "") overlaps network.subnet, \(settings.network.subnet), where the sandboxes are: choose another subnet"
-        )
-        check(
-            isLoopback(settings.http.listen) || settings.auth.mode != .none,
-            "http.listen",
-            "\(settings.http.listen) is not a loopback address, and anyone who reaches it could run code as they like: "
-                + "set auth.mode to token, sigv4 or any, or listen on 127.0.0.1"
-        )
-        check(
-            settings.http.tlsKey != nil || settings.http.tlsCertificate == nil,
-            "http.tls.cert",
-            "a certificate needs its key: set http.tls.key"
-        )
-        check(
-            settings.http.tlsCertificate != nil || settings.http.tlsKey == nil,
-            "http.tls.key",
-            "a key needs its certificate: set http.tls.cert"
-        )
-        return problems
     }
 
     /// Whether an address can only be reached from this machine.

@@ -41,6 +41,7 @@ package final class SettingsSource: Sendable {
     private let environment: [String: String]
     private let flags: [String: String]
     private let machine: Machine
+    private let isRequired: Bool
 
     /// - Parameters:
     ///   - file: may be absent unless `isRequired`.
@@ -52,6 +53,7 @@ package final class SettingsSource: Sendable {
         machine: Machine
     ) throws(SettingsErrors) {
         (self.file, self.environment, self.flags, self.machine) = (file, environment, flags, machine)
+        self.isRequired = isRequired
         let text = try Self.read(file, isRequired: isRequired)
         let loaded = try SettingsLoader.load(
             text: text,
@@ -79,7 +81,7 @@ package final class SettingsSource: Sendable {
     ///   - name: what errors call it.
     package func changes(by text: String?, named name: String) throws(SettingsErrors) -> [SettingsChange] {
         var text = text
-        if text == nil { text = try Self.read(file, isRequired: false) }
+        if text == nil { text = try Self.read(file, isRequired: isRequired || state.withLock { $0.stamp != nil }) }
         let new = try SettingsLoader.load(
             text: text,
             file: name,
@@ -116,8 +118,13 @@ package final class SettingsSource: Sendable {
         turn.withLock { _ in
             let result: ReloadResult
             do throws(SettingsErrors) {
-                state.withLock { $0.stamp = FileStamp(file) }
-                let text = try Self.read(file, isRequired: false)
+                // One that was there and has gone is no word for what is built in: nobody meant to lift every limit by that.
+                let wasThere = state.withLock { state in
+                    let old = state.stamp
+                    if let new = FileStamp(file) { state.stamp = new }
+                    return old != nil
+                }
+                let text = try Self.read(file, isRequired: isRequired || wasThere)
                 let new = try SettingsLoader.load(
                     text: text,
                     file: file,

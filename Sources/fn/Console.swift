@@ -15,7 +15,12 @@ enum Console {
         while !rest.isEmpty {
             let count = unsafe rest.withUnsafeBytes { unsafe Glibc.write(fd, $0.baseAddress, $0.count) }
             if count < 0, errno == EINTR { continue }
-            guard count > 0 else { return }
+            guard count > 0 else {
+                // A result that nobody got is no success. A reader that has gone has had enough of it.
+                guard fd == 1, errno != EPIPE else { return }
+                error("fn: the result cannot be written: \(unsafe String(cString: strerror(errno)))")
+                endProgram(Exit.failed.rawValue)
+            }
             rest = rest.dropFirst(count)
         }
     }

@@ -27,11 +27,15 @@ struct DoctorCommand: ParsableCommand {
 
     /// The running daemon's report; without one, what its program finds.
     private func report() throws -> DoctorReport {
+        var answer: HTTPAnswer?
         do throws(ClientError) {
-            let answer = try (try? daemon.client())?.call("GET", "/v1/doctor")
-            if let answer { return decode(answer.body) }
+            answer = try (try? daemon.client())?.call("GET", "/v1/doctor")
         } catch {
             Console.error("\(error)")
+        }
+        if let answer {
+            guard answer.status == 200 else { throw daemon.failure(answer) }
+            return decode(answer.body)
         }
         return decode(try Siblings.output(["doctor", "-o", "json"]))
     }

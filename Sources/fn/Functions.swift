@@ -61,6 +61,7 @@ struct Describe: ParsableCommand {
             "code:         \(Bytes(function.codeSize).rounded), sha256 \(function.codeSha256)",
             "revision:     \(function.revision), \(function.lastModified)",
         ]
+        lines += further(function)
         lines += image(function)
         lines += events(function)
         for (key, value) in function.env.sorted(by: { $0.key < $1.key }) {
@@ -72,6 +73,22 @@ struct Describe: ParsableCommand {
             )
         }
         return lines.joined(separator: "\n")
+    }
+
+    /// Limits that most functions have as they are built in.
+    private static func further(_ function: FunctionView) -> [String] {
+        func size(_ label: String, _ bytes: Int64?, _ unit: String = "") -> String? {
+            bytes.map { label + Bytes($0).rounded + unit }
+        }
+        var lines = [
+            size("memory burst: ", function.memoryBurst), size("memory high:  ", function.memoryHigh),
+            size("memory low:   ", function.memoryLow), size("io read:      ", function.ioRead, "/s"),
+            size("io write:     ", function.ioWrite, "/s"), function.pids.map { "pids:         \($0)" },
+        ]
+        if let weight = function.cpuWeight, weight != 100 { lines.append("cpu weight:   \(weight)") }
+        if let weight = function.ioWeight, weight != 100 { lines.append("io weight:    \(weight)") }
+        if function.reclaims == false { lines.append("reclaim:      off") }
+        return lines.compactMap { $0 }
     }
 
     private static func image(_ function: FunctionView) -> [String] {

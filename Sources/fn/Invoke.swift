@@ -62,8 +62,11 @@ struct Invoke: ParsableCommand {
     private func headers() throws -> [(String, String)] {
         var headers = [("Content-Type", "application/json")]
         if let memory {
-            guard let size = Bytes(memory), size > .zero else {
-                throw Failure(.usage, "fn: --memory: expected a size such as 512MiB, got '\(memory)'")
+            guard let size = Bytes(memory), size >= .mib(4), size == .mib(Int64(size.mebibytes)) else {
+                throw Failure(
+                    .usage,
+                    "fn: --memory: expected a size in whole MiB such as 512MiB, at least 4MiB, got '\(memory)'"
+                )
             }
             headers.append(("X-Fn-Memory-Mb", String(size.mebibytes)))
         }

@@ -72,8 +72,9 @@ struct CheckConfig: ParsableCommand {
 
     func run() throws {
         let loaded = Configured.load(file)
+        let isThere = FileManager.default.fileExists(atPath: Configured.file(file))
         print(
-            "\(Configured.file(file)): valid, \(loaded.values.count { $0.origin != .builtIn }) of \(loaded.values.count) settings changed"
+            "\(Configured.file(file)): \(isThere ? "valid" : "not there, which is fine"), \(loaded.values.count { $0.origin != .builtIn }) of \(loaded.values.count) settings changed"
         )
     }
 }
@@ -147,7 +148,7 @@ enum Configured {
     static func loadOrThrow(_ named: String?) throws(SettingsErrors) -> LoadedSettings {
         let source = try SettingsSource(
             file: file(named),
-            isRequired: named != nil,
+            isRequired: named != nil || ProcessInfo.processInfo.environment["FN_CONFIG"] != nil,
             environment: ProcessInfo.processInfo.environment,
             flags: [:],
             machine: .current

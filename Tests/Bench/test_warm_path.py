@@ -188,5 +188,9 @@ def test_our_python_client_answers_twice_the_calls_of_lambdas_own(daemon, python
     ric = pathlib.Path(os.environ["EBB_RIC"])
     files = {"bootstrap": RIC, "app.py": PYTHON, **{p.name: p for p in ric.iterdir()}}
     deploy(daemon, "official", files, "provided")
-    (own, _, _), (other, _, _) = interleaved(1, python, ours(daemon, "official"))
-    meets("python: time a call / awslambdaric's", 0.5, own / other, own_us=own, official_us=other)
+    # As many calls a second as one sandbox answers: with callers enough that it never waits for one. A single caller
+    # measures mostly the way there and back, which is the same for both.
+    (own, _, _), (other, _, _) = interleaved(8, python, ours(daemon, "official"))
+    (alone, _, _), (other_alone, _, _) = interleaved(1, python, ours(daemon, "official"))
+    print("BENCH python: time a call of a single caller / awslambdaric's", round(alone / other_alone, 2), flush=True)
+    meets("python: time a call at 8 connections / awslambdaric's", 0.5, own / other, own_us=own, official_us=other)

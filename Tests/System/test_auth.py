@@ -158,6 +158,8 @@ def test_no_body_is_taken_from_a_stranger(guarded):
 def test_fn_shows_its_token_and_says_what_is_missing(guarded):
     daemon = guarded("token").start()
     url = {"FN_URL": f"http://127.0.0.1:{daemon.port}"}
+    doctor = daemon.fn("doctor", env=url)
+    assert doctor.returncode == 77 and b"FN_TOKEN" in doctor.stderr, doctor
     assert daemon.fn("ls").returncode == 0, "the Unix socket needs no token"
     assert daemon.fn("ls", env={**url, "FN_TOKEN": TOKEN}).returncode == 0
     for env in (url, {**url, "FN_TOKEN": "wrong"}):
@@ -205,7 +207,7 @@ def test_a_public_address_without_proof_is_refused_with_its_place(own_daemon, gu
     command = daemon.command()
     del command[1:3]
     result = subprocess.run(command, capture_output=True, timeout=60 * SCALE)
-    assert (result.returncode, b"fn.yaml:2: error: http.listen: 0.0.0.0:9000" in result.stderr) == (78, True)
+    assert (result.returncode, b"fn.yaml:2:11: error: http.listen: 0.0.0.0:9000" in result.stderr) == (78, True)
     assert b"auth.mode" in result.stderr
     if "--allow-unenforced-limits" in command:
         return

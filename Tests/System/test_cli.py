@@ -90,3 +90,16 @@ def test_what_takes_longer_than_a_second_says_so_on_a_terminal_and_leaves_no_lin
     assert (waiting.returncode, answer) == (0, b"1")
     assert re.search(rb"waiting for slow, \d+ s", said) and said.endswith(b"\r\x1b[K"), said
     assert daemon.fn("invoke", "slow").stderr == b"", "to nobody who is no terminal"
+
+
+def test_a_result_that_cannot_be_written_is_no_success(daemon):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([str(BIN / "fn"), "ls"], stdout=full, stderr=subprocess.PIPE,
+                                env={"PATH": os.environ["PATH"], "FN_SOCKET": str(daemon.socket)})
+    assert result.returncode == 1 and b"cannot be written: No space left" in result.stderr
+
+
+@pytest.mark.parametrize("size", ["5", "5KiB", "4.5MiB", "much"])
+def test_a_size_for_one_request_is_whole_and_said_with_its_unit(daemon, size):
+    result = daemon.fn("invoke", "nobody", "--memory", size)
+    assert result.returncode == 64 and f"at least 4MiB, got '{size}'".encode() in result.stderr

@@ -55,11 +55,11 @@ def test_a_bad_file_changes_nothing_and_a_good_one_everything_at_once(daemon):
     assert daemon.describe("plain")["memory"] == 128 << 20
     result = daemon.fn("config", "reload")
     assert (result.returncode, b"did you mean 'timeout'?" in result.stderr) == (78, True)
-    daemon.config.write_text("defaults: {memory: 96MiB, timeout: 7s}\nlimits: {code: 20MiB}\n")
+    daemon.config.write_text("defaults: {memory: 96MiB, timeout: 7s}\nhttp: {max_connections: 500}\n")
     wait_until(lambda: daemon.describe("plain")["memory"] == 96 << 20, "the new default")
     assert daemon.describe("plain")["timeoutMs"] == 7000
     assert daemon.describe("hello-python")["memory"] == 64 << 20, "what was deployed beats the default"
-    assert "config reload rev 2: limits.code 50MiB -> 20MiB [needs restart]" in daemon.log
+    assert "config reload rev 2: http.max_connections 4096 -> 500 [needs restart]" in daemon.log
 
 
 def test_show_tells_where_each_value_comes_from(daemon):
@@ -76,12 +76,12 @@ def test_diff_tells_what_a_file_would_change_and_changes_nothing(own_daemon):
     same = daemon.fn("config", "diff")
     assert (same.returncode, same.stdout, same.stderr) == (0, b"", b"Nothing would change.\n")
     file = daemon.directory / "new.yaml"
-    file.write_text("limits: {code: 20MiB}\nfunctions:\n  billing: {memory: 80MiB}\n  other: {min_warm: 1}\n")
+    file.write_text("http: {max_connections: 500}\nfunctions:\n  billing: {memory: 80MiB}\n  other: {min_warm: 1}\n")
     result = daemon.fn("config", "diff", file)
     assert result.returncode == 2
     assert result.stdout.decode().splitlines() == [
         "defaults.memory: 96MiB -> 128MiB [live]",
-        "limits.code: 50MiB -> 20MiB [needs-restart]",
+        "http.max_connections: 4096 -> 500 [needs-restart]",
         "functions.billing.memory: 64MiB -> 80MiB [live]",
         "functions.billing.reclaim: off -> (none) [live]",
         "functions.other.min_warm: (none) -> 1 [live]",
@@ -91,9 +91,9 @@ def test_diff_tells_what_a_file_would_change_and_changes_nothing(own_daemon):
     assert daemon.fn("config", "diff", "-q", file).stdout.decode().split() == paths
     assert b"defaults.memory: 96MiB" in daemon.fn("config", "show").stdout
     # What waits for a restart is a difference for as long as it waits.
-    daemon.config.write_text("defaults: {memory: 96MiB}\nlimits: {code: 20MiB}\nfunctions:\n  billing: {memory: 64MiB, reclaim: off}\n")
-    wait_until(lambda: b"limits.code: 20MiB" in daemon.fn("config", "show").stdout, "the file to be read")
-    assert daemon.fn("config", "diff").stdout == b"limits.code: 50MiB -> 20MiB [needs-restart]\n"
+    daemon.config.write_text("defaults: {memory: 96MiB}\nhttp: {max_connections: 500}\nfunctions:\n  billing: {memory: 64MiB, reclaim: off}\n")
+    wait_until(lambda: b"http.max_connections: 500" in daemon.fn("config", "show").stdout, "the file to be read")
+    assert daemon.fn("config", "diff").stdout == b"http.max_connections: 4096 -> 500 [needs-restart]\n"
 
 
 def test_diff_refuses_what_check_would_refuse(daemon):
@@ -110,13 +110,13 @@ def test_reload_says_what_is_applied_and_what_waits(own_daemon):
     assert daemon.fn("config", "reload").stderr == b"Nothing changed.\n"
     # In one step, so that the watching daemon does not read a half of it first.
     new = daemon.directory / "new.yaml"
-    new.write_text("defaults: {memory: 80MiB}\nlimits: {code: 20MiB}\nhttp: {hosts: a.example}\n")
+    new.write_text("defaults: {memory: 80MiB}\nhttp: {hosts: a.example, max_connections: 500}\n")
     new.rename(daemon.config)
     result = daemon.fn("config", "reload")
     lines = result.stdout.decode().splitlines()
     if lines:  # else the watcher was quicker
         assert "defaults.memory: 96MiB -> 80MiB [applied]" in lines
-        assert "limits.code: 50MiB -> 20MiB [needs-restart]" in lines
+        assert "http.max_connections: 4096 -> 500 [needs-restart]" in lines
     assert "defaults.memory 96MiB -> 80MiB [applied]" in daemon.log, daemon.log
     assert b"defaults.memory: 80MiB" in daemon.fn("config", "show").stdout
 
@@ -201,15 +201,13 @@ def test_what_waits_for_a_restart_holds_as_it_was_until_then(own_daemon):
         return words[:at] + words[at + 2:]
 
     daemon.command = socket_of_the_file
-    daemon.config.write_text(f"limits: {{response: 100KiB}}\nsocket: {{path: {daemon.socket}}}\n")
+    daemon.config.write_text(f"socket: {{path: {daemon.socket}}}\n")
     daemon.start()
-    daemon.deploy_code("talks", {"app.py": "def handle(event, context):\n    return 'x' * event\n"})
-    daemon.config.write_text(f"limits: {{response: 1KiB}}\nsocket: {{path: {moved}}}\n")
+    daemon.config.write_text(f"http: {{max_header: 4KiB}}\nsocket: {{path: {moved}}}\n")
     assert daemon.fn("config", "reload").returncode == 0
     waiting = daemon.fn("config", "diff")
     assert (waiting.returncode, len(waiting.stdout.splitlines())) == (2, 2)
-    cold = daemon.request("POST", "/invoke/talks", b"9000", {"X-Fn-Cold": "1"})
-    assert (cold.status, len(cold.json)) == (200, 9000), "what is started now has what the daemon was started with"
+    assert daemon.request("GET", "/healthz", headers={"X-Long": "x" * 6000}).status == 200
     moved.write_text("somebody else's")
     daemon.stop()
     assert moved.read_text() == "somebody else's" and not daemon.socket.exists()
@@ -253,5 +251,40 @@ def test_the_socket_is_the_operators_groups(own_daemon):
     daemon.stop()
     daemon.config.write_text("socket: {group: nobody-is-in-it}\n")
     result = subprocess.run(daemon.command(), env=daemon.environment, capture_output=True, text=True, timeout=60)
-    assert result.returncode != 0
-    assert "socket.group: there is no group 'nobody-is-in-it' on this host: make it (groupadd)" in result.stderr
+    assert result.returncode == 78
+    assert "socket.group: error: there is no group 'nobody-is-in-it' on this host: make it (groupadd)" in result.stderr
+
+
+def test_a_file_that_has_gone_lifts_no_limit(own_daemon):
+    daemon = own_daemon("limits: {memory: 300MiB}\n").start()
+    daemon.config.unlink()
+    result = daemon.fn("config", "reload")
+    assert result.returncode == 78 and b"cannot be read" in result.stderr, result
+    shown = {each["path"]: each["value"] for each in daemon.request("GET", "/v1/config").json["values"]}
+    assert shown["limits.memory"] == "300MiB"
+    daemon.config.write_text("limits: {memory: 400MiB}\n")
+    assert daemon.fn("config", "reload").returncode == 0
+
+
+def test_check_says_when_there_is_no_file(tmp_path):
+    nowhere = tmp_path / "nowhere.yaml"
+    named = subprocess.run([BIN / "fn", "config", "check"], capture_output=True, text=True, env={"FN_CONFIG": str(nowhere)})
+    assert named.returncode == 78 and "cannot be read" in named.stderr
+    if not os.path.exists("/etc/fn/fn.yaml"):
+        unnamed = subprocess.run([BIN / "fn", "config", "check"], capture_output=True, text=True, env={})
+        assert (unnamed.returncode, unnamed.stdout.split(",")[0]) == (0, "/etc/fn/fn.yaml: not there")
+
+
+def test_what_is_said_of_one_function_is_added_to_what_is_said_of_its_like(own_daemon):
+    daemon = own_daemon("functions:\n  'a*': {timeout: 9s, pids: 40, memory_burst: 512MiB, reclaim: off}\n"
+                        "  ab: {memory: 64MiB, memory_high: 48MiB}\n").start()
+    daemon.deploy_code("ab", {"app.py": "def handle(event, context):\n    return 1\n"})
+    lines = daemon.fn("describe", "ab").stdout.decode().splitlines()
+    found = {line.split(":")[0]: line.split(":", 1)[1].split()[0] for line in lines}
+    assert (found["timeout"], found["pids"], found["reclaim"]) == ("9s", "40", "off")
+    assert (found["memory burst"], found["memory high"]) == ("512MiB", "48MiB")
+
+
+def test_a_runtime_that_cannot_be_started_ahead_is_told_of(own_daemon):
+    daemon = own_daemon("pools: {prewarm: {pyton: 1}}\n", prewarm=True).start()
+    assert "no runtime 'pyton' can be started ahead" in daemon.log and "did you mean 'python'?" in daemon.log

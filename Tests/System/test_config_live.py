@@ -402,6 +402,30 @@ def test_what_is_sent_is_bounded_by_what_holds_now(daemon):
     assert refused.returncode == 64 and b"64" in refused.stderr, refused.stderr
 
 
+@changes("limits.response")
+def test_an_answer_is_bounded_by_what_holds_when_it_comes(daemon, load):
+    daemon.deploy_code("talks", {"app.py": "def handle(event, context):\n    return 'x' * event\n"})
+    assert daemon.invoke("talks", 9000).status == 200
+    set_to(daemon, limits={"response": "4KiB"})
+    refused = daemon.invoke("talks", 9000)
+    assert (refused.status, refused.json["errorType"]) == (502, "Function.ResponseSizeTooLarge"), refused.body
+    assert daemon.invoke("talks", 3000).status == 200
+    set_to(daemon)
+    assert daemon.invoke("talks", 9000).status == 200
+
+
+@changes("limits.code", "limits.unpacked_code")
+def test_code_is_bounded_by_what_holds_now(daemon):
+    files = {"app.py": CODE, "more.bin": "".join(os.urandom(50 << 10).hex())}
+    daemon.deploy_code("sized", files)
+    for key in ("code", "unpacked_code"):
+        set_to(daemon, limits={key: "20KiB"})
+        with pytest.raises(AssertionError, match=f"limits.{key} "):
+            daemon.deploy_code("sized", {**files, "another.py": f"# {key}"})
+    set_to(daemon)
+    daemon.deploy_code("sized", {**files, "another.py": "# at last"})
+
+
 @changes("limits.destination_file", "limits.destination_hosts", "limits.delivery_attempts")
 def test_what_is_carried_where_and_how_often(daemon):
     hook, aws = Hook(), lambda_client(daemon)
@@ -490,7 +514,7 @@ def test_what_is_not_shrunk_is_frozen_when_the_operator_says(daemon):
     assert cgroup_file(sandbox, "cgroup.freeze") == "0"
     set_to(daemon, pools={"freeze_after": "200ms"})
     wait_until(lambda: cgroup_file(sandbox, "cgroup.freeze") == "1", "it to be frozen")
-    assert daemon.sandbox("still")["state"] == "idle"
+    assert daemon.sandbox("still")["state"] == "frozen"
     answer = daemon.invoke("still")
     assert (answer.status, answer.headers["x-fn-start"]) == (200, "thawed")
     assert daemon.sandbox("still")["id"] == sandbox["id"]
@@ -502,7 +526,7 @@ def test_what_a_shrink_leaves_and_how_deep_it_goes_follow(daemon, limits):
                                 .replace("time.sleep(", "sum(kept[::4096]); time.sleep(")})
 
     def shrunk(**reclaim):
-        set_to(daemon, reclaim={"mode": "off"})
+        set_to(daemon, reclaim={"mode": "off", **reclaim})
         assert daemon.invoke("deep").status == 200
         set_to(daemon, reclaim={"mode": "auto", "idle_after": "200ms", **reclaim})
         return daemon.sandbox("deep", "shrunk")
@@ -512,8 +536,7 @@ def test_what_a_shrink_leaves_and_how_deep_it_goes_follow(daemon, limits):
     assert shrunk()["swap"] > 8 * MIB
     # That wake brought thousands of pages back: what is taken next is the less the more the operator says.
     shrunk(refaults="1/s", backoff="70%")
-    depths = [number["value"] for d in told(daemon, "deep", "shrink") for number in d["numbers"]
-              if number["name"] == "depth_percent"]
+    depths = [d["numbers"]["depth_percent"] for d in told(daemon, "deep", "shrink")]
     assert depths[-1] == 30, depths
 
 

@@ -60,6 +60,17 @@ def test_an_address_is_made_told_changed_listed_and_removed(daemon, aws):
             missing(FunctionName="site")
 
 
+def test_a_function_is_told_who_asked_and_by_which_address(daemon):
+    daemon.deploy_code("asked", {"app.py": "def handle(event, context):\n    return event['headers']\n"})
+    _, _, text = call(daemon, "GET", f"http://127.0.0.1:{daemon.port}/url/asked/")
+    found = {name: value for name, value in json.loads(text).items() if name.startswith("x-forwarded-")}
+    assert found == {"x-forwarded-for": "127.0.0.1", "x-forwarded-proto": "http", "x-forwarded-port": str(daemon.port)}
+    behind = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https", "X-Forwarded-Port": "443"}
+    found = json.loads(call(daemon, "GET", f"http://127.0.0.1:{daemon.port}/url/asked/", behind)[2])
+    assert found["x-forwarded-for"] == "203.0.113.9, 127.0.0.1"
+    assert (found["x-forwarded-proto"], found["x-forwarded-port"]) == ("https", "443")
+
+
 def test_an_alias_has_an_address_of_its_own(daemon, aws):
     version = aws.publish_version(FunctionName="site")["Version"]
     aws.create_alias(FunctionName="site", Name="prod", FunctionVersion=version)

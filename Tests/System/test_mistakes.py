@@ -89,8 +89,8 @@ def run(daemon, arguments, **env):
     (["init", "new", "--runtime", "pyhton"], 66, "no template for runtime 'pyhton'; there are: command, http, node, provided, python"),
     # Values.
     (["invoke", "echo", "-d", "{oops"], 64, "json"),
-    (["invoke", "echo", "--memory", "big"], 64, "--memory: expected a size such as 512MiB, got 'big'"),
-    (["invoke", "echo", "--memory", "0"], 64, "--memory: expected a size such as 512MiB, got '0'"),
+    (["invoke", "echo", "--memory", "big"], 64, "--memory: expected a size in whole MiB such as 512MiB, at least 4MiB, got 'big'"),
+    (["invoke", "echo", "--memory", "0"], 64, "--memory: expected a size in whole MiB such as 512MiB, at least 4MiB, got '0'"),
     (["invoke", "echo", "--memory", "999GiB"], 64, "above the operator's limit"),
     (["invoke", "echo", "--timeout", "30"], 64, "--timeout: expected a duration such as 30s, got '30'"),
     (["invoke", "echo", "--timeout", "0s"], 64, "--timeout: expected a duration such as 30s, got '0s'"),
