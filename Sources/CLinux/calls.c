@@ -123,6 +123,8 @@ void clinux_name_thread(const char *name) { pthread_setname_np(pthread_self(), n
 // On Linux a nice value belongs to a thread, against what POSIX says (setpriority(2), BUGS).
 int clinux_background_thread(void) { return setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), 10); }
 
+int clinux_close_range(uint32_t first, uint32_t last) { return (int)syscall(SYS_close_range, first, last, 0); }
+
 int clinux_pipe(int32_t ends[2]) { return pipe2(ends, O_CLOEXEC); }
 
 int clinux_dup_over(int descriptor, int target) { return dup3(descriptor, target, O_CLOEXEC); }

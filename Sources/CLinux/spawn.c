@@ -156,24 +156,27 @@ static void order(struct clinux_child *child) {
 }
 #endif
 
+// One child at a time runs on it: the thread that clones is suspended meanwhile. Kept, since making one and touching its
+// pages anew costs more than the clone; a thread that launches does so for as long as the daemon lives.
+static void *child_stack(void) {
+    static _Thread_local void *own;
+    if (own) return own;
+    void *stack = mmap(NULL, CHILD_STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    return stack == MAP_FAILED ? NULL : (own = stack);
+}
+
 int clinux_launch(const struct clinux_plan *plan, struct clinux_launched *launched) {
     memset(launched, 0, sizeof *launched);
-    void *stack = mmap(NULL, CHILD_STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    if (stack == MAP_FAILED) return fail(launched, CLINUX_STEP_CLONE, errno);
+    void *stack = child_stack();
+    if (!stack) return fail(launched, CLINUX_STEP_CLONE, errno);
     struct clinux_life *life = clinux_life_of_this_thread();
-    if (!life) {
-        munmap(stack, CHILD_STACK_SIZE);
-        return fail(launched, CLINUX_STEP_CLONE, ENOMEM);
-    }
+    if (!life) return fail(launched, CLINUX_STEP_CLONE, ENOMEM);
     const volatile int32_t *word = clinux_life_word(life);
     struct clinux_child child = {.plan = plan, .launcher = word, .launcher_id = *word & FUTEX_TID_MASK};
     int pidfd = -1;
 #ifdef EBB_FAILPOINTS
     order(&child);
-    if (child.failing_step == CLINUX_STEP_CLONE) {
-        munmap(stack, CHILD_STACK_SIZE);
-        return fail(launched, CLINUX_STEP_CLONE, child.failing_errno);
-    }
+    if (child.failing_step == CLINUX_STEP_CLONE) return fail(launched, CLINUX_STEP_CLONE, child.failing_errno);
 #endif
     // CLONE_VFORK is for safety, not only speed: with CLONE_VM alone, a memory kill of the child would take the
     // daemon with it; the kernel spares tasks in vfork (mm/oom_kill.c, oom_badness).
@@ -193,7 +196,6 @@ int clinux_launch(const struct clinux_plan *plan, struct clinux_launched *launch
     long pid = clone3_call(&args, clinux_child_main, &child);
     int clone_error = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    munmap(stack, CHILD_STACK_SIZE);
     if (pid < 0) return fail(launched, CLINUX_STEP_CLONE, clone_error);
     if (child.error != 0) {
         waitpid((pid_t)pid, NULL, 0);

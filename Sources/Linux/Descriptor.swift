@@ -30,7 +30,14 @@ package struct Descriptor: ~Copyable, Sendable {
     /// - Parameter some: any that is open.
     package static func requireRoom(for count: Int, some: CInt) throws(SyscallError) {
         var held: [CInt] = []
-        defer { for fd in held { close(fd) } }
+        defer {
+            // All numbers between the first and the last are these: one call closes them.
+            if let first = held.first, let last = held.last, Int(last - first) == held.count - 1 {
+                _ = clinux_close_range(UInt32(first), UInt32(last))
+            } else {
+                for fd in held { close(fd) }
+            }
+        }
         for _ in 0..<count {
             held.append(try SyscallError.check("fcntl", "room for descriptors", fcntl(some, F_DUPFD_CLOEXEC, 0)))
         }

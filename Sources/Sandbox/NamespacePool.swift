@@ -3,9 +3,10 @@ import CLinux
 import Glibc
 import Linux
 import Synchronization
+import Units
 
 /// The namespaces that one sandbox takes and nobody after it: network, IPC and UTS. In the network namespace loopback is
-/// up, and the Runtime API's socket listens.
+/// up, and the Runtime API's socket listens. With them the two file systems in memory that are its own.
 ///
 /// Making a network namespace costs half a millisecond and does not run in parallel (the kernel's RTNL lock), so they are
 /// kept in stock.
@@ -14,6 +15,8 @@ struct NamespaceSet: Sendable {
     let ipc: Int32
     let uts: Int32
     let listener: Int32
+    let tmp: ScratchSpace
+    let control: ControlDirectory
 
     static let port: UInt16 = 9001
 
@@ -25,11 +28,14 @@ struct NamespaceSet: Sendable {
         let network = try Descriptor.open("/proc/thread-self/ns/net", O_RDONLY)
         let ipc = try Descriptor.open("/proc/thread-self/ns/ipc", O_RDONLY)
         let uts = try Descriptor.open("/proc/thread-self/ns/uts", O_RDONLY)
+        let (tmp, control) = (try ScratchSpace(size: .mib(64)), try ControlDirectory())
         return NamespaceSet(
             network: network.release(),
             ipc: ipc.release(),
             uts: uts.release(),
-            listener: listener.release()
+            listener: listener.release(),
+            tmp: tmp,
+            control: control
         )
     }
 

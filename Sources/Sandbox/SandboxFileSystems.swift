@@ -7,11 +7,14 @@ import Units
 /// The file system at `/tmp` of one sandbox: memory of its own, whose size is edited while it lives.
 package final class ScratchSpace: Sendable {
     private let descriptor: Descriptor
+    /// As it was made.
+    private let size: Bytes
 
     /// For `move_mount`, once.
     var mount: CInt { descriptor.raw }
 
     init(size: Bytes) throws(SyscallError) {
+        self.size = size
         descriptor = Descriptor(
             owning: try SyscallError.check(
                 "fsmount",
@@ -20,6 +23,9 @@ package final class ScratchSpace: Sendable {
             )
         )
     }
+
+    /// Gives it the size that its sandbox starts with; nothing is in it yet.
+    func begin(at wanted: Bytes) throws(SyscallError) { if wanted != size { _ = try resize(to: wanted) } }
 
     /// Makes it larger or smaller, at once.
     ///

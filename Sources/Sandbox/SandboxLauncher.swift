@@ -192,8 +192,8 @@ package final class SandboxLauncher: Sendable {
                     codeMount: parts.code ?? -1,
                     layersMount: parts.layers ?? -1,
                     resolverMount: parts.resolver ?? -1,
-                    tmpMount: parts.tmp.mount,
-                    controlMount: parts.control.mount,
+                    tmpMount: parts.namespaces.tmp.mount,
+                    controlMount: parts.namespaces.control.mount,
                     standards: standards,
                     hasExtensionOutput: parts.extensionOutput != nil
                 )
@@ -211,8 +211,8 @@ package final class SandboxLauncher: Sendable {
             pid: launched.pid,
             pidfd: launched.pidfd,
             cgroup: group,
-            tmp: parts.tmp,
-            control: parts.control,
+            tmp: parts.namespaces.tmp,
+            control: parts.namespaces.control,
             network: parts.namespaces.network,
             listener: parts.namespaces.listener,
             output: parts.outputRead,
@@ -240,8 +240,6 @@ package final class SandboxLauncher: Sendable {
         /// Both only with egress.
         var resolver: CInt?
         var link: EgressLink?
-        var tmp: ScratchSpace
-        var control: ControlDirectory
         var outputRead: CInt
         var outputWrite: CInt
         var extensionOutput: (read: CInt, write: CInt)?
@@ -293,14 +291,6 @@ package final class SandboxLauncher: Sendable {
                     taken.append(try Self.detachedMount(directory))
                     return taken.last
                 }
-            try Failpoint.fail("parts-tmp")
-            let tmp = try ScratchSpace(size: spec.tmpSize)
-            let control = try ControlDirectory()
-            control.announce(
-                memory: spec.limits.memoryMax,
-                cpu: spec.announcedCPU ?? spec.limits.cpu,
-                tmp: spec.tmpSize
-            )
             let (read, write) = try Descriptor.pipe()
             taken += [read, write]
             let extensionOutput = spec.hasExtensions ? try Descriptor.pipe() : nil
@@ -308,6 +298,13 @@ package final class SandboxLauncher: Sendable {
             try Failpoint.fail("parts-set")
             let set = try namespaces.takeSet()
             taken += [set.network, set.listener, set.ipc, set.uts]
+            try Failpoint.fail("parts-tmp")
+            try set.tmp.begin(at: spec.tmpSize)
+            set.control.announce(
+                memory: spec.limits.memoryMax,
+                cpu: spec.announcedCPU ?? spec.limits.cpu,
+                tmp: spec.tmpSize
+            )
             // For what is kept of a sandbox that runs, and for its connections: a runtime that could not be accepted would
             // wait until its start is given up.
             try Descriptor.requireRoom(for: 32, some: write)
@@ -320,8 +317,6 @@ package final class SandboxLauncher: Sendable {
                 slot: slot,
                 code: mounts[0],
                 layers: mounts[1],
-                tmp: tmp,
-                control: control,
                 outputRead: read,
                 outputWrite: write,
                 extensionOutput: extensionOutput

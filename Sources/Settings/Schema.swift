@@ -260,7 +260,7 @@ package enum Schema {
             \.pools.readyNamespaces,
             "8",
             0...1000,
-            "sets of namespaces (network, IPC, UTS) kept in stock, about 0.3 MiB each; a start without one takes half a millisecond longer"
+            "sets of namespaces (network, IPC, UTS) and file systems (/tmp, /run/fn) kept in stock, about 0.3 MiB each; a start without one takes half a millisecond longer"
         ),
     ]
 

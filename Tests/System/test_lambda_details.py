@@ -8,7 +8,7 @@ import zipfile
 
 import pytest
 
-from conftest import wait_until
+from conftest import SCALE, wait_until
 from test_async import ended, event, lambda_client, send
 
 CONFIG = "defaults: {timeout: 60s, init_timeout: 60s, retries: 0, backoff: 100ms}\n"
@@ -18,7 +18,7 @@ def handle(event, context):
     print("it was here")
     print("and there", file=sys.stderr)
     how = event.get("how")
-    if how == "sleep": time.sleep(30)
+    if how == "sleep": time.sleep(50)
     if how == "exit": os._exit(3)
     if how == "kill": os.kill(os.getpid(), 9)
     if how == "decimal": return {"price": decimal.Decimal("1.5"), "odd": [decimal.Decimal(2)]}
@@ -39,7 +39,7 @@ def log_of(answer):
     return base64.b64decode(answer.headers["x-amz-log-result"]).decode()
 
 
-@pytest.mark.parametrize("how, timeout", [("sleep", "1500"), ("exit", None), ("kill", None)])
+@pytest.mark.parametrize("how, timeout", [("sleep", str(int(1500 * SCALE))), ("exit", None), ("kill", None)])
 def test_what_a_function_printed_is_in_the_log_whatever_ended_it(daemon, how, timeout):
     headers = {"X_Amz_Log_Type": "Tail", **({"X_Fn_Timeout_Ms": timeout} if timeout else {})}
     answer = post(daemon, body=json.dumps({"how": how}).encode(), **headers)

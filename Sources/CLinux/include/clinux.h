@@ -180,6 +180,8 @@ int clinux_wait_pidfd(int pidfd, int32_t *code, int32_t *status);
 int clinux_make_node(const char *path, uint32_t mode, uint32_t major, uint32_t minor);
 int clinux_statfs_is_cgroup2(const char *path);
 int clinux_pipe(int32_t ends[2]);
+// Closes all descriptors from the first to the last.
+int clinux_close_range(uint32_t first, uint32_t last);
 int clinux_dup_over(int descriptor, int target);  // close-on-exec
 int clinux_epoll_create(void);
 int clinux_epoll_add(int epoll, int fd, int priority, uint64_t id);  // EPOLLPRI or EPOLLIN, level-triggered

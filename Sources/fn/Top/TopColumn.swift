@@ -99,7 +99,7 @@ extension TopColumn<SandboxView> {
         switch state {
         case "busy": .green
         case "starting", "stopping", "shrinking": .yellow
-        case "shrunk": .cyan
+        case "shrunk", "frozen": .cyan
         default: .plain
         }
     }
