@@ -34,7 +34,7 @@ extension Schema {
         page.item(
             "functions",
             "the operator's word on single functions, by name or by a pattern that ends in *; an exact name beats the "
-                + "longest prefix",
+                + "longest prefix, which beats shorter ones, key by key",
             "Keys of an entry: \(overrideKeys.joined(separator: ", "))."
         )
         page.line(".El")

@@ -26,7 +26,7 @@ extension Schema {
             from then on and take the place of the others.
 
             `functions` holds the operator's word on single functions, by name or by a pattern that ends in `*`; an exact
-            name beats the longest prefix. Its keys: \(overrideKeys.map { "`\($0)`" }.joined(separator: ", ")).
+            name beats the longest prefix, which beats shorter ones, key by key. Its keys: \(overrideKeys.map { "`\($0)`" }.joined(separator: ", ")).
 
             ```yaml
             functions:
