@@ -31,8 +31,8 @@ package struct Descriptor: ~Copyable, Sendable {
     package static func requireRoom(for count: Int, some: CInt) throws(SyscallError) {
         var held: [CInt] = []
         defer {
-            // All numbers between the first and the last are these: one call closes them.
-            if let first = held.first, let last = held.last, Int(last - first) == held.count - 1 {
+            // One call closes them, if no other thread's are among them.
+            if let first = held.first, let last = held.last, held == Array(first...max(first, last)) {
                 _ = clinux_close_range(UInt32(first), UInt32(last))
             } else {
                 for fd in held { close(fd) }
