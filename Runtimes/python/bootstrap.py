@@ -26,7 +26,8 @@ HOST, _, PORT = os.environ["AWS_LAMBDA_RUNTIME_API"].partition(":")
 
 def encode_more(value):
     """What Lambda's own client writes, too, beside JSON's own types."""
-    if type(value).__name__ == "Decimal":
+    decimal = sys.modules.get("decimal")  # who has one has loaded it
+    if decimal and isinstance(value, decimal.Decimal):
         return float(value)
     raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 

@@ -241,7 +241,7 @@ package final class Daemon: Sendable {
         )
         pool.setLimits(current.poolLimits, pace: current.poolPace)
         watchSettings(machine, store, runtimes)
-        warnOfPrewarming(current, runtimes)
+        Self.warnOfPrewarming(current, runtimes, log)
         let (images, group, log) = (places.images, tree.images, log)
         workers.submit { _ in ImagePreload.perform(runtimes, images: images, group: group, log: log) }
     }
@@ -311,7 +311,7 @@ package final class Daemon: Sendable {
     }
 
     /// Only a daemon knows its runtimes: a name that is none of them would else be no more than that none is started.
-    private func warnOfPrewarming(_ settings: Settings, _ runtimes: RuntimeCatalog) {
+    private static func warnOfPrewarming(_ settings: Settings, _ runtimes: RuntimeCatalog, _ log: Logger) {
         let known = runtimes.all.filter { $0.prewarm != nil }.map(\.name).sorted()
         for name in settings.pools.prewarmByRuntime.keys.sorted() where !known.contains(name) {
             let near = Spelling.nearest(name, among: known).map { "; did you mean '\($0)'?" } ?? ""
@@ -324,9 +324,9 @@ package final class Daemon: Sendable {
     private func watchSettings(_ machine: Machine, _ store: CodeStore, _ runtimes: RuntimeCatalog) {
         let (pool, catalog, launcher, egress, tree, log) = (pool, catalog, launcher, egress, tree, log)
         let (daemonLog, tracer, environment) = (daemonLog, tracer, environment)
-        settings.onChange { [weak self] loaded, changes in
+        settings.onChange { loaded, changes in
             if changes.contains(where: { $0.path == "pools.prewarm" }) {
-                self?.warnOfPrewarming(loaded.settings, runtimes)
+                Self.warnOfPrewarming(loaded.settings, runtimes, log)
             }
             daemonLog.set(level: loaded.settings.log.threshold, style: loaded.settings.log.style(environment))
             tracer.configure(loaded.settings.tracing)

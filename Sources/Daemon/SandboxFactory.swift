@@ -2,6 +2,7 @@
 import Cgroup
 import Dispatching
 import Functions
+import Gateway
 import Linux
 import Policy
 import Pool
@@ -185,6 +186,7 @@ final class FunctionSandboxes: Sendable {
             version: function.record.version,
             handler: function.record.spec.handler
         )
+        identity.account = FunctionARN.account
         identity.initialization = Self.initialization(isProvisioned)
         identity.runtime = function.runtime.name
         identity.logsJSON = function.record.spec.logging?.format == "JSON"

@@ -29,6 +29,8 @@ package struct AliasRecord: Codable, Sendable, Equatable {
         return version
     }
 
+    package func leads(to version: String) -> Bool { self.version == version || weights[version] != nil }
+
     /// The part of the requests that each version gets.
     package var shares: [String: Double] {
         let others = weights.values.reduce(0, +)

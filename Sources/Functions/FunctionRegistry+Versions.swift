@@ -130,35 +130,29 @@ extension FunctionRegistry {
             let aliases = try Self.aliases(db, of: name)
             let provisioned = Set(try Self.provisioned(db, of: name).map(\.qualifier))
             let going = numbers.dropLast()
-                .filter { number in
-                    !provisioned.contains(number)
-                        && !aliases.contains { $0.version == number || $0.weights[number] != nil }
-                }
+                .filter { number in !provisioned.contains(number) && !aliases.contains { $0.leads(to: number) } }
                 .prefix(max(0, numbers.count - max(1, count)))
-            for number in going {
-                try Self.forget(db, name, number)
-                let sql = "DELETE FROM versions WHERE function = ? AND number = ?"
-                try db.execute(sql: sql, arguments: [name, Int(number)])
-            }
+            for number in going { try Self.delete(db, name, number) }
             return going.count
         }
+    }
+
+    private static func delete(_ db: Database, _ name: String, _ number: String) throws {
+        try forget(db, name, number)
+        let sql = "DELETE FROM versions WHERE function = ? AND number = ?"
+        try db.execute(sql: sql, arguments: [name, Int(number)])
     }
 
     /// Removes one published version, if no alias leads to it; `false` when there was none.
     package func deleteVersion(_ number: String, of name: String) throws(FunctionsError) -> Bool {
         try database.write { db in
-            let names = try Self.aliases(db, of: name)
-                .filter { $0.version == number || $0.weights[number] != nil }.map(\.name)
+            let names = try Self.aliases(db, of: name).filter { $0.leads(to: number) }.map(\.name)
             guard names.isEmpty else {
                 throw FunctionsError.conflict(
                     "Unable to delete version because the following aliases reference it: [\(names.joined(separator: ", "))]"
                 )
             }
-            try Self.forget(db, name, number)
-            try db.execute(
-                sql: "DELETE FROM versions WHERE function = ? AND number = ?",
-                arguments: [name, Int(number)]
-            )
+            try Self.delete(db, name, number)
             return db.changesCount > 0
         }
     }

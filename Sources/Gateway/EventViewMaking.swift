@@ -59,5 +59,6 @@ extension ScheduleView {
 
 /// The ARN under which events that come from no request run.
 package enum FunctionARN {
+    package static let account = FunctionReference.account
     package static func make(_ name: String) -> String { FunctionReference.arn(name) }
 }

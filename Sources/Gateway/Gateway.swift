@@ -121,7 +121,6 @@ package struct Gateway: Sendable {
         var request = request
         request.isSecure = isSecure
         if let problem = strangeness(request) { return responder.respond(problem) }
-        guard doors.open(request.path) else { return responder.respond(elsewhere(request)) }
         switch rule(request) {
         case .open: route(request, responder)
         case .closed(let why): responder.respond(Self.forbidden(why))
@@ -224,6 +223,8 @@ package struct Gateway: Sendable {
     private static let hashedOnLoop = 128 << 10
 
     private func route(_ request: HTTPRequest, _ responder: HTTPResponder) {
+        // Only who is let in is told what is where.
+        guard doors.open(request.path) else { return responder.respond(elsewhere(request)) }
         guard let route = Route(request.method, request.path) else {
             return responder.respond(Self.unrouted(request))
         }

@@ -2,7 +2,8 @@
 import Policy
 import Units
 
-/// Turns the kernel's sums of stalls into shares of the time of a window.
+/// Turns the kernel's sums of stalls into shares of the time of a window. Keeps some seventy looks at most, however long
+/// that is.
 struct StallWindow {
     /// Microseconds in which tasks have waited for memory (some of them, all of them) and for disks, at a moment.
     struct Look {
@@ -21,7 +22,7 @@ struct StallWindow {
     mutating func shares(_ look: Look) -> (some: Double, full: Double, disk: Double) {
         let begin = look.at - Int64(length.seconds * 1e9)
         if let first = past.lastIndex(where: { $0.at <= begin }) { past.removeFirst(first) }
-        defer { past.append(look) }
+        defer { if past.last.map({ look.at - $0.at >= (look.at - begin) / 64 }) ?? true { past.append(look) } }
         guard let first = past.first, look.at > first.at else { return (0, 0, 0) }
         let elapsed = Double(look.at - first.at) / 1000
         return (

@@ -9,7 +9,7 @@ package struct FunctionIdentity: Sendable {
     package var name: String
     package var version: String
     package var handler: String?
-    package var account = "000000000000"
+    package var account = ""
     /// `on-demand` or `provisioned-concurrency`.
     package var initialization = "on-demand"
     package var runtime: String?

@@ -112,7 +112,7 @@ package final class SandboxLauncher: Sendable {
             try sandbox.cgroup.setCPUWeight(limits.cpuWeight)
             try sandbox.cgroup.setPidsMax(limits.pids)
             for device in limits.devices where limits.io != .none { try sandbox.cgroup.setIOMax(device, limits.io) }
-            if limits.ioWeight != 100 { try sandbox.cgroup.setIOWeight(limits.ioWeight) }
+            try sandbox.cgroup.setIOWeight(limits.ioWeight)
         } catch {
             throw .limits(error)
         }

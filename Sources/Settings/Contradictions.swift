@@ -38,115 +38,65 @@ struct Contradictions {
     private mutating func check(_ isRight: Bool, _ path: String, with other: String? = nil, _ message: String) {
         guard !isRight else { return }
         var problem = SettingsProblem(source: file, message: "\(path): \(message)")
-        let origins = [path, other].compactMap { $0 }
-            .compactMap { path in values.first { $0.path == path }.map { (path, $0.origin) } }
-        switch origins.first(where: { $0.1 != .builtIn }) {
-        case (let path, .file(_, let line))?:
+        // One function's words have no row of their own in the schema, and stand in the file.
+        let paths = [path, other].compactMap { $0 }.map { path in (path, values.first { $0.path == path }?.origin) }
+        switch paths.first(where: { $0.1.map { $0 != .builtIn } ?? (places[$0.0] != nil) }) {
+        case (let path, .file(_, let line)?)?:
             (problem.line, problem.column) = (places[path]?.line ?? line, places[path]?.column)
-        case (_, let origin)?: problem.source = origin.description
-        // One function's, which has no row of its own in the schema.
-        case nil: (problem.line, problem.column) = (places[path]?.line, places[path]?.column)
+        case (_, let origin?)?: problem.source = origin.description
+        case (let path, nil)?: (problem.line, problem.column) = (places[path]?.line, places[path]?.column)
+        case nil: break
         }
         problems.append(problem)
     }
 
+    /// - Parameters:
+    ///   - ceiling: with the name under which the operator knows it.
+    private mutating func check<Value: Comparable>(
+        _ value: Value?,
+        _ path: String,
+        under ceiling: (Value, name: String),
+        _ text: (Value) -> String = { "\($0)" }
+    ) {
+        guard let value else { return }
+        let message = "\(text(value)) is above \(ceiling.name), \(text(ceiling.0))"
+        check(value <= ceiling.0, path, with: ceiling.name, message)
+    }
+
     private mutating func findSizes() {
-        let (defaults, limits) = (settings.defaults, settings.limits)
-        check(
-            defaults.memory <= limits.memory,
-            "defaults.memory",
-            with: "limits.memory",
-            "\(defaults.memory) is above limits.memory, \(limits.memory)"
-        )
-        check(
-            defaults.timeout <= limits.timeout,
-            "defaults.timeout",
-            with: "limits.timeout",
-            "\(defaults.timeout.text) is above limits.timeout, \(limits.timeout.text)"
-        )
-        check(
-            defaults.cpus <= limits.cpus,
-            "defaults.cpus",
-            with: "limits.cpus",
-            "\(defaults.cpus) is above limits.cpus, \(limits.cpus)"
-        )
-        check(
-            defaults.memoryLow <= defaults.memory,
-            "defaults.memory_low",
-            with: "defaults.memory",
-            "\(defaults.memoryLow) is above defaults.memory, \(defaults.memory)"
-        )
-        check(
-            defaults.concurrency <= limits.concurrency,
-            "defaults.concurrency",
-            with: "limits.concurrency",
-            "\(defaults.concurrency) is above limits.concurrency, \(limits.concurrency)"
-        )
-        check(
-            defaults.memoryBurst ?? .zero <= limits.memory,
-            "defaults.memory_burst",
-            with: "limits.memory",
-            "\(defaults.memoryBurst ?? .zero) is above limits.memory, \(limits.memory)"
-        )
-        check(
-            settings.reclaim.floor <= defaults.memory,
-            "reclaim.floor",
-            with: "defaults.memory",
-            "\(settings.reclaim.floor) is above defaults.memory, \(defaults.memory)"
-        )
+        let defaults = settings.defaults
+        check(defaults.memoryLow, "defaults.memory_low", under: (defaults.memory, "defaults.memory"))
+        check(settings.reclaim.floor, "reclaim.floor", under: (defaults.memory, "defaults.memory"))
         check(
             defaults.memoryHigh.map { defaults.memoryLow <= $0 } ?? true,
             "defaults.memory_high",
             with: "defaults.memory_low",
             "\(defaults.memoryHigh ?? .zero) is below defaults.memory_low, \(defaults.memoryLow)"
         )
+        var word = FunctionOverride()
+        (word.memory, word.memoryBurst) = (defaults.memory, .some(defaults.memoryBurst))
+        (word.cpus, word.timeout, word.concurrency) = (defaults.cpus, defaults.timeout, defaults.concurrency)
+        findAboveCeilings(word, "defaults")
     }
 
     private mutating func findOverrides() {
         for (pattern, own) in settings.functions.byPattern.sorted(by: { $0.key < $1.key }) {
-            func below<Value: Comparable>(_ value: Value?, _ ceiling: Value) -> Bool {
-                value.map { $0 <= ceiling } ?? true
-            }
-            let (limits, path) = (settings.limits, "functions.\(pattern)")
-            check(
-                below(own.memory, limits.memory),
-                "\(path).memory",
-                "\(own.memory ?? .zero) is above limits.memory, \(limits.memory)"
-            )
-            check(
-                below(own.memoryBurst ?? nil, limits.memory),
-                "\(path).memory_burst",
-                "\((own.memoryBurst ?? nil) ?? .zero) is above limits.memory, \(limits.memory)"
-            )
-            check(
-                below(own.tmp, limits.memory),
-                "\(path).tmp",
-                "\(own.tmp ?? .zero) is above limits.memory, \(limits.memory)"
-            )
-            check(
-                below(own.cpus, limits.cpus),
-                "\(path).cpus",
-                "\(own.cpus ?? .one) is above limits.cpus, \(limits.cpus)"
-            )
-            check(
-                below(own.timeout, limits.timeout),
-                "\(path).timeout",
-                "\(own.timeout?.text ?? "") is above limits.timeout, \(limits.timeout.text)"
-            )
-            check(
-                below(own.concurrency, limits.concurrency),
-                "\(path).concurrency",
-                "\(own.concurrency ?? 0) is above limits.concurrency, \(limits.concurrency)"
-            )
+            findAboveCeilings(own, "functions.\(pattern)")
             // Of a pattern that says nothing of the memory it is not known which functions' that is.
             if let memory = own.memory {
-                check(
-                    below(own.memoryLow, memory),
-                    "\(path).memory_low",
-                    "\(own.memoryLow ?? .zero) is above its memory, \(memory)"
-                )
+                check(own.memoryLow, "functions.\(pattern).memory_low", under: (memory, "its memory"))
             }
         }
+    }
+
+    private mutating func findAboveCeilings(_ word: FunctionOverride, _ section: String) {
+        let limits = settings.limits
+        check(word.memory, "\(section).memory", under: (limits.memory, "limits.memory"))
+        check(word.memoryBurst ?? nil, "\(section).memory_burst", under: (limits.memory, "limits.memory"))
+        check(word.tmp, "\(section).tmp", under: (limits.memory, "limits.memory"))
+        check(word.cpus, "\(section).cpus", under: (limits.cpus, "limits.cpus"))
+        check(word.timeout, "\(section).timeout", under: (limits.timeout, "limits.timeout")) { $0.text }
+        check(word.concurrency, "\(section).concurrency", under: (limits.concurrency, "limits.concurrency"))
     }
 
     private mutating func findDoors() {

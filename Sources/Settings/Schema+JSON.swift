@@ -5,8 +5,10 @@ package indirect enum ValueShape: Sendable {
     case size
     /// A size, or a percentage.
     case share
-    /// A percentage.
-    case percent
+    /// A percentage from one whole number to another, of which the last is 100 or 1000.
+    case percent(ClosedRange<Int>)
+    /// A number of processors, or a percentage of all.
+    case processors
     /// So many a second.
     case rate
     /// A number for all, or a section of numbers by name.
@@ -107,6 +109,12 @@ extension ValueShape {
     private static var number: String { #"[0-9]+(\.[0-9]+)?"# }
     private static var unit: String { "([KMGT]i?)?B" }
 
+    private static func percentage(_ range: ClosedRange<Int>) -> String {
+        let digits = String(range.upperBound).count - 1
+        let whole = range.lowerBound == 0 ? "[0-9]{1,\(digits)}" : "[1-9][0-9]{0,\(digits - 1)}"
+        return #"(\#(range.upperBound)(\.0+)?|\#(whole)(\.[0-9]+)?)%"#
+    }
+
     fileprivate var members: [String: SchemaValue] {
         func text(_ pattern: String, or other: String? = nil) -> [String: SchemaValue] {
             let types = ["string"] + (other.map { [$0] } ?? [])
@@ -119,7 +127,9 @@ extension ValueShape {
         case .share: return text("\(Self.number)(%| ?\(Self.unit))?", or: "integer")
         case .number(let least):
             return text(Self.number, or: "number").merging(["minimum": .number(least)]) { $1 }
-        case .percent: return ["type": .text("string"), "pattern": .text("^\(Self.number)%$")]
+        case .percent(let range):
+            return ["type": .text("string"), "pattern": .text("^\(Self.percentage(range))$")]
+        case .processors: return text("(\(Self.number)|\(Self.percentage(0...100)))", or: "number")
         case .rate: return ["type": .text("string"), "pattern": .text("^\(Self.number)/s$")]
         case .counts:
             let number: [String: SchemaValue] = ["type": .text("integer"), "minimum": .number(0)]

@@ -92,7 +92,7 @@ extension Schema {
         _ doc: String
     ) -> Setting {
         let form = "a share such as '\(fallback)', from \(range.lowerBound)% to \(range.upperBound)%"
-        return Setting(path: path, form: form, fallback: fallback, isLive: true, doc: doc, shape: .percent) {
+        return Setting(path: path, form: form, fallback: fallback, isLive: true, doc: doc, shape: .percent(range)) {
             text,
             settings,
             _ in

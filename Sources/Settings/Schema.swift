@@ -67,7 +67,7 @@ package enum Schema {
             fallback: "100%",
             isLive: true,
             doc: "processor time that all sandboxes together may have (cpu.max of their common group)",
-            shape: .cores,
+            shape: .processors,
             read: { text, settings, machine in
                 settings.host.cpus = nil
                 let percent = text.hasSuffix("%") ? Double(text.dropLast()) : nil

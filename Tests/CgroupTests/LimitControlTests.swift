@@ -122,6 +122,7 @@ struct LimitControlTests {
         #expect(look(50, at: 2000) == 0.05)
         #expect(look(50, at: 2100) == 0, "that was before the window")
         window.length = .seconds(10)
+        for _ in 0..<5 { _ = look(50, at: 2100) }
         #expect(abs(look(150, at: 3100) - 0.05) < 0.001, "a longer one begins with what was kept")
     }
 }

@@ -213,6 +213,26 @@ def test_what_waits_for_a_restart_holds_as_it_was_until_then(own_daemon):
     assert moved.read_text() == "somebody else's" and not daemon.socket.exists()
 
 
+@pytest.mark.parametrize("text", [
+    "reclaim: {step: 0%}", "reclaim: {step: 101%}", "reclaim: {grow_step: 2000%}", "reclaim: {grow_step: 0%}",
+    "reclaim: {backoff: 100.5%}", "host: {cpus: 200%}", "host: {overcommit: 0.5}",
+])
+def test_a_number_out_of_its_range_is_refused_by_the_schema_too(text, tmp_path, schema):
+    test_the_schema_for_editors_and_the_daemon_refuse_the_same(text, tmp_path, schema)
+
+
+@pytest.mark.parametrize("text", [
+    "reclaim: {step: 1%, backoff: 99.5%, floor: 16MiB, grow_step: 1000%, grow_headroom: 10.5%, refaults: 100/s}",
+    "reclaim: {backoff: 100%, target: 0.1%, host_pressure: {some: 0%, full: 100.0%}}",
+    "host: {cpus: 75%, overcommit: 4}", "host: {cpus: 0.5}", "pools: {prewarm: {python: 1}}", "pools: {prewarm: 0}",
+])
+def test_numbers_within_their_ranges_are_taken_by_both(text, tmp_path, schema):
+    file = tmp_path / "fn.yaml"
+    file.write_text(text)
+    assert subprocess.run([BIN / "fn", "config", "check", file], capture_output=True).returncode == 0
+    schema.validate(yaml.safe_load(text))
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

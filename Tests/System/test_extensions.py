@@ -32,7 +32,7 @@ def say(**what):
 
 def register(*events, name=NAME):
     status, headers, body = call("POST", "/2020-01-01/extension/register", json.dumps({"events": events}),
-                                 Lambda_Extension_Name=name)
+                                 Lambda_Extension_Name=name, Lambda_Extension_Accept_Feature="accountId")
     return status, headers.get("Lambda-Extension-Identifier"), json.loads(body)
 
 def next_event(me):
@@ -79,7 +79,7 @@ def test_an_extension_registers_and_is_told_of_every_invocation(daemon):
     assert all(e["deadlineMs"] > time.time() * 1000 - 60_000 for e in seen)
     first = said(daemon, "told")[0]
     assert (first["registered"], first["answer"]["functionName"]) == (200, "told")
-    assert first["answer"]["handler"] == "app.handle"
+    assert (first["answer"]["handler"], first["answer"]["accountId"]) == ("app.handle", "000000000000")
 
 
 def test_a_sandbox_is_idle_only_when_its_extensions_have_asked_again(daemon):
