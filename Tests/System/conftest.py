@@ -4,6 +4,7 @@
 They run as root on a host with a usable cgroup v2, or in the small machine. With EBB_SYSTEM=required a skipped test is
 a failed one.
 """
+import contextlib
 import http.client
 import http.server
 import json
@@ -122,6 +123,14 @@ class Daemon:
                                         env=self.environment, preexec_fn=self.enter_group)
         wait_until(self.is_ready, "the daemon to serve", 20)
         return self
+
+    def descriptors(self):
+        """What it has open: number and target. Others of its threads open and close while this looks."""
+        found = {}
+        for name in os.listdir(f"/proc/{self.process.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                found[int(name)] = os.readlink(f"/proc/{self.process.pid}/fd/{name}")
+        return found
 
     def start_on_a_disk(self, size):
         """Starts it with a file system of that size of its own for its state; returns where that is seen from here."""
@@ -271,6 +280,17 @@ for line in sys.stdin:
 
 def cgroup_file(sandbox, name):
     return (pathlib.Path(sandbox["cgroup"]) / name).read_text().strip()
+
+
+def processes_by_group(top):
+    """Each group below that has processes, with their PIDs; sandboxes may come and go meanwhile."""
+    found = {}
+    for directory, _, _ in os.walk(top):
+        with contextlib.suppress(OSError):
+            pids = (pathlib.Path(directory) / "cgroup.procs").read_text().split()
+            if pids:
+                found[pathlib.Path(directory)] = [int(pid) for pid in pids]
+    return found
 
 
 def clean(daemon):

@@ -91,9 +91,9 @@ class Task:
 class Sandbox:
     """One leaf of the daemon's tree with everything that runs in it, whatever the daemon says of it."""
 
-    def __init__(self, group):
+    def __init__(self, group, pids):
         self.group = group
-        self.processes = [Task(pathlib.Path(f"/proc/{pid}")) for pid in (group / "cgroup.procs").read_text().split()]
+        self.processes = [Task(pathlib.Path(f"/proc/{pid}")) for pid in pids]
         self.threads = [Task(path) for process in self.processes for path in (process.path / "task").iterdir()]
         self.first = next(p for p in self.processes if p.status["NSpid"].split()[-1] == "1")
 

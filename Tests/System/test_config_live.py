@@ -625,16 +625,8 @@ def test_how_many_events_run_at_once(daemon):
 
 @changes("pools.ready_namespaces")
 def test_namespaces_in_stock_follow(daemon):
-    directory = pathlib.Path(f"/proc/{daemon.process.pid}/fd")
-
     def stock():
-        count = 0
-        for name in os.listdir(directory):
-            try:
-                count += os.readlink(directory / name).startswith("uts:[")
-            except OSError:
-                pass
-        return count
+        return sum(path.startswith("uts:[") for path in daemon.descriptors().values())
 
     before = wait_until(stock, "some in stock")
     set_to(daemon, pools={"ready_namespaces": 20})

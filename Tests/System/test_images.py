@@ -326,7 +326,7 @@ def test_a_new_image_takes_over_while_requests_go_on_and_the_old_one_goes(daemon
     wait_until(lambda: first not in stored(daemon), "the old one to go with the last sandbox of it")
     # Nor does the daemon hold its files: the disk has its room again.
     held = f"{daemon.directory}/state/code/{first}"
-    assert not [link for link in pathlib.Path(f"/proc/{daemon.process.pid}/fd").iterdir() if held in os.readlink(link)]
+    wait_until(lambda: not [path for path in daemon.descriptors().values() if held in path], "its files to be let go")
     daemon.fn("rm", "--yes", "rolling")
 
 
@@ -385,8 +385,8 @@ def test_a_working_directory_cannot_be_one_of_the_daemons(daemon, tmp_path, work
     layer = tar(*[symlink(f"work{fd}", f"/proc/self/fd/{fd}") for fd in range(3, 100)],
                 *[folder(f"proc/self/fd/{fd}") for fd in range(3, 100)],
                 entry("only", pathlib.Path(BIN, "fn-bridge").read_bytes(), mode=0o755))
-    open_now = [int(link.name) for link in pathlib.Path(f"/proc/{daemon.process.pid}/fd").iterdir()
-                if link.is_dir() and 3 <= int(link.name) < 100]
+    open_now = [fd for fd in sorted(daemon.descriptors())
+                if os.path.isdir(f"/proc/{daemon.process.pid}/fd/{fd}") and 3 <= fd < 100]
     assert open_now, "the daemon holds directories"
     for fd in open_now[:3]:
         directory = work.format(fd) if "{}" in work else f"{work}{fd}"

@@ -125,14 +125,7 @@ def out(daemon, internet):
 
 def network_namespaces(daemon):
     """The daemon's descriptors of network namespaces."""
-    found = []
-    for fd in pathlib.Path(f"/proc/{daemon.process.pid}/fd").iterdir():
-        try:
-            if os.readlink(fd).startswith("net:"):
-                found.append(fd)
-        except FileNotFoundError:
-            pass  # closed meanwhile
-    return found
+    return [f"/proc/{daemon.process.pid}/fd/{fd}" for fd, at in daemon.descriptors().items() if at.startswith("net:")]
 
 
 def router(daemon):

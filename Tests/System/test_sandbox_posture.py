@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from conftest import IMAGES, RUNTIMES
+from conftest import IMAGES, RUNTIMES, processes_by_group
 from posture import (
     CLASSES, LIMITS, MOUNTS, NAMESPACES, SHARED_NAMESPACES, STATUS, Sandbox, Task, masked_mounts)
 
@@ -114,9 +114,8 @@ def all_sandboxes(daemon, probe, masked):
         result = daemon.fn("deploy", f"own-{runtime}", "--timeout", "100s")
         assert result.returncode == 0, result.stderr
         assert daemon.invoke(f"own-{runtime}", {"n": 1}).status == 200
-    groups = [path.parent for path in daemon.group.rglob("cgroup.procs") if path.read_text().strip()]
-    daemon_group = next(g for g in groups if str(daemon.process.pid) in (g / "cgroup.procs").read_text().split())
-    found = [Sandbox(group) for group in groups if group != daemon_group]
+    found = [Sandbox(group, pids) for group, pids in processes_by_group(daemon.group).items()
+             if daemon.process.pid not in pids]
     known = {pathlib.Path(s["cgroup"]) for s in daemon.sandboxes()}
     assert known <= {s.group for s in found} and len(found) >= 6
     return found

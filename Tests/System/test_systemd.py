@@ -17,7 +17,9 @@ import threading
 
 import pytest
 
-from conftest import BIN, EXAMPLES, IMAGES, ROOT, RUNTIMES, SCALE, cgroup_file, make_group, wait_until
+from conftest import (
+    BIN, EXAMPLES, IMAGES, ROOT, RUNTIMES, SCALE, cgroup_file, make_group, processes_by_group, wait_until,
+)
 
 pytestmark = pytest.mark.usefixtures("limits")
 MIB = 1 << 20
@@ -132,7 +134,7 @@ class Systemd:
 
     def processes(self):
         """Of the service and its sandboxes."""
-        return [pid for file in self.service.glob("**/cgroup.procs") for pid in file.read_text().split()]
+        return [pid for pids in processes_by_group(self.service).values() for pid in pids]
 
     def sandbox_file(self, name):
         (directory,) = self.service.glob("fn.slice/pool/*/")
@@ -150,7 +152,7 @@ class Systemd:
 
 
 @pytest.fixture(scope="module")
-def manager():
+def manager(limits):
     systemd = Systemd()
     yield systemd
     systemd.end()
