@@ -44,6 +44,8 @@ struct SpanExporterTests {
 
     private final class LogLines: Sendable {
         let lines = Mutex<[String]>([])
+
+        var all: [String] { lines.withLock { $0 } }
     }
 
     private struct Handler: LogHandler {
@@ -139,8 +141,9 @@ struct SpanExporterTests {
             try await until { bench.exporter.counts.exported == 1 }
             #expect(bench.exporter.counts.failures == 2 && bench.collecting.requests == 3)
             #expect(bench.collecting.state.withLock { Set($0.bodies).count } == 1)
-            let lines = bench.lines.lines.withLock { $0 }
-            // Told once when it begins, and once when it is over.
+            // Told once when it begins, and once when it is over; the counts are there a moment before.
+            try await until { bench.lines.all.count >= 2 }
+            let lines = bench.lines.all
             #expect(lines.count == 2 && lines[0].contains("answered \(status.code)") && lines[1].contains("again"))
         }
     }
@@ -171,7 +174,7 @@ struct SpanExporterTests {
             bench.exporter.add([span(), span(), span()])
             try await until { bench.exporter.counts.exported == 1 }
             #expect(bench.exporter.counts.dropped[.refused] == 2)
-            #expect(bench.lines.lines.withLock { $0.first?.contains("too old") } == true)
+            try await until { bench.lines.all.first?.contains("too old") == true }
         }
     }
 
@@ -236,9 +239,8 @@ struct SpanExporterTests {
             try "X-Api-Key s3cret".write(toFile: path, atomically: false, encoding: .utf8)
             bench.exporter.add([span()])
             try await until { bench.exporter.counts.failures > 0 }
-            let lines = bench.lines.lines.withLock { $0 }
-            #expect(lines.contains { $0.contains("line 1: expected 'Name: value'") })
-            #expect(!lines.contains { $0.contains("s3cret") })
+            try await until { bench.lines.all.contains { $0.contains("line 1: expected 'Name: value'") } }
+            #expect(!bench.lines.all.contains { $0.contains("s3cret") })
         }
     }
 
