@@ -43,8 +43,8 @@ package final class Cgroup: Sendable {
     /// Creates a group below this one; an existing one is opened.
     package func makeChild(_ name: String) throws(CgroupError) -> Cgroup {
         let child = "\(path)/\(name)"
-        let isNew = !Directory.isDirectory(child)
-        do throws(SyscallError) { try Directory.make(child) } catch { throw .io(error) }
+        let isNew: Bool
+        do throws(SyscallError) { isNew = try Directory.make(child) } catch { throw .io(error) }
         do throws(CgroupError) {
             return try Cgroup(child)
         } catch {

@@ -29,6 +29,8 @@ package struct Descriptor: ~Copyable, Sendable {
     ///
     /// - Parameter some: any that is open.
     package static func requireRoom(for count: Int, some: CInt) throws(SyscallError) {
+        if let openNow, openNow + count <= limit { return }
+        // Not known, or some have numbers above the limit, which has been lowered since: what counts are those below it.
         var held: [CInt] = []
         defer {
             // One call closes them, if no other thread's are among them.
@@ -41,6 +43,20 @@ package struct Descriptor: ~Copyable, Sendable {
         for _ in 0..<count {
             held.append(try SyscallError.check("fcntl", "room for descriptors", fcntl(some, F_DUPFD_CLOEXEC, 0)))
         }
+    }
+
+    /// How many the process has open; `nil` where the kernel does not say so (before 6.2).
+    private static var openNow: Int? {
+        var about = stat()
+        guard unsafe stat("/proc/self/fd", &about) == 0, about.st_size > 0 else { return nil }
+        return about.st_size
+    }
+
+    /// The first number that a new one may not have.
+    private static var limit: Int {
+        var limit = rlimit()
+        guard unsafe getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 0 }
+        return Int(clamping: limit.rlim_cur)
     }
 
     /// A pipe: what is written to `write` can be read from `read`. Only the read end does not block.

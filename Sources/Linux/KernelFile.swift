@@ -42,9 +42,12 @@ package enum KernelFile {
 /// Directories, as far as the runtime needs them.
 package enum Directory {
     /// Creates one; an existing one is fine.
-    package static func make(_ path: String, mode: mode_t = 0o755) throws(SyscallError) {
-        guard unsafe mkdir(path, mode) != 0, errno != EEXIST else { return }
-        throw SyscallError("mkdir", path, errno)
+    ///
+    /// - Returns: whether it is new.
+    @discardableResult package static func make(_ path: String, mode: mode_t = 0o755) throws(SyscallError) -> Bool {
+        guard unsafe mkdir(path, mode) != 0 else { return true }
+        guard errno == EEXIST else { throw SyscallError("mkdir", path, errno) }
+        return false
     }
 
     /// Creates one and its parents.

@@ -28,6 +28,9 @@ indirect enum Verdict: Hashable, Sendable {
 }
 
 /// A program of the kernel's classic BPF (include/uapi/linux/filter.h), as seccomp runs it over `struct seccomp_data`.
+///
+/// It is put together from its end: jumps only lead forward, so where one leads to is there when it is added, and each
+/// verdict is there once however many ways lead to it. A start waits for the kernel to translate the whole program.
 struct ClassicBPF {
     /// Jumps are counted in instructions from the one behind it.
     struct Instruction: Equatable {
@@ -37,12 +40,20 @@ struct ClassicBPF {
         var value: UInt32
     }
 
-    private(set) var instructions: [Instruction] = []
+    /// An instruction, counted from the program's end.
+    struct Place: Equatable {
+        fileprivate var index: Int
+    }
 
-    /// In the kernel's form: 16 bits of code, two jumps of 8, 32 of value.
+    private var reversed: [Instruction] = []
+    private var places: [Verdict: Place] = [:]
+
+    var count: Int { reversed.count }
+
+    /// In the kernel's form: 16 bits of code, two jumps of 8, 32 of value. It begins with what was added last.
     var bytes: [UInt8] {
         var bytes: [UInt8] = []
-        for each in instructions {
+        for each in reversed.reversed() {
             bytes += [UInt8(each.code & 0xFF), UInt8(each.code >> 8), each.whenTrue, each.whenFalse]
             for shift in [0, 8, 16, 24] as [UInt32] { bytes.append(UInt8(each.value >> shift & 0xFF)) }
         }
@@ -67,89 +78,102 @@ struct ClassicBPF {
         }
     }
 
-    mutating func load(_ field: Field) { instructions.append(Self.load(field)) }
+    enum Condition {
+        case equal(UInt32)
+        case atLeast(UInt32)
+        /// One of these bits is set.
+        case bits(UInt32)
 
-    /// Ends with `verdict` unless what was loaded is this.
-    mutating func require(equal value: UInt32, else verdict: Verdict) {
-        let other = Self.code(verdict)
-        instructions += [Self.test(0x15, value, skipsIfTrue: other.count)] + other
+        fileprivate var code: (operation: UInt16, value: UInt32) {
+            switch self {
+            case .equal(let value): (0x15, value)  // BPF_JMP | BPF_JEQ | BPF_K
+            case .atLeast(let value): (0x35, value)  // BPF_JGE
+            case .bits(let mask): (0x45, mask)  // BPF_JSET
+            }
+        }
     }
 
-    /// Ends with `verdict` unless what was loaded is below this.
-    mutating func require(below value: UInt32, else verdict: Verdict) {
-        let other = Self.code(verdict)
-        instructions += [Self.test(0x35, value, skipsIfFalse: other.count)] + other
+    /// Loads a field, and goes on.
+    @discardableResult mutating func load(_ field: Field, then next: Place) -> Place {
+        if next != latest { add(jump(to: next)) }
+        return add(Instruction(code: 0x20, value: field.offset))
     }
 
-    private static func load(_ field: Field) -> Instruction { Instruction(code: 0x20, value: field.offset) }
-    private static func jump(_ count: Int) -> Instruction { Instruction(code: 0x05, value: UInt32(count)) }
-
-    private static func test(
-        _ code: UInt16,
-        _ value: UInt32,
-        skipsIfTrue: Int = 0,
-        skipsIfFalse: Int = 0
-    ) -> Instruction {
-        Instruction(code: code, whenTrue: UInt8(skipsIfTrue), whenFalse: UInt8(skipsIfFalse), value: value)
+    /// Goes one way or the other, as what was loaded says.
+    mutating func test(_ condition: Condition, then: Place, otherwise: Place) -> Place {
+        // The distances of a test have 8 bits; where one is too small for them it leads to a jump nearby.
+        let (then, otherwise) = (near(then), near(otherwise))
+        let (operation, value) = condition.code
+        return add(
+            Instruction(
+                code: operation,
+                whenTrue: UInt8(distance(to: then)),
+                whenFalse: UInt8(distance(to: otherwise)),
+                value: value
+            )
+        )
     }
 
-    /// Instructions that end with an answer on every way. What has been loaded before counts for nothing.
-    private static func code(_ verdict: Verdict) -> [Instruction] {
+    /// Where a verdict is come to. What has been loaded before counts for nothing.
+    mutating func place(of verdict: Verdict) -> Place {
+        if let known = places[verdict] { return known }
+        let made: Place
         switch verdict {
         case .value(let argument, let cases, let otherwise):
-            cases.reduce([load(.argument(argument))]) { code, each in
-                let then = Self.code(each.verdict)
-                return code + [test(0x15, each.value, skipsIfFalse: then.count)] + then
-            } + code(otherwise)
+            var next = place(of: otherwise)
+            for each in cases.reversed() {
+                next = test(.equal(each.value), then: place(of: each.verdict), otherwise: next)
+            }
+            made = load(.argument(argument), then: next)
         case .bits(let argument, let mask, let then, let otherwise):
-            [load(.argument(argument)), test(0x45, mask, skipsIfFalse: code(then).count)] + code(then)
-                + code(otherwise)
+            let test = test(.bits(mask), then: place(of: then), otherwise: place(of: otherwise))
+            made = load(.argument(argument), then: test)
         case .allow, .fail, .killProcess:
-            verdict.answer.map { [Instruction(code: 0x06, value: $0)] } ?? []
+            made = add(Instruction(code: 0x06, value: verdict.answer ?? 0))
         }
+        places[verdict] = made
+        return made
+    }
+
+    private var latest: Place { Place(index: reversed.count - 1) }
+
+    /// From the instruction that is added next.
+    private func distance(to place: Place) -> Int { reversed.count - 1 - place.index }
+
+    @discardableResult private mutating func add(_ instruction: Instruction) -> Place {
+        reversed.append(instruction)
+        return latest
+    }
+
+    private func jump(to place: Place) -> Instruction { Instruction(code: 0x05, value: UInt32(distance(to: place))) }
+
+    private mutating func near(_ place: Place) -> Place {
+        // One less than fits, as a jump for the other way may come between.
+        distance(to: place) < Int(UInt8.max) ? place : add(jump(to: place))
     }
 
     // MARK: Search
 
     private typealias Run = (first: UInt32, verdict: Verdict)
 
-    /// Adds a binary search over the number of the call, which has been loaded, and behind it what asks for arguments.
+    /// Adds a binary search over the number of the call, which has been loaded.
     ///
     /// Numbers side by side have mostly the same verdict: what is searched are the runs of them.
     ///
     /// - Parameter verdicts: by number; what is not in it gets `otherwise`.
-    mutating func search(_ verdicts: [UInt32: Verdict], otherwise: Verdict) {
+    mutating func search(_ verdicts: [UInt32: Verdict], otherwise: Verdict) -> Place {
         var runs: [Run] = []
         for number in 0...((verdicts.keys.max() ?? 0) + 1) {
             let verdict = verdicts[number] ?? otherwise
             if runs.last?.verdict != verdict { runs.append((number, verdict)) }
         }
-        var parts: [Verdict] = []
-        for run in runs where run.verdict.answer == nil && !parts.contains(run.verdict) { parts.append(run.verdict) }
-        var code = Self.tree(runs[...], parts)
-        let size = code.count
-        for (number, part) in parts.enumerated() {
-            for index in 0..<size where code[index] == Self.leaf(number) {
-                code[index] = Self.jump(code.count - index - 1)
-            }
-            code += Self.code(part)
-        }
-        instructions += code
+        return search(runs[...])
     }
 
-    private static func tree(_ runs: ArraySlice<Run>, _ parts: [Verdict]) -> [Instruction] {
-        guard runs.count > 1 else {
-            return runs.flatMap { run in parts.firstIndex(of: run.verdict).map { [leaf($0)] } ?? code(run.verdict) }
-        }
+    private mutating func search(_ runs: ArraySlice<Run>) -> Place {
+        guard runs.count > 1 else { return runs.first.map { place(of: $0.verdict) } ?? latest }
         let middle = runs.startIndex + runs.count / 2
-        let (low, high) = (tree(runs[..<middle], parts), tree(runs[middle...], parts))
-        let first = runs[middle].first
-        guard low.count <= UInt8.max else {
-            return [test(0x35, first, skipsIfFalse: 1), jump(low.count)] + low + high
-        }
-        return [test(0x35, first, skipsIfTrue: low.count)] + low + high
+        let (high, low) = (search(runs[middle...]), search(runs[..<middle]))
+        return test(.atLeast(runs[middle].first), then: high, otherwise: low)
     }
-
-    /// Stands for a jump to a part until it is known where that begins; no code of the kernel's.
-    private static func leaf(_ part: Int) -> Instruction { Instruction(code: .max, value: UInt32(part)) }
 }

@@ -2,6 +2,7 @@
 import CLinux
 import Glibc
 import Linux
+import Synchronization
 import Units
 
 /// The file system at `/tmp` of one sandbox: memory of its own, whose size is edited while it lives.
@@ -46,6 +47,9 @@ package final class ScratchSpace: Sendable {
 package final class ControlDirectory: Sendable {
     private let descriptor: Descriptor
     private let pressure: Descriptor
+    /// `limits.json`, empty and open until it is written for the first time, when nobody reads it yet: a start waits for
+    /// that, and making the file takes longer than writing it.
+    private let blank: Mutex<CInt?>
 
     var mount: CInt { descriptor.raw }
 
@@ -57,6 +61,15 @@ package final class ControlDirectory: Sendable {
         // For both, or opening would wait for a reader; nobody else may open it for writing.
         let fifo = unsafe openat(mount, "pressure", O_RDWR | O_NONBLOCK | O_CLOEXEC)
         pressure = Descriptor(owning: try SyscallError.check("open", "pressure", fifo))
+        blank = Mutex(try SyscallError.check("open", "limits.json", Self.create("limits.json", in: mount)))
+    }
+
+    deinit { blank.withLock { if let file = $0 { close(file) } } }
+
+    private static func create(_ name: String, in directory: CInt) -> CInt {
+        let file = unsafe openat(directory, name, O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0o444)
+        if file >= 0 { _ = fchmod(file, 0o444) }
+        return file
     }
 
     /// Tells the program its limits. Before they are lowered, and after they were raised.
@@ -64,13 +77,12 @@ package final class ControlDirectory: Sendable {
         var text = "{\"memory_bytes\":\(memory.count)"
         if let cpu { text += ",\"cpu_millis\":\(cpu.millis)" }
         text += ",\"tmp_bytes\":\(tmp.count)}\n"
-        let flags = O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC
-        let fd = unsafe openat(descriptor.raw, "limits.json.new", flags, 0o444)
-        guard fd >= 0 else { return }
-        _ = fchmod(fd, 0o444)
-        text.withUTF8 { _ = unsafe write(fd, $0.baseAddress, $0.count) }
-        close(fd)
-        _ = unsafe renameat(descriptor.raw, "limits.json.new", descriptor.raw, "limits.json")
+        let first = blank.withLock { $0.take() }
+        let file = first ?? Self.create("limits.json.new", in: descriptor.raw)
+        guard file >= 0 else { return }
+        text.withUTF8 { _ = unsafe write(file, $0.baseAddress, $0.count) }
+        close(file)
+        if first == nil { _ = unsafe renameat(descriptor.raw, "limits.json.new", descriptor.raw, "limits.json") }
     }
 
     /// Makes the FIFO readable, once until the program reads it.

@@ -19,18 +19,20 @@ package struct SeccompProfile: Sendable {
         for name in SystemCalls.allowed { set(name, .allow) }
         for (name, verdict) in Self.byArgument { set(name, verdict) }
         var code = ClassicBPF()
-        // Calls of another architecture, whose numbers mean other things, end the process; not only the thread: a program
-        // that lost one would hang. x32's numbers on x86-64 do not exist.
-        code.load(.architecture)
+        let (unknown, foreign) = (Verdict.fail(ENOSYS), code.place(of: .killProcess))
+        var start = code.search(verdicts, otherwise: unknown)
         #if arch(x86_64)
-        code.require(equal: 0xC000_003E, else: .killProcess)  // AUDIT_ARCH_X86_64
-        code.load(.number)
-        code.require(below: 0x4000_0000, else: .fail(ENOSYS))  // __X32_SYSCALL_BIT
+        let architecture: UInt32 = 0xC000_003E  // AUDIT_ARCH_X86_64
+        // x32's numbers do not exist: __X32_SYSCALL_BIT.
+        start = code.test(.atLeast(0x4000_0000), then: code.place(of: unknown), otherwise: start)
         #else
-        code.require(equal: 0xC000_00B7, else: .killProcess)  // AUDIT_ARCH_AARCH64
-        code.load(.number)
+        let architecture: UInt32 = 0xC000_00B7  // AUDIT_ARCH_AARCH64
         #endif
-        code.search(verdicts, otherwise: .fail(ENOSYS))
+        start = code.load(.number, then: start)
+        // Calls of another architecture, whose numbers mean other things, end the process; not only the thread: a program
+        // that lost one would hang.
+        start = code.test(.equal(architecture), then: start, otherwise: foreign)
+        code.load(.architecture, then: start)
         program = code.bytes
     }
 
