@@ -340,10 +340,24 @@ static int number(const char *name, const char *text, long least, long most) {
     exit(64);
 }
 
+// In its place the caller hears why there is no program: what a runtime says that cannot start.
 static void start_program(char **arguments) {
     execvp(arguments[0], arguments);
-    fprintf(stderr, "Runtime.InvalidEntrypoint: cannot execute '%s': %s\n", arguments[0], strerror(errno));
-    _exit(errno == ENOENT ? 127 : 126);
+    int error = errno;
+    char message[400];
+    snprintf(message, sizeof message, "cannot execute '%.300s': %s", arguments[0], strerror(error));
+    fprintf(stderr, "Runtime.InvalidEntrypoint: %s\n", message);
+    struct http api = {.port = api_port, .fd = -1};
+    struct text request = {0}, document = {0};
+    struct answer receipt = {0};
+    put_error(&document, "Runtime.InvalidEntrypoint", message);
+    text_print(&request,
+               "POST /2018-06-01/runtime/init/error HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nContent-Type: application/json\r\n"
+               "Lambda-Runtime-Function-Error-Type: Runtime.InvalidEntrypoint\r\nContent-Length: %zu\r\n\r\n",
+               api_port, document.length);
+    text_add(&request, document.bytes, document.length);
+    http_exchange(&api, &request, 0, EVENT_LIMIT, &receipt);
+    _exit(error == ENOENT ? 127 : 126);
 }
 
 int main(int count, char **arguments) {
@@ -353,10 +367,10 @@ int main(int count, char **arguments) {
         fprintf(stderr, "usage: bridge PROGRAM [ARGUMENT...]\n");
         return 64;
     }
-    if (!port) start_program(arguments + 1);
-    server_port = (unsigned short)number("FN_HTTP_PORT", port, 1, 65535);
     const char *colon = api ? strrchr(api, ':') : NULL;
     api_port = (unsigned short)number("AWS_LAMBDA_RUNTIME_API", colon ? colon + 1 : "", 1, 65535);
+    if (!port) start_program(arguments + 1);
+    server_port = (unsigned short)number("FN_HTTP_PORT", port, 1, 65535);
     long most = places ? number("AWS_LAMBDA_MAX_CONCURRENCY", places, 1, 64) : 1;
     mallopt(M_ARENA_MAX, 1);
 

@@ -28,8 +28,8 @@ extension SandboxExit {
     }
 
     private func endDocument(_ requestID: String) -> ErrorDocument {
-        if let extensionFault {
-            return ErrorDocument(extensionFault.type, "RequestId: \(requestID) Error: \(extensionFault.reason)")
+        if let fault {
+            return ErrorDocument(fault.type, "RequestId: \(requestID) Error: \(fault.reason)")
         }
         return ErrorDocument("Runtime.ExitError", "RequestId: \(requestID) Error: \(cause ?? reason)")
     }

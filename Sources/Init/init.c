@@ -17,7 +17,8 @@
 
 typedef unsigned long word;
 
-enum { PR_SET_DUMPABLE = 4, SIGCHLD = 17, SIGTERM = 15, SIGKILL = 9, EINTR = 4, ECHILD = 10, WNOHANG = 1 };
+enum { PR_SET_DUMPABLE = 4, SIGCHLD = 17, SIGTERM = 15, SIGKILL = 9, WNOHANG = 1 };
+enum { ENOENT = 2, EINTR = 4, ENOEXEC = 8, ECHILD = 10, EACCES = 13 };
 enum { CLONE_VM = 0x100, CLONE_VFORK = 0x4000 };
 enum { SIG_SETMASK = 2, F_GETFD = 1, F_SETFD = 2, FD_CLOEXEC = 1, EXTENSION_OUTPUT = 3 };
 enum { AT_FDCWD = -100, O_CLOEXEC = 02000000, O_PATH = 010000000, X_OK = 1 };
@@ -105,25 +106,25 @@ static void add(struct text *text, const char *more) {
 
 static void add_number(struct text *text, int number) {
     char digits[4] = {(char)('0' + number / 100 % 10), (char)('0' + number / 10 % 10), (char)('0' + number % 10), 0};
-    add(text, digits);
+    add(text, number < 10 ? digits + 2 : number < 100 ? digits + 1 : digits);
 }
 
-// One call of the Runtime API, which listens inside since before this process was made. Returns whether it was
-// accepted; waits for the answer, because closing a connection before that may discard what was sent.
-static int tell(const char *what, const char *name, int status) {
+// One call of the Runtime API, which listens inside since before this process was made: its path and fields of its own,
+// each ended by a line's end, and its body. Returns whether it was accepted; waits for the answer, because closing a
+// connection before that may discard what was sent.
+static int post(const struct text *path_and_fields, const char *body) {
     static const struct {
         unsigned short family;
         unsigned char port[2], address[4], rest[8];
     } api = {AF_INET, {9001 >> 8, 9001 & 0xff}, {127, 0, 0, 1}, {0}};
     struct text request;
     request.length = 0;
-    add(&request, "POST /fn/");
-    add(&request, what);
-    add(&request, " HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\nFn-Exit-Status: ");
-    add_number(&request, status);
-    add(&request, "\r\nLambda-Extension-Name: ");
-    add(&request, name);
+    add(&request, "POST ");
+    add(&request, path_and_fields->bytes);
+    add(&request, "Host: 127.0.0.1\r\nConnection: close\r\nContent-Length: ");
+    add_number(&request, (int)length(body));
     add(&request, "\r\n\r\n");
+    add(&request, body);
     long connection = call(NR_socket, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0, 0, 0);
     if (connection < 0) return 0;
     char answer[16];
@@ -141,20 +142,60 @@ static int tell(const char *what, const char *name, int status) {
     return got >= 12 && answer[9] == '2';
 }
 
+static int tell(const char *what, const char *name, int status) {
+    struct text text;
+    text.length = 0;
+    add(&text, "/fn/");
+    add(&text, what);
+    add(&text, " HTTP/1.1\r\nFn-Exit-Status: ");
+    add_number(&text, status);
+    add(&text, "\r\nLambda-Extension-Name: ");
+    add(&text, name);
+    add(&text, "\r\n");
+    return post(&text, "");
+}
+
+// What a runtime says that cannot start, in the place of one that could not even be executed. The path is the daemon's own
+// words, and needs no escapes in JSON.
+static void tell_unstartable(const char *path, int error) {
+    static const char fields[] =
+        "/2018-06-01/runtime/init/error HTTP/1.1\r\n"
+        "Lambda-Runtime-Function-Error-Type: Runtime.InvalidEntrypoint\r\nContent-Type: application/json\r\n";
+    struct text text, body;
+    text.length = body.length = 0;
+    add(&text, fields);
+    add(&body, "{\"errorType\":\"Runtime.InvalidEntrypoint\",\"errorMessage\":\"cannot execute ");
+    add(&body, path);
+    add(&body, ": ");
+    if (error == ENOENT)
+        add(&body, "there is no such file, or the interpreter that it names is not in the runtime's image");
+    else if (error == EACCES)
+        add(&body, "it is not marked as executable");
+    else if (error == ENOEXEC)
+        add(&body, "it is no program of this machine's kind, nor a script that names its interpreter");
+    else {
+        add(&body, "error ");
+        add_number(&body, error);
+    }
+    add(&body, "\"}");
+    post(&text, body.bytes);
+}
+
 static void block(word signals) { call(NR_rt_sigprocmask, SIG_SETMASK, (word)&signals, 0, sizeof signals, 0); }
 
 struct program {
     const char *path;
     char **arguments, **environment;
     int output;  // where it prints to; negative leaves that as it is
+    int error;   // why it could not be executed; 0 when it was
 };
 
 static void become(void *argument) {
-    const struct program *program = argument;
+    struct program *program = argument;
     block(0);
     if (program->output >= 0)
         for (int target = 1; target <= 2; target++) call(NR_dup3, (word)program->output, (word)target, 0, 0, 0);
-    call(NR_execve, (word)program->path, (word)program->arguments, (word)program->environment, 0, 0);
+    program->error = -(int)call(NR_execve, (word)program->path, (word)program->arguments, (word)program->environment, 0, 0);
     complain("Runtime.InvalidEntrypoint: cannot execute ");
     complain(program->path);
     complain("\n");
@@ -163,10 +204,9 @@ static void become(void *argument) {
 
 // The child has this process's memory until it executes its program, and this one waits for that: a copy of the memory,
 // small as it is, would take longer than all that process 1 does.
-static long spawn(const char *path, char **arguments, char **environment, int output) {
+static long spawn(struct program *program) {
     static char stack[8192] __attribute__((aligned(16)));
-    struct program program = {path, arguments, environment, output};
-    return clone_and_run(CLONE_VM | CLONE_VFORK | SIGCHLD, stack + sizeof stack, become, &program);
+    return clone_and_run(CLONE_VM | CLONE_VFORK | SIGCHLD, stack + sizeof stack, become, program);
 }
 
 // More than the daemon allows (ExtensionRegistry.limit) are never started.
@@ -214,7 +254,8 @@ static void start_extension(const char *directory, const char *name, char **envi
     char *arguments[2] = {path.bytes, 0};
     word size = length(name) + 1;
     for (word i = 0; i < size; i++) extensions[extension_count].name[i] = name[i];
-    extensions[extension_count].process = spawn(path.bytes, arguments, environment, extension_output);
+    struct program program = {path.bytes, arguments, environment, extension_output, 0};
+    extensions[extension_count].process = spawn(&program);
     extension_count++;
     extensions_alive++;
 }
@@ -260,11 +301,13 @@ __attribute__((used, noreturn)) void start(word *stack) {
     }
     start_extensions("/opt/extensions", environment);
     start_extensions("/var/task/extensions", environment);
-    long runtime = spawn(arguments[1], arguments + 1, environment, -1);
+    struct program program = {arguments[1], arguments + 1, environment, -1, 0};
+    long runtime = spawn(&program);
     if (runtime < 0) {
         complain("init: no process may be started\n");
         call(NR_exit_group, 125, 0, 0, 0, 0);
     }
+    if (program.error != 0) tell_unstartable(program.path, program.error);
     int code = 0, has_ended = 0, was_asked = 0;
     for (;;) {
         int status = 0;

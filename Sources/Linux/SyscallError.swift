@@ -14,9 +14,11 @@ package struct SyscallError: Error, Sendable, Equatable, CustomStringConvertible
         self.errno = errno
     }
 
+    /// What `errno` says, in words.
+    package var reason: String { unsafe String(cString: strerror(errno)) }
+
     package var description: String {
-        let reason = unsafe String(cString: strerror(errno))
-        return subject.isEmpty ? "\(call): \(reason)" : "\(call) \(subject): \(reason)"
+        subject.isEmpty ? "\(call): \(reason)" : "\(call) \(subject): \(reason)"
     }
 
     /// Returns what the call returned, or throws what `errno` says.

@@ -56,8 +56,8 @@ package struct SandboxExit: Sendable {
     package var initError: (document: ByteBuffer, type: String?)?
     /// Set when we ended it because it did not ask for work in time.
     package var initTimeout: Duration?
-    /// Set when it ended because an extension did.
-    package var extensionFault: ExtensionFault?
+    /// Set when it ended because an extension did, or could not begin as its image is.
+    package var fault: FunctionFault?
     /// When it was started.
     package var start: StartTimes
     /// Set when it was ended for the fault of one request: what the others in it are told.
@@ -78,9 +78,9 @@ package struct StartTimes: Sendable, Equatable {
     }
 }
 
-/// Why an extension ended its sandbox.
-package struct ExtensionFault: Sendable, Equatable {
-    /// Lambda's name: `Extension.Crash`, `Extension.InitError`, `Extension.ExitError`.
+/// Why what belongs to a function, but is not its runtime, ended its sandbox.
+package struct FunctionFault: Sendable, Equatable {
+    /// Lambda's name: `Extension.Crash`, `Extension.InitError`, `Extension.ExitError`, `Runtime.InvalidWorkingDir`.
     package var type: String
     /// One clause.
     package var reason: String

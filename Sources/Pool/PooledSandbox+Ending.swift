@@ -18,7 +18,7 @@ extension PooledSandbox {
         /// Set once: a sandbox that ends takes no part in anything any more.
         var hasBegun = false
         /// Why it was ended by an extension, and in which words its caller is told.
-        var fault: ExtensionFault?
+        var fault: FunctionFault?
         /// How the runtime ended, where extensions outlived it.
         var runtimeStatus: ExitStatus?
         /// What a request is told that was ended for no fault of its own.
@@ -117,7 +117,7 @@ extension PooledSandbox {
         if isReady { end(.failure) } else { kill() }
     }
 
-    func extensionFailed(_ fault: ExtensionFault) {
+    func extensionFailed(_ fault: FunctionFault) {
         let isReady = state.withLock { state in
             if state.ending.fault == nil { state.ending.fault = fault }
             return state.isReady

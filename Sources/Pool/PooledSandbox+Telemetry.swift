@@ -33,7 +33,7 @@ extension PooledSandbox {
     /// The sandbox ended under an invocation, or was ended for it.
     func toldOfEnd(_ invocation: Invocation, _ report: SandboxExit) {
         let isTimeout = state.withLock { $0.hasTimedOut }
-        let type = report.outOfMemory ? "Runtime.OutOfMemory" : report.extensionFault?.type ?? "Runtime.ExitError"
+        let type = report.outOfMemory ? "Runtime.OutOfMemory" : report.fault?.type ?? "Runtime.ExitError"
         telemetry.runtimeDone(
             invocation.requestID,
             isTimeout ? .timeout : .failure,

@@ -342,7 +342,7 @@ package final class PooledSandbox: Sendable {
         case .brokeOff(let requestID): brokeOff(requestID)
         case .initFailed(let document, let type):
             state.withLock { $0.initError = (document, type) }
-        case .extensionFailed(let type, let reason): extensionFailed(ExtensionFault(type: type, reason: reason))
+        case .extensionFailed(let type, let reason): extensionFailed(FunctionFault(type: type, reason: reason))
         case .runtimeEnded(let status): runtimeEnded(status)
         case .extensionsDone: telemetry.flush { [self] in kill() }
         }
@@ -386,7 +386,7 @@ package final class PooledSandbox: Sendable {
             logTail: output.tail,
             initError: initError,
             initTimeout: initTimeout,
-            extensionFault: ending.fault,
+            fault: ending.fault,
             start: startTimes,
             cause: ending.cause
         )

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Cgroup
+import Glibc
 import Linux
 import NIOCore
 import Policy
@@ -12,16 +13,31 @@ import Units
 /// How sandboxes begin: for a function, or ahead of one and assigned later.
 extension SandboxPool {
     func launch(_ id: SandboxID, _ function: String, _ contract: Bytes) {
+        let began = MonotonicClock.now()
         do {
-            let began = MonotonicClock.now()
             let isProvisioned = shared.withLock { $0.state.entries[id]?.isProvisioned } ?? false
             let made = try factory.start(id, function, contract, isProvisioned)
             adopt(made, id, function, contract, launchedAt: began)
         } catch {
             log.error("sandbox \(id) could not be started: \(error)")
-            fail(id, .cannotStart("\(error)"))
+            fail(id, Self.outcome(of: error, contract, launchedAt: began))
             apply { state, now in state.removed(id, now: now) }
         }
+    }
+
+    /// What a request is told whose sandbox could not be made: mostly that this is not its function's doing.
+    private static func outcome(of error: any Error, _ contract: Bytes, launchedAt: Instant) -> LeaseOutcome {
+        guard case SandboxError.setup(.workingDirectory, let cause) = error,
+            [ENOENT, ENOTDIR, ELOOP, EACCES].contains(cause.errno)
+        else { return .cannotStart("\(error)") }
+        let fault = FunctionFault(
+            type: "Runtime.InvalidWorkingDir",
+            reason: "the image's working directory cannot be entered: \(cause.reason)"
+        )
+        let times = StartTimes(launch: launchedAt, created: MonotonicClock.now())
+        return .initFailed(
+            SandboxExit(status: .exited(1), outOfMemory: false, limit: contract, logTail: [], fault: fault, start: times)
+        )
     }
 
     private func adopt(

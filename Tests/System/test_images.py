@@ -269,11 +269,14 @@ def test_a_program_without_any_library_starts_from_an_image_of_nothing_else(daem
 
 def test_an_entrypoint_that_is_not_there_says_so(daemon, tmp_path):
     layer = tar(entry("only", "x"))
-    for program, words in (("nobody", b"cannot execute 'nobody': No such file"), ("/only", b"cannot execute '/only': Permission denied")):
-        deploy(daemon, Image(layer, config={"Entrypoint": [program]}).archive(tmp_path / "i.tar"), "missing")
-        answer = daemon.invoke("missing")
-        assert (answer.status, answer.json["errorType"]) == (502, "Runtime.ExitError")
-        wait_until(lambda: words in daemon.fn("logs", "missing").stdout, "why")
+    for program, words in (("nobody", "cannot execute 'nobody': No such file or directory"),
+                           ("/only", "cannot execute '/only': Permission denied")):
+        for server in ([], ["--port", "8000"]):
+            deploy(daemon, Image(layer, config={"Entrypoint": [program]}).archive(tmp_path / "i.tar"), "missing", *server)
+            answer = daemon.invoke("missing")
+            assert (answer.status, answer.json["errorType"]) == (502, "Runtime.InvalidEntrypoint")
+            assert answer.json["errorMessage"] == words
+            wait_until(lambda: words.encode() in daemon.fn("logs", "missing").stdout, "why")
     daemon.fn("rm", "--yes", "missing")
 
 
@@ -393,7 +396,8 @@ def test_a_working_directory_cannot_be_one_of_the_daemons(daemon, tmp_path, work
         image = Image(layer, config={"Entrypoint": ["/only"], "WorkingDir": directory})
         deploy(daemon, image.archive(tmp_path / "i.tar"), "escape")
         answer = daemon.invoke("escape")
-        assert answer.status == 503 and b"step workingDirectory" in answer.body, answer.body
+        assert (answer.status, answer.json["errorType"]) == (502, "Runtime.InvalidWorkingDir"), answer.body
+        assert "working directory cannot be entered" in answer.json["errorMessage"]
     daemon.fn("rm", "--yes", "escape")
 
 

@@ -56,6 +56,27 @@ def test_the_official_python_client_runs_unmodified_as_a_provided_function(daemo
     assert (answer.status, answer.json["errorType"]) == (502, "KeyError")
 
 
+@pytest.mark.parametrize("start, words", [
+    (None, "there is no such file"),
+    ("#!/opt/none\n", "the interpreter that it names is not in the runtime's image"),
+    ("not a program\n", "it is no program of this machine's kind"),
+], ids=["missing", "interpreter", "kind"])
+def test_a_program_that_cannot_be_executed_says_why(daemon, start, words):
+    source = daemon.directory / "unstartable"
+    shutil.rmtree(source, ignore_errors=True)
+    source.mkdir()
+    (source / "README").write_text("so that there is something\n")
+    if start:
+        (source / "bootstrap").write_text(start)
+        (source / "bootstrap").chmod(0o755)
+    result = daemon.fn("deploy", source, "--name", "unstartable", "--runtime", "provided")
+    assert result.returncode == 0, result.stderr
+    answer = daemon.invoke("unstartable")
+    assert (answer.status, answer.json["errorType"]) == (502, "Runtime.InvalidEntrypoint"), answer.body
+    assert answer.json["errorMessage"].startswith("cannot execute /var/task/bootstrap: ") and words in answer.json["errorMessage"]
+    daemon.fn("rm", "--yes", "unstartable")
+
+
 @pytest.mark.parametrize("runtime", ["python", "node", "provided", "command", "http"])
 def test_every_runtime_has_a_template_that_works(daemon, runtime):
     name = f"fresh-{runtime}"
