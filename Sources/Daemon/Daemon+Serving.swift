@@ -114,12 +114,9 @@ extension Daemon {
 
     /// Ten times a second, what functions printed meanwhile goes to disk.
     private func scheduleLogFlush() {
-        let (log, workers) = (context.log, workers)
+        let log = context.log
         group.next()
-            .scheduleRepeatedTask(initialDelay: .milliseconds(100), delay: .milliseconds(100)) { _ in
-                guard log.hasPending else { return }
-                workers.submit { _ in log.flush() }
-            }
+            .scheduleRepeatedTask(initialDelay: .milliseconds(100), delay: .milliseconds(100)) { _ in log.writeSoon() }
     }
 
     private func warnOfOpenDoors(_ current: Settings) {

@@ -41,6 +41,7 @@ package final class Daemon: Sendable {
     let workers: NIOThreadPool
     let reclaimers: NIOThreadPool
     let importers: NIOThreadPool
+    let logWriters: NIOThreadPool
     let tree: CgroupTree
     let events: EventWatcher
     let launcher: SandboxLauncher
@@ -106,6 +107,8 @@ package final class Daemon: Sendable {
         reclaimers.start()
         importers = NIOThreadPool(numberOfThreads: 1)
         importers.start()
+        logWriters = NIOThreadPool(numberOfThreads: 1)
+        logWriters.start()
 
         for problem in runtimes.problems { log.warning("\(problem)") }
         let store = try CodeStore(
@@ -113,7 +116,11 @@ package final class Daemon: Sendable {
             limits: current.codeLimits
         )
         store.onSweep { [launcher] in launcher.forget(imageRoot: $0) }
-        let functionLog = try FunctionLog(directory: "\(state)/logs", retain: current.log.functions.retain)
+        let functionLog = try FunctionLog(
+            directory: "\(state)/logs",
+            retain: current.log.functions.retain,
+            run: { [logWriters] body in logWriters.submit { _ in body() } }
+        )
         let devices = BlockDevice.all([state, places.images])
         let factory = FunctionSandboxes(launcher: launcher, places: places, store: store, devices: devices)
         learning = LearningStore(path: "\(state)/learning.json")

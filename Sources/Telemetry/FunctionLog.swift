@@ -8,116 +8,149 @@ import Units
 /// What functions print, on disk: for each function one file that is written and the one before it, so that a function
 /// that floods can fill neither the disk nor the daemon.
 ///
-/// Lines are gathered and written together, by `flush` or when there are many: a call prints three at least, and each
-/// would be a write of its own. Who follows or reads sees them at once. A daemon that is killed loses those of the last
-/// moment before.
+/// Lines are gathered and written together, on another thread: a call prints three at least, each would be a write of its
+/// own, and whoever prints must not wait for a disk. Who follows or reads sees them at once. A daemon that is killed loses
+/// those of the last moment before. What a disk that stands still does not take is dropped, and the log says how much.
 package final class FunctionLog: Sendable {
-    /// Confined to the lock.
-    private final class Writer {
-        let fd: CInt
-        /// Of the file, with what is still to be written.
-        var size: Int
-        var pending: [UInt8] = []
-
-        init(fd: CInt, size: Int) { (self.fd, self.size) = (fd, size) }
+    /// What waits to be written.
+    fileprivate struct Gathered {
+        /// Whole lines.
+        var bytes: [UInt8] = []
+        /// How many lines found no room in it.
+        var lost = 0
     }
 
-    /// What is gathered of one function before it is written without being asked.
-    private static let gathered = 32 << 10
-
-    private struct State {
-        var writers: [String: Writer] = [:]
+    fileprivate struct State {
+        var gathered: [String: Gathered] = [:]
+        /// Of all functions, in bytes.
+        var total = 0
+        /// Whether somebody writes, or will in a moment.
+        var isWriting = false
         var followers: [UInt64: (function: String, body: @Sendable (LogLine) -> Void)] = [:]
         var next: UInt64 = 0
     }
 
+    /// A file that is written. Confined to the lock of the disk.
+    private struct File {
+        var fd: CInt
+        var size: Int
+    }
+
+    /// What is gathered of one function before it is written without being asked.
+    fileprivate static let enough = 32 << 10
+    /// What waits at most, of one function and of all.
+    fileprivate static let (most, mostOfAll) = (1 << 20, 16 << 20)
+
     private let directory: String
     /// Of one of the two files.
     private let limit: Int
+    private let run: @Sendable (@escaping @Sendable () -> Void) -> Void
     private let state = Mutex(State())
+    /// Held while the disk is waited for; taken before `state`.
+    private let files = Mutex<[String: File]>([:])
     private let isKept = Mutex<@Sendable (String) -> Bool>({ _ in true })
 
-    /// - Parameter retain: how much of one function's output is kept.
-    package init(directory: String, retain: Bytes) throws(SyscallError) {
+    /// - Parameters:
+    ///   - retain: how much of one function's output is kept.
+    ///   - run: runs what blocks.
+    package init(
+        directory: String,
+        retain: Bytes,
+        run: @escaping @Sendable (@escaping @Sendable () -> Void) -> Void = { $0() }
+    ) throws(SyscallError) {
         try Directory.makeAll(directory)
         self.directory = directory
+        self.run = run
         limit = max(4096, Int(retain.count / 2))
     }
 
     /// Says which functions there are: what a sandbox prints while it ends whose function was removed makes no new file.
     package func keepOnly(_ isKept: @escaping @Sendable (String) -> Bool) { self.isKept.withLock { $0 = isKept } }
 
+    /// Takes a line; never waits for the disk.
     package func append(_ line: LogLine, function: String) {
-        let followers = state.withLock { state in
-            add(line, function, &state)
-            return state.followers.isEmpty
-                ? [] : state.followers.values.filter { $0.function == function }.map(\.body)
+        let (followers, isEnough) = state.withLock { state in
+            (state.followers(of: function), state.add(line, function))
         }
         for follower in followers { follower(line) }
+        if isEnough { writeSoon() }
     }
 
-    private func add(_ line: LogLine, _ function: String, _ state: inout State) {
-        guard let writer = state.writers[function] ?? makeWriter(function, &state) else { return }
-        if append(line, to: writer) { return }
-        turn(function, &state)
-        // Where the full file cannot be put aside, what does not fit is not kept.
-        guard let writer = state.writers[function] ?? makeWriter(function, &state) else { return }
-        _ = append(line, to: writer)
-    }
-
-    /// `false` when the file has no room for it any more.
-    private func append(_ line: LogLine, to writer: Writer) -> Bool {
-        let before = writer.pending.count
-        line.appendJSON(to: &writer.pending)
-        let count = writer.pending.count - before
-        guard writer.size == 0 || writer.size + count <= limit else {
-            writer.pending.removeLast(count)
-            return false
+    /// Has what was gathered written, if anything was and nobody does so yet.
+    package func writeSoon() {
+        let isNeeded = state.withLock { state in
+            guard !state.isWriting, !state.gathered.isEmpty else { return false }
+            state.isWriting = true
+            return true
         }
-        writer.size += count
-        if writer.pending.count > Self.gathered { write(writer) }
-        return true
-    }
-
-    /// Opens a function's file; `nil` where it is not there and is not to be, or cannot.
-    private func makeWriter(_ function: String, _ state: inout State) -> Writer? {
-        guard isKept.withLock({ $0 })(function) else { return nil }
-        let fd = unsafe open(path(function), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0o640)
-        guard fd >= 0 else { return nil }
-        let writer = Writer(fd: fd, size: Int(lseek(fd, 0, SEEK_END)))
-        state.writers[function] = writer
-        return writer
-    }
-
-    /// Writes what was gathered of a function.
-    private func write(_ writer: Writer) {
-        guard !writer.pending.isEmpty else { return }
-        _ = unsafe Glibc.write(writer.fd, writer.pending, writer.pending.count)
-        writer.pending = []
-    }
-
-    /// The file is full: it becomes the one before, and a new one is begun.
-    private func turn(_ function: String, _ state: inout State) {
-        if let writer = state.writers.removeValue(forKey: function) {
-            write(writer)
-            close(writer.fd)
+        guard isNeeded else { return }
+        run { [self] in
+            flush()
+            state.withLock { $0.isWriting = false }
         }
-        unsafe rename(path(function), path(function) + ".1")
     }
-
-    /// Whether something was printed that is not on disk yet.
-    package var hasPending: Bool { state.withLock { $0.writers.values.contains { !$0.pending.isEmpty } } }
 
     /// Writes what was gathered of all functions. Blocking.
     package func flush() {
-        state.withLock { state in
-            for writer in state.writers.values { write(writer) }
+        files.withLock { files in
+            let gathered = state.withLock { $0.takeAll() }
+            for (function, lines) in gathered { write(lines, of: function, &files) }
         }
+    }
+
+    /// Whether something was printed that is not on disk yet.
+    package var hasPending: Bool { state.withLock { !$0.gathered.isEmpty } }
+
+    // MARK: The disk
+
+    private func write(_ gathered: Gathered, of function: String, _ files: inout [String: File]) {
+        var bytes = gathered.bytes
+        if gathered.lost > 0 {
+            let time = WallClock.iso8601(WallClock.nowMs())
+            let words = "\(gathered.lost) lines were not kept: the disk that logs are on did not take them in time"
+            LogLine(time: time, requestId: nil, sandbox: nil, message: words).appendJSON(to: &bytes)
+        }
+        var rest = bytes[...]
+        var isTurned = false
+        while !rest.isEmpty {
+            guard var file = files[function] ?? open(function) else { return }
+            let count = Self.wholeLines(of: rest, in: limit - file.size, isFirst: file.size == 0)
+            if count > 0 {
+                unsafe rest.prefix(count).withUnsafeBytes { _ = unsafe Glibc.write(file.fd, $0.baseAddress, count) }
+                file.size += count
+                rest = rest.dropFirst(count)
+                isTurned = false
+            }
+            files[function] = file
+            guard !rest.isEmpty else { return }
+            // Where the full file cannot be put aside, what does not fit is not kept.
+            guard !isTurned else { return }
+            files[function] = nil
+            close(file.fd)
+            unsafe rename(path(function), path(function) + ".1")
+            isTurned = true
+        }
+    }
+
+    /// The length of the lines that fit into so much room; of a file that is empty, one at least.
+    private static func wholeLines(of bytes: ArraySlice<UInt8>, in room: Int, isFirst: Bool) -> Int {
+        guard bytes.count > room else { return bytes.count }
+        let newline = UInt8(ascii: "\n")
+        if let last = bytes.prefix(max(0, room)).lastIndex(of: newline) { return last + 1 - bytes.startIndex }
+        guard isFirst else { return 0 }
+        return bytes.firstIndex(of: newline).map { $0 + 1 - bytes.startIndex } ?? bytes.count
+    }
+
+    /// Opens a function's file; `nil` where it is not there and is not to be, or cannot.
+    private func open(_ function: String) -> File? {
+        guard isKept.withLock({ $0 })(function) else { return nil }
+        let fd = unsafe Glibc.open(path(function), O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0o640)
+        return fd < 0 ? nil : File(fd: fd, size: Int(lseek(fd, 0, SEEK_END)))
     }
 
     private func path(_ function: String) -> String { "\(directory)/\(function).log" }
 
-    /// The lines that are kept, oldest first.
+    /// The lines that are kept, oldest first. Blocking.
     ///
     /// - Parameters:
     ///   - since: ISO 8601; only lines from then on.
@@ -129,8 +162,8 @@ package final class FunctionLog: Sendable {
         request: String? = nil,
         tail: Int? = nil
     ) -> [LogLine] {
-        state.withLock { state in
-            if let writer = state.writers[function] { write(writer) }
+        files.withLock { files in
+            if let lines = state.withLock({ $0.take(function) }) { write(lines, of: function, &files) }
         }
         var lines: [LogLine] = []
         for file in [path(function) + ".1", path(function)] {
@@ -144,6 +177,18 @@ package final class FunctionLog: Sendable {
         return tail.map { Array(lines.suffix($0)) } ?? lines
     }
 
+    /// Forgets a function that was removed. Blocking.
+    package func remove(_ function: String) {
+        files.withLock { files in
+            state.withLock { _ = $0.take(function) }
+            if let file = files.removeValue(forKey: function) { close(file.fd) }
+            unsafe unlink(path(function))
+            unsafe unlink(path(function) + ".1")
+        }
+    }
+
+    // MARK: Following
+
     /// Calls `body` for each new line, until `unfollow`.
     package func follow(_ function: String, _ body: @escaping @Sendable (LogLine) -> Void) -> UInt64 {
         state.withLock { state in
@@ -154,13 +199,34 @@ package final class FunctionLog: Sendable {
     }
 
     package func unfollow(_ token: UInt64) { state.withLock { _ = $0.followers.removeValue(forKey: token) } }
+}
 
-    /// Forgets a function that was removed.
-    package func remove(_ function: String) {
-        state.withLock { state in
-            if let writer = state.writers.removeValue(forKey: function) { close(writer.fd) }
-            unsafe unlink(path(function))
-            unsafe unlink(path(function) + ".1")
+extension FunctionLog.State {
+    fileprivate func followers(of function: String) -> [@Sendable (LogLine) -> Void] {
+        followers.isEmpty ? [] : followers.values.filter { $0.function == function }.map(\.body)
+    }
+
+    /// - Returns: whether there is enough of this function's to be written.
+    fileprivate mutating func add(_ line: LogLine, _ function: String) -> Bool {
+        let before = gathered[function]?.bytes.count ?? 0
+        guard before < FunctionLog.most, total < FunctionLog.mostOfAll else {
+            gathered[function, default: .init()].lost += 1
+            return true
         }
+        line.appendJSON(to: &gathered[function, default: .init()].bytes)
+        let after = gathered[function]?.bytes.count ?? 0
+        total += after - before
+        return after > FunctionLog.enough
+    }
+
+    fileprivate mutating func take(_ function: String) -> FunctionLog.Gathered? {
+        let taken = gathered.removeValue(forKey: function)
+        total -= taken?.bytes.count ?? 0
+        return taken
+    }
+
+    fileprivate mutating func takeAll() -> [String: FunctionLog.Gathered] {
+        defer { (gathered, total) = ([:], 0) }
+        return gathered
     }
 }

@@ -69,6 +69,28 @@ struct FunctionLogTests {
         }
     }
 
+    @Test("never waits for the disk, holds a bounded amount meanwhile, and says what was lost")
+    func stalled() throws {
+        let directory = "/tmp/ebb-log-\(UUID().uuidString)"
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let waiting = Mutex<[@Sendable () -> Void]>([])
+        let log = try FunctionLog(directory: directory, retain: .mib(8)) { body in waiting.withLock { $0.append(body) } }
+        let long = String(repeating: "x", count: 1000)
+        for n in 0..<3000 {
+            log.append(LogLine(time: "t", requestId: nil, sandbox: nil, message: "\(n) \(long)"), function: "f")
+        }
+        log.append(line(1), function: "other")
+        #expect(waiting.withLock { $0.count } == 1, "one writes, however much comes")
+        for body in waiting.withLock({ $0 }) { body() }
+        let lines = log.read("f").map(\.message)
+        #expect((1000..<1100).contains(lines.count))
+        #expect(lines.first?.hasPrefix("0 ") == true)
+        #expect(lines.last == "\(3001 - lines.count) lines were not kept: the disk that logs are on did not take them in time")
+        #expect(log.read("other").map(\.message) == ["line 1"])
+        log.append(line(2), function: "f")
+        #expect(log.read("f").last?.message == "line 2", "what comes after is kept again")
+    }
+
     @Test("tells those who follow it, until they stop")
     func following() throws {
         try withLog(retain: .mib(1)) { log, _ in
