@@ -223,9 +223,8 @@ final class TelemetrySubscriber: Sendable {
 
     /// Gives up on an answer that does not come while the sandbox could give it.
     private func watch(_ answered: EventLoopPromise<Void>, _ channel: any Channel) {
-        let timer = loop.scheduleTask(in: Self.patience) { [self] in
-            guard !isAsleep() else { return watch(answered, channel) }
-            answered.fail(Acknowledgements.Refused())
+        let timer = loop.scheduleRepeatedTask(initialDelay: Self.patience, delay: Self.patience) { [self] _ in
+            if !isAsleep() { answered.fail(Acknowledgements.Refused()) }
         }
         answered.futureResult.whenComplete { _ in timer.cancel() }
     }
