@@ -260,4 +260,6 @@ int clinux_connect_inside(int namespace, uint16_t port, int timeout_ms) {
     return -1;
 }
 
+int clinux_open_pidfd(int32_t pid) { return (int)syscall(SYS_pidfd_open, pid, 0); }
+
 int clinux_signal_pidfd(int pidfd, int signal) { return (int)syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0); }

@@ -20,13 +20,23 @@ package enum Program {
     /// Runs it in the calling thread's namespaces, with no environment but `PATH`; waits for its end.
     ///
     /// Input and output are files in memory: no pipe can fill up and hold both of us.
-    package static func run(_ path: String, _ arguments: [String], input: String) throws(SyscallError) -> Outcome {
+    ///
+    /// - Parameter patience: how long it may take; then it is killed, and the outcome is that of a killed program.
+    package static func run(
+        _ path: String,
+        _ arguments: [String],
+        input: String,
+        patience: Duration = .seconds(30)
+    ) throws(SyscallError) -> Outcome {
         let stdin = Descriptor(owning: try SyscallError.check("memfd_create", "", unsafe clinux_memfd("input")))
         let stdout = Descriptor(owning: try SyscallError.check("memfd_create", "", unsafe clinux_memfd("output")))
         var text = input
         let written = text.withUTF8 { unsafe pwrite(stdin.raw, $0.baseAddress, $0.count, 0) }
         guard written == text.utf8.count else { throw SyscallError("write", "input of \(path)", errno) }
         let pid = try spawn(path, arguments, stdin.raw, stdout.raw)
+        let process = ProcessDescriptor(owning: clinux_open_pidfd(pid))
+        let isOver = hasEnded(process, within: patience)
+        if !isOver { kill(pid, SIGKILL) }
         var status: Int32 = 0
         while unsafe waitpid(pid, &status, 0) < 0 {
             guard errno == EINTR else { throw SyscallError("waitpid", path, errno) }
@@ -35,8 +45,22 @@ package enum Program {
         let count = unsafe pread(stdout.raw, &bytes, bytes.count, 0)
         return Outcome(
             status: status & 0x7F == 0 ? status >> 8 & 0xFF : 128 + status & 0x7F,
-            output: String(decoding: bytes[..<max(0, count)], as: UTF8.self)
+            output: (isOver ? "" : "\(path) was killed: it had not ended after \(patience)\n")
+                + String(decoding: bytes[..<max(0, count)], as: UTF8.self)
         )
+    }
+
+    /// Without a descriptor for the process (none is left) there is nothing to wait on, and its end is waited for.
+    private static func hasEnded(_ process: borrowing ProcessDescriptor, within patience: Duration) -> Bool {
+        guard process.descriptor.raw >= 0 else { return true }
+        let deadline = ContinuousClock.now + patience
+        while true {
+            var ended = pollfd(fd: process.descriptor.raw, events: Int16(POLLIN), revents: 0)
+            let left = max(.zero, ContinuousClock.now.duration(to: deadline))
+            let count = unsafe poll(&ended, 1, CInt(clamping: left.components.seconds * 1000 + 1))
+            if count > 0 { return true }
+            if count == 0, ContinuousClock.now >= deadline { return false }
+        }
     }
 
     private static func spawn(

@@ -16,6 +16,21 @@ struct ProgramTests {
     @Test("a program that dies of a signal has failed")
     func signal() throws { #expect(try Program.run("/bin/sh", ["-c", "kill -9 $$"], input: "").status == 128 + 9) }
 
+    @Test("is killed when it does not end, and the outcome says so")
+    func endless() throws {
+        let outcome = try Program.run(
+            "/bin/sh",
+            ["-c", "echo begun; exec sleep 1000"],
+            input: "",
+            patience: .milliseconds(300)
+        )
+        #expect(outcome.status == 128 + 9)
+        #expect(
+            outcome.output.hasPrefix("/bin/sh was killed: it had not ended after")
+                && outcome.output.hasSuffix("begun\n")
+        )
+    }
+
     @Test("a program that is not there is an error with its name")
     func missing() {
         #expect(throws: SyscallError("posix_spawn", "/nonexistent", 2)) {

@@ -175,6 +175,7 @@ int clinux_loopback_up(void);
 // Takes the calling thread into a network namespace for good, and connects to 127.0.0.1 there. A non-blocking,
 // close-on-exec socket; -1 with errno, ETIMEDOUT after `timeout_ms`.
 int clinux_connect_inside(int namespace, uint16_t port, int timeout_ms);
+int clinux_open_pidfd(int32_t pid);  // close-on-exec
 int clinux_signal_pidfd(int pidfd, int signal);
 int clinux_wait_pidfd(int pidfd, int32_t *code, int32_t *status);
 int clinux_make_node(const char *path, uint32_t mode, uint32_t major, uint32_t minor);
