@@ -76,7 +76,9 @@ final class NamespacePool: Sendable {
     private struct Stock {
         var sets: [NamespaceSet] = []
         var slots: [Slot] = []
+        /// How many host users have been named, and those of them that are nobody's, as their namespace could not be made.
         var slotCount = 0
+        var unused: [Int] = []
         var target: Int
         var isRefilling = false
         var isShutDown = false
@@ -114,11 +116,17 @@ final class NamespacePool: Sendable {
 
     private func makeSlot() throws(SyscallError) -> Slot {
         let index = stock.withLock { stock in
+            if let index = stock.unused.popLast() { return index }
             defer { stock.slotCount += 1 }
             return stock.slotCount
         }
         let fd = clinux_user_namespace(Self.insideID, Self.firstHostID + UInt32(index))
-        return Slot(index: index, namespace: try SyscallError.check("clone", "user namespace", fd))
+        guard fd >= 0 else {
+            let error = SyscallError("clone", "user namespace", errno)
+            stock.withLock { $0.unused.append(index) }
+            throw error
+        }
+        return Slot(index: index, namespace: fd)
     }
 
     func giveBack(_ slot: Slot) {
