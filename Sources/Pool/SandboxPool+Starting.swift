@@ -36,7 +36,14 @@ extension SandboxPool {
         )
         let times = StartTimes(launch: launchedAt, created: MonotonicClock.now())
         return .initFailed(
-            SandboxExit(status: .exited(1), outOfMemory: false, limit: contract, logTail: [], fault: fault, start: times)
+            SandboxExit(
+                status: .exited(1),
+                outOfMemory: false,
+                limit: contract,
+                logTail: [],
+                fault: fault,
+                start: times
+            )
         )
     }
 

@@ -74,7 +74,8 @@ struct FunctionLogTests {
         let directory = "/tmp/ebb-log-\(UUID().uuidString)"
         defer { try? FileManager.default.removeItem(atPath: directory) }
         let waiting = Mutex<[@Sendable () -> Void]>([])
-        let log = try FunctionLog(directory: directory, retain: .mib(8)) { body in waiting.withLock { $0.append(body) } }
+        let log = try FunctionLog(directory: directory, retain: .mib(8)) { body in waiting.withLock { $0.append(body) }
+        }
         let long = String(repeating: "x", count: 1000)
         for n in 0..<3000 {
             log.append(LogLine(time: "t", requestId: nil, sandbox: nil, message: "\(n) \(long)"), function: "f")
@@ -85,7 +86,10 @@ struct FunctionLogTests {
         let lines = log.read("f").map(\.message)
         #expect((1000..<1100).contains(lines.count))
         #expect(lines.first?.hasPrefix("0 ") == true)
-        #expect(lines.last == "\(3001 - lines.count) lines were not kept: the disk that logs are on did not take them in time")
+        #expect(
+            lines.last
+                == "\(3001 - lines.count) lines were not kept: the disk that logs are on did not take them in time"
+        )
         #expect(log.read("other").map(\.message) == ["line 1"])
         log.append(line(2), function: "f")
         #expect(log.read("f").last?.message == "line 2", "what comes after is kept again")
