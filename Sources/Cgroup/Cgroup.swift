@@ -127,8 +127,14 @@ package final class Cgroup: Sendable {
     /// Whether every process has stopped (`cgroup.events`: `frozen 1`).
     package var isFrozen: Bool { events?["frozen"] == 1 }
 
-    /// Whether any process lives here or below; a group that is gone has none.
-    package var isPopulated: Bool { events?["populated"] == 1 }
+    /// Whether any process lives here or below; a group that is gone has none. Where that cannot be read, one may.
+    package var isPopulated: Bool {
+        do throws(CgroupError) {
+            return FlatKeyed(try read("cgroup.events"))["populated"] == 1
+        } catch {
+            return !error.isGone
+        }
+    }
 
     private var events: FlatKeyed? { (try? read("cgroup.events")).map { FlatKeyed($0) } }
 

@@ -116,9 +116,14 @@ extension PoolState {
         entries[id]?.phase == .shrinking && entries[id]?.order.number == order.number
     }
 
-    /// A shrink ended.
-    package mutating func shrunk(_ id: SandboxID, _ shrink: Shrink, now: Instant) -> [PoolEffect] {
-        guard let entry = entries[id], entry.phase == .shrinking else { return [] }
+    /// A shrink ended. What is told late, when a request has come and gone and the next one was ordered, changes nothing.
+    package mutating func shrunk(
+        _ id: SandboxID,
+        _ shrink: Shrink,
+        by order: ShrinkOrder,
+        now: Instant
+    ) -> [PoolEffect] {
+        guard let entry = entries[id], stands(order, for: id) else { return [] }
         let held = ledger.held(by: id)
         entries[id]?.phase = .shrunk
         entries[id]?.lastShrink = shrink
@@ -153,9 +158,10 @@ extension PoolState {
         _ id: SandboxID,
         _ why: String = "",
         cause: ShrinkStop = .failed,
+        by order: ShrinkOrder,
         now: Instant
     ) -> [PoolEffect] {
-        guard let entry = entries[id], entry.phase == .shrinking else { return [] }
+        guard let entry = entries[id], stands(order, for: id) else { return [] }
         entries[id]?.phase = .idle
         entries[id]?.due = 0
         entries[id]?.resistsUntil = now + Policy.shrinkAgainAfter

@@ -61,9 +61,13 @@ package struct KernelCounters: Sendable, Equatable {
 extension SandboxPool {
     /// What the kernel has counted, by function. Reads seven files of each sandbox.
     package var kernelCounters: [String: KernelCounters] {
-        let (members, retired) = shared.withLock { (Array($0.members.values), $0.retired) }
-        return members.reduce(into: retired) { sums, member in
-            sums[member.owner, default: KernelCounters()] += member.kernelCounters
+        let readings = shared.withLock { Array($0.members.values) }.map { ($0, $0.kernelCounters) }
+        return shared.withLock { shared in
+            // One that was retired meanwhile is counted among those, with its last numbers.
+            readings.filter { shared.members[$0.0.id] === $0.0 }
+                .reduce(into: shared.retired) { sums, reading in
+                    sums[reading.0.owner, default: KernelCounters()] += reading.1
+                }
         }
     }
 

@@ -49,7 +49,7 @@ extension PooledSandbox {
     /// Remembers which pages are resident now, right after a call that began shrunk.
     func recordWorkingSet() {
         guard let pids = try? sandbox.cgroup.processes() else { return }
-        let set = WorkingSet.record(pids)
+        let set = WorkingSet.record(pids) { !hasExited }
         state.withLock { $0.workingSet = set }
     }
 
@@ -82,11 +82,13 @@ extension PooledSandbox {
             var new = told
             if let memory { new.memory = memory }
             if let cpu { new.cpu = cpu }
-            defer { told = new }
-            return new != told ? new : nil
+            guard new != told else { return Told?.none }
+            told = new
+            // Inside, or of two edits at once the older could be written last.
+            if let memory = new.memory { sandbox.control.announce(memory: memory, cpu: new.cpu, tmp: new.tmp) }
+            return new
         }
         if let changed, let memory = changed.memory {
-            sandbox.control.announce(memory: memory, cpu: changed.cpu, tmp: changed.tmp)
             server.withLock { $0 }?
                 .resizeExtensions(memoryMB: Int64(memory.mebibytes), cpuMillis: changed.cpu.map { Int64($0.millis) })
         }

@@ -145,6 +145,8 @@ package final class PooledSandbox: Sendable {
         let server = RuntimeServer(identity, places: places, telemetry: telemetry) { [weak self] in self?.handle($0) }
         self.server.withLock { $0 = server }
         loop.withLock { $0 = group.next() }
+        // It may have ended by now, and then nobody else will close what has only just been made.
+        if hasExited { server.close() }
         return server.start(on: sandbox.takeRuntimeListener(), group: group, answerLimit: answerLimit)
     }
 

@@ -61,10 +61,7 @@ extension SandboxPool {
             let low = plan?.memoryLow ?? .zero
             return (shared.members[id], Run(token: token, start: start, contract: contract, low: low, cpu: cpu))
         }
-        guard let member, let caller = caller(token) else {
-            // The caller withdrew between the decision and now: the sandbox goes back unused.
-            return apply { state, now in state.finished(id, now: now) }
-        }
+        guard let (member, caller) = both(member, token, id) else { return }
         guard member.limits.memoryMax > contract else { return begin(run, on: member, caller) }
         // A request that wants less than the sandbox has: lowered first, which may have to reclaim.
         onWorker { pool in
@@ -76,11 +73,23 @@ extension SandboxPool {
         }
     }
 
+    /// Both sides of a lease that was decided; `nil` where one of them has gone since, and then the other one is told.
+    private func both(
+        _ member: PooledSandbox?,
+        _ token: LeaseToken,
+        _ id: SandboxID
+    ) -> (PooledSandbox, @Sendable (LeaseOutcome) -> Void)? {
+        let caller = caller(token)
+        if let member, let caller { return (member, caller) }
+        // Where the caller withdrew, the sandbox goes back unused.
+        apply { state, now in state.finished(id, now: now) }
+        caller?(.cannotStart("sandbox \(id) ended before it was given the request"))
+        return nil
+    }
+
     /// A busy sandbox takes one more, as it is.
     private func join(_ token: LeaseToken, _ id: SandboxID) {
-        guard let member = member(id), let caller = caller(token) else {
-            return apply { state, now in state.finished(id, now: now) }
-        }
+        guard let (member, caller) = both(member(id), token, id) else { return }
         caller(.granted(Lease(sandbox: member, token: token, start: .warm, contract: member.limits.memoryMax)))
     }
 
@@ -140,13 +149,9 @@ extension SandboxPool {
     /// nothing of it is left (`remove`). Never blocks: that is a worker's.
     func bury(_ member: PooledSandbox, _ status: ExitStatus) {
         guard let report = member.exited(status) else { return }
-        let wasStarting = shared.withLock { shared in
-            if case .starting = shared.state.entries[member.id]?.phase { true } else { false }
-        }
-        if wasStarting {
-            fail(member.id, .initFailed(report))
-        } else {
-            apply { state, now in state.exited(member.id, member.endCause(report), now: now) }
+        // In one go, whether it was starting or not: in between it might be given a request.
+        failing(member.id, .initFailed(report)) { state, now in
+            state.exited(member.id, member.endCause(report), now: now)
         }
         onWorker { $0.destroy(member) }
     }
@@ -265,16 +270,16 @@ extension SandboxPool {
             switch outcome {
             case .shrunk(let shrink):
                 log.debug("shrunk \(id): \(shrink.before.rounded) to \(shrink.after.rounded) in \(shrink.took)")
-                apply { state, now in state.shrunk(id, shrink, now: now) }
+                apply { state, now in state.shrunk(id, shrink, by: order, now: now) }
             case .stopped(let reason):
                 log.debug("shrink of \(id) stopped: \(reason.rawValue)")
                 let cause = reason == .woken ? ShrinkStop.woken : .wouldNotFreeze
-                apply { state, now in state.shrinkStopped(id, reason.rawValue, cause: cause, now: now) }
+                apply { state, now in state.shrinkStopped(id, reason.rawValue, cause: cause, by: order, now: now) }
             }
         } catch {
             // The group can vanish under the reclaimer: the process ended, and its end is told elsewhere.
             log.debug("shrink of \(id) failed: \(error)")
-            apply { state, now in state.shrinkStopped(id, "\(error)", now: now) }
+            apply { state, now in state.shrinkStopped(id, "\(error)", by: order, now: now) }
         }
     }
 }

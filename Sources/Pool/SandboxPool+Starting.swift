@@ -200,8 +200,13 @@ extension SandboxPool {
     }
 
     func fail(_ id: SandboxID, _ outcome: LeaseOutcome) {
+        failing(id, outcome) { state, now in state.startFailed(id, now: now) }
+    }
+
+    /// Tells the state that a sandbox ended. `outcome` is for the request that it was started for, if it was starting.
+    func failing(_ id: SandboxID, _ outcome: LeaseOutcome, _ event: (inout PoolState, Instant) -> [PoolEffect]) {
         shared.withLock { $0.failures[id] = outcome }
-        apply { state, now in state.startFailed(id, now: now) }
+        apply(event)
         shared.withLock { _ = $0.failures.removeValue(forKey: id) }
     }
 

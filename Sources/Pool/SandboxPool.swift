@@ -326,7 +326,10 @@ package final class SandboxPool: Sendable {
     }
 
     func caller(_ token: LeaseToken) -> (@Sendable (LeaseOutcome) -> Void)? {
-        shared.withLock { $0.callers.removeValue(forKey: token) }
+        shared.withLock { shared in
+            shared.cpuOverrides[token] = nil
+            return shared.callers.removeValue(forKey: token)
+        }
     }
 }
 

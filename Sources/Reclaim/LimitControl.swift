@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Cgroup
+import Glibc
 import Linux
 import Policy
 import Synchronization
@@ -166,13 +167,16 @@ package final class LimitControl: Sendable {
         files.withLock { files in
             guard cgroup.controllers.contains(.memory), let found = cgroup.memoryMaxText() else { return nil }
             let limit = Bytes(found)
-            guard limit != files.max else { return nil }
+            // The kernel counts in pages, and keeps whole ones of what it is told.
+            guard limit.map(Self.wholePages) != Self.wholePages(files.max) else { return nil }
             let isHigher = limit.map { $0 > files.max } ?? true
             if isHigher, let current = cgroup.memoryCurrent(), current + margin > files.max { return nil }
             guard (try? cgroup.setMemoryMax(files.max)) != nil else { return nil }
             return found
         }
     }
+
+    private static func wholePages(_ size: Bytes) -> Int64 { size.count / Int64(getpagesize()) }
 
     // MARK: Down
 

@@ -27,19 +27,33 @@ package struct WorkingSet: Sendable, Equatable {
 
     /// More would cost more to record than it saves.
     private static let maxRuns = 2048
+    /// How many pages of address space are looked at, of all processes together: a function can map a hundred terabytes
+    /// in each of a hundred processes, and hours would pass over them.
+    private static let maxPages = 1 << 20
     private static let pageSize: UInt64 = 4096
 
-    /// What is resident now of the anonymous memory of these processes. Milliseconds; on a reclaimer's thread.
-    package static func record(_ pids: [Int32]) -> WorkingSet {
-        WorkingSet(processes: pids.map { Process(pid: $0, runs: resident($0)) }.filter { !$0.runs.isEmpty })
+    /// What is resident now of the anonymous memory of these processes, as far as that is found in what is looked at;
+    /// stops when `mayGoOn` says so. Milliseconds; on a reclaimer's thread.
+    package static func record(_ pids: [Int32], while mayGoOn: () -> Bool = { true }) -> WorkingSet {
+        var pages = maxPages
+        var processes: [Process] = []
+        for pid in pids where pages > 0 && mayGoOn() {
+            let runs = resident(pid, &pages)
+            if !runs.isEmpty { processes.append(Process(pid: pid, runs: runs)) }
+        }
+        return WorkingSet(processes: processes)
     }
 
-    private static func resident(_ pid: Int32) -> [Run] {
+    private static func resident(_ pid: Int32, _ pages: inout Int) -> [Run] {
         guard let maps = try? KernelFile.read("/proc/\(pid)/maps"),
             let pagemap = try? Descriptor.open("/proc/\(pid)/pagemap", O_RDONLY)
         else { return [] }
         var runs: [Run] = []
-        for (start, end) in writable(maps) where runs.count < maxRuns { append(&runs, pagemap, start, end) }
+        // Small mappings first: a large one is mostly what was reserved and never touched.
+        let mappings = writable(maps).sorted { $0.1 - $0.0 < $1.1 - $1.0 }
+        for (start, end) in mappings where runs.count < maxRuns && pages > 0 {
+            append(&runs, pagemap, start, end, &pages)
+        }
         return runs
     }
 
@@ -59,12 +73,18 @@ package struct WorkingSet: Sendable, Equatable {
     }
 
     /// Eight bytes a page: bit 63 is "present", bit 61 "file page or shared".
-    private static func append(_ runs: inout [Run], _ pagemap: borrowing Descriptor, _ start: UInt64, _ end: UInt64) {
+    private static func append(
+        _ runs: inout [Run],
+        _ pagemap: borrowing Descriptor,
+        _ start: UInt64,
+        _ end: UInt64,
+        _ pages: inout Int
+    ) {
         let window = 4096
         var entries = [UInt64](repeating: 0, count: window)
         var page = start / pageSize
-        while page < end / pageSize, runs.count < maxRuns {
-            let wanted = min(window, Int(end / pageSize - page))
+        while page < end / pageSize, runs.count < maxRuns, pages > 0 {
+            let wanted = min(window, Int(end / pageSize - page), pages)
             let fd = pagemap.raw
             let count = unsafe entries.withUnsafeMutableBytes {
                 unsafe pread(fd, $0.baseAddress, wanted * 8, Int(page) * 8)
@@ -79,6 +99,7 @@ package struct WorkingSet: Sendable, Equatable {
                 }
             }
             page += UInt64(count / 8)
+            pages -= count / 8
         }
     }
 

@@ -25,7 +25,12 @@ package final class RuntimeServer: Sendable {
     /// Who waits to be told which function it is.
     private let unassigned = Mutex<HTTPResponder?>(nil)
     let telemetry: TelemetryHub
-    private let server = Mutex<HTTPServer?>(nil)
+    /// It begins to serve a moment after it was told to; who closes it before that is heard then.
+    private struct Serving {
+        var server: HTTPServer?
+        var isClosed = false
+    }
+    private let serving = Mutex(Serving())
     /// Whether the runtime has said that it answers hints (`Fn-Hints: 1` with its `next`).
     private let knowsHints = Mutex(false)
     /// Who takes the answer of an invocation that was delivered, if it is streamed.
@@ -72,7 +77,13 @@ package final class RuntimeServer: Sendable {
             HTTPServer.start(on: .socket(listener), group: group, configuration: configuration) { [self] in
                 handle($0, $1)
             }
-            .map { started in self.server.withLock { $0 = started } }
+            .map { [self] started in
+                let isClosed = serving.withLock { serving in
+                    if !serving.isClosed { serving.server = started }
+                    return serving.isClosed
+                }
+                if isClosed { started.close() }
+            }
     }
 
     /// Gives the waiting runtime an invocation; `false` when it is not waiting.
@@ -126,13 +137,13 @@ package final class RuntimeServer: Sendable {
     package var isHinted: Bool { session.withLock { $0.isHinted } }
 
     /// How many connections the sandbox has open now.
-    package var connectionCount: Int { server.withLock { $0 }?.connectionCount ?? 0 }
+    package var connectionCount: Int { serving.withLock { $0.server }?.connectionCount ?? 0 }
 
     /// Closes the listener and every connection, and lets go of them: they refer to this server.
     package func close() {
-        let closed = server.withLock { server in
-            defer { server = nil }
-            return server
+        let closed = serving.withLock { serving in
+            defer { serving = Serving(server: nil, isClosed: true) }
+            return serving.server
         }
         closed?.close()
         streams.withLock { $0 = [:] }

@@ -129,7 +129,11 @@ package final class Sandbox: Sendable {
     }
 
     /// Ends every process in it, at once; the exit is told as any other.
-    package func kill() { try? cgroup.kill() }
+    package func kill() {
+        guard (try? cgroup.kill()) == nil else { return }
+        // Without a descriptor for its file: the end of process 1 is the end of all in its pid namespace.
+        process.signal(SIGKILL)
+    }
 
     /// Sets how many processes and threads it may have, now and of all that run in it.
     package func setProcessLimit(_ limit: Int) throws(CgroupError) {

@@ -77,12 +77,15 @@ package final class ControlDirectory: Sendable {
         var text = "{\"memory_bytes\":\(memory.count)"
         if let cpu { text += ",\"cpu_millis\":\(cpu.millis)" }
         text += ",\"tmp_bytes\":\(tmp.count)}\n"
-        let first = blank.withLock { $0.take() }
-        let file = first ?? Self.create("limits.json.new", in: descriptor.raw)
-        guard file >= 0 else { return }
-        text.withUTF8 { _ = unsafe write(file, $0.baseAddress, $0.count) }
-        close(file)
-        if first == nil { _ = unsafe renameat(descriptor.raw, "limits.json.new", descriptor.raw, "limits.json") }
+        // One at a time, or two would write into the same new file.
+        blank.withLock { blank in
+            let first = blank.take()
+            let file = first ?? Self.create("limits.json.new", in: descriptor.raw)
+            guard file >= 0 else { return }
+            text.withUTF8 { _ = unsafe write(file, $0.baseAddress, $0.count) }
+            close(file)
+            if first == nil { _ = unsafe renameat(descriptor.raw, "limits.json.new", descriptor.raw, "limits.json") }
+        }
     }
 
     /// Makes the FIFO readable, once until the program reads it.

@@ -7,7 +7,7 @@ package struct EbbPolicy: Sendable {
     private enum Event {
         case started(SandboxID)
         case finished(SandboxID)
-        case shrunk(SandboxID, Double)
+        case shrunk(SandboxID, Double, ShrinkOrder)
         case removed(SandboxID)
         case tick
     }
@@ -113,10 +113,10 @@ package struct EbbPolicy: Sendable {
                 if state.entries[id]?.running ?? 1 <= 1 { busyBytes -= busy.removeValue(forKey: id) ?? 0 }
                 open -= 1
                 perform(state.finished(id, nil, now: instant))
-            case .shrunk(let id, let size):
+            case .shrunk(let id, let size, let order):
                 let slack = Slack.above(Bytes(Int64(size)), cpus: 2)
                 let limit = min(Bytes(Int64(size)) + slack, state.entries[id]?.limit ?? .zero)
-                perform(state.shrunk(id, Shrink(after: Bytes(Int64(size)), limit: limit), now: instant))
+                perform(state.shrunk(id, Shrink(after: Bytes(Int64(size)), limit: limit), by: order, now: instant))
             case .removed(let id):
                 perform(state.exited(id, now: instant))
                 perform(state.removed(id, now: instant))
@@ -155,7 +155,7 @@ package struct EbbPolicy: Sendable {
                 open -= 1
             case .shrink(let id, let order):
                 let size = memory(of: id) * (1 - (1 - costs.shrunkShare) * order.depth)
-                schedule(.shrunk(id, size), at: now + costs.shrink)
+                schedule(.shrunk(id, size, order), at: now + costs.shrink)
             case .stop(let id, let reason):
                 if reason == .evicted || reason == .pressed { outcome.evictions += 1 }
                 schedule(.removed(id), at: now + costs.stop)

@@ -25,6 +25,9 @@ struct Driver {
     var kernel: [SandboxID: Bytes] = [:]
     /// Whether wakes are done at once, or wait their turn with everything else.
     var isPrompt = true
+    /// Whether shrinks are told of later than they are done, and those that have not been told of yet.
+    var isLate = false
+    var late: [(id: SandboxID, shrink: Shrink, order: ShrinkOrder)] = []
     /// What a lowering finds in use; it stops there.
     var used = Bytes.zero
 
@@ -100,12 +103,13 @@ struct Driver {
         case .shrink(let id, let order):
             guard state.stands(order, for: id), let limit = kernel[id] else { break }
             if resists {
-                apply(state.shrinkStopped(id, "it would not freeze", now: now))
+                apply(state.shrinkStopped(id, "it would not freeze", by: order, now: now))
                 break
             }
             kernel[id] = min(size, limit)
             let shrink = Shrink(before: limit, after: min(size, limit), compressed: compressed, limit: min(size, limit))
-            apply(state.shrunk(id, shrink, now: now))
+            late.append((id, shrink, order))
+            if !isLate { hear() }
         case .stop(let id, _): end(id)
         case .lower(let id, let size): lower(id, to: size)
         case .raise(let id, let size), .prepare(let id, let size):
@@ -116,8 +120,20 @@ struct Driver {
         return true
     }
 
+    /// What was done and not told of yet is told.
+    mutating func hear() {
+        while !late.isEmpty {
+            let (id, shrink, order) = late.removeFirst()
+            apply(state.shrunk(id, shrink, by: order, now: now))
+        }
+    }
+
     mutating func settle() {
-        for _ in 0..<10_000 { guard step() else { return } }
+        for _ in 0..<10_000 {
+            guard !step() else { continue }
+            if late.isEmpty { return }
+            hear()
+        }
         Issue.record("it does not come to rest: \(decisions.suffix(12).map { "\($0)" }.joined(separator: "\n"))")
         pending = []
     }

@@ -81,9 +81,35 @@ struct PoolStateTests {
         }
         #expect(!driver.state.stands(order, for: id), "an order that waited is out of date")
         // The shrink's end comes late and must change nothing.
-        driver.apply(driver.state.shrunk(id, Shrink(limit: .mib(1)), now: driver.now))
+        driver.apply(driver.state.shrunk(id, Shrink(limit: .mib(1)), by: order, now: driver.now))
         #expect(driver.state.ledger.held(by: id) == .mib(100))
         #expect(driver.state.entries[id]?.phase == .busy)
+    }
+
+    @Test("the end of one shrink, told late, is not taken for that of the next")
+    func shrunkLate() throws {
+        var driver = Driver(budget: .mib(300))
+        driver.plan("a", memory: .mib(128))
+        driver.plan("b", memory: .mib(200))
+        driver.lease(1, "a")
+        driver.settle()
+        driver.finish(1)
+        driver.isLate = true
+        driver.pass(6)
+        let isDone = driver.step()
+        #expect(isDone)
+        let id = try driver.sandbox("a").id
+        #expect(driver.kernel[id] == .mib(10) && driver.late.count == 1)
+        driver.lease(2, "a")
+        driver.finish(2)
+        driver.lease(3, "b")
+        #expect(driver.state.entries[id]?.phase == .shrinking)
+        driver.hear()
+        #expect(driver.state.ledger.held(by: id) == .mib(128), "the kernel allows it as much")
+        #expect(driver.starts[3] == nil)
+        driver.isLate = false
+        driver.settle()
+        #expect(driver.starts[3] == .cold && driver.kernel[id] == .mib(10))
     }
 
     @Test("a sandbox that cannot be shrunk keeps what it has, serves, and is tried again after half a minute")

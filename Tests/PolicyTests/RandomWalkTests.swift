@@ -67,6 +67,7 @@ struct RandomWalkTests {
                 )
             case 3...5:
                 let size = Bytes.mib(Int64(random.next() % 60) + 4)
+                driver.isLate = random.next() % 3 == 0
                 _ = driver.step(shrinkTo: size, compressed: size * 0.2, resists: random.next() % 10 == 0)
             case 6, 7:
                 // Where everybody finishes in time nobody waits for long, and there is room to start ahead.
@@ -75,6 +76,7 @@ struct RandomWalkTests {
                 }
             case 8: driver.pass(random.next() % 500 == 0 ? 90_000 : Int64(random.next() % 4))  // a machine that slept
             case 9:
+                driver.hear()
                 // Mostly green, with bad spells.
                 let available = random.next() % 6 == 0 ? random.next() % 150 : 300 + random.next() % 500
                 let scale = Int64(budget.count) / Bytes.mib(700).count

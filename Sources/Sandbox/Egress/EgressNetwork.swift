@@ -67,14 +67,18 @@ package final class EgressNetwork: Sendable {
 
     /// Other rules are in force, for sandboxes that run too. The subnet stays until the next start.
     package func apply(_ policy: EgressPolicy) throws(SandboxError) {
-        try changing { state throws(SandboxError) in
+        let isRunning = state.withLock { state in
             state.policy = policy
-            try edit(&state)
+            return state.running != nil
         }
+        guard isRunning else { return }
+        try changing { state throws(SandboxError) in try edit(&state) }
     }
 
     /// To be called once a second or so: follows the host's resolvers and interfaces.
     package func refresh() throws(SandboxError) {
+        // What kept it from being set up stays its problem until that is tried again.
+        guard state.withLock({ $0.running != nil }) else { return }
         try changing { state throws(SandboxError) in
             guard state.running != nil else { return }
             try state.running?.host.forward()

@@ -18,10 +18,11 @@ package struct EgressPolicy: Sendable, Equatable {
 
     /// What no public service has, from IANA's registry of special-purpose addresses: "this network", private use,
     /// shared by carriers (CGNAT), loopback, link-local with the clouds' metadata services, private use, protocol
-    /// assignments, private use, benchmarks, multicast, and reserved with the broadcast address.
+    /// assignments, private use, benchmarks, multicast, and reserved with the broadcast address. And Azure's host service,
+    /// which looks public and gives certificates and settings to any process of the machine.
     package static let neverPublic = [
         "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-        "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4",
+        "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4", "168.63.129.16/32",
     ]
     .compactMap { IPv4Block($0) }
 
