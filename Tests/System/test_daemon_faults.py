@@ -81,6 +81,20 @@ def refused(answer, *words):
         assert word in answer.json["error"]["message"], answer.json
 
 
+def test_functions_that_die_at_once_leave_nothing_open(daemon):
+    """The listener of a sandbox's Runtime API is opened while the sandbox may be ending."""
+    daemon.deploy_code("dying", {"bootstrap": "#!/bin/sh\nexit 3\n"}, "provided", "-", "--concurrency", "8")
+    daemon.invoke("dying")
+    nobody(daemon)
+    leaks = Leaks(daemon, at_once=16)
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        for answer in threads.map(lambda _: daemon.invoke("dying"), range(300)):
+            assert answer.status in (429, 502, 503), answer.body
+    daemon.fn("rm", "--yes", "dying")
+    nobody(daemon)
+    leaks.check()
+
+
 # What the kernel refuses
 
 def test_without_room_for_a_cgroup_a_start_is_refused_and_what_runs_goes_on(daemon, leaks):

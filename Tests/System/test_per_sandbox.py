@@ -193,3 +193,19 @@ def test_a_number_that_cannot_be_is_refused(daemon, wrong):
                        f"--per-sandbox={wrong}")
     assert result.returncode != 0
     assert "from 1 to 64" in result.stderr.decode()
+
+
+# Asks for work, and is gone before it is given any.
+QUITTER = """#!/usr/bin/python3 -IS
+import socket
+daemon = socket.create_connection(("127.0.0.1", 9001))
+daemon.sendall(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\\r\\nHost: h\\r\\n\\r\\n")
+"""
+
+
+def test_every_request_is_answered_whose_sandbox_goes_before_it_is_given_them(daemon):
+    daemon.deploy_code("quitter", {"bootstrap": QUITTER}, "provided", "-", "--per-sandbox", "64", "--concurrency", "1")
+    for _ in range(8):
+        answers = together(daemon, "quitter", [{}] * 64)
+        assert {answer.status for answer in answers} <= {502, 503}, {answer.body for answer in answers}
+    daemon.fn("rm", "--yes", "quitter")
