@@ -204,6 +204,10 @@ package final class Daemon: Sendable {
             tracer: tracer,
             clock: { WallClock.nowMs() },
             makeID: { RequestID.make() },
+            isRegistered: { [registry] name in
+                // Where that cannot be read, nothing is given up for it.
+                do { return try registry.registered(name) != nil } catch { return true }
+            },
             log: log,
             onNote: { metrics.note($1, function: $0) }
         )

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Functions
+import Glibc
 import Linux
 import Settings
 import Synchronization
@@ -268,7 +269,11 @@ package final class Deployments: Sendable {
     }
 
     private func readManifest(_ code: CodeBundle) throws(FunctionsError) -> Manifest? {
-        guard let text = try? KernelFile.read("\(code.directory)/function.yaml") else { return nil }
+        let text: String
+        do throws(SyscallError) { text = try WholeText.read("function.yaml", inside: code.directory) } catch {
+            guard error.errno != ENOENT else { return nil }
+            throw .invalid("function.yaml cannot be read: \(error.reason)")
+        }
         return try Manifest(yaml: text)
     }
 

@@ -2,6 +2,7 @@
 import FoundationEssentials
 import Functions
 import Linux
+import NIOCore
 
 /// What a destination is sent, as Lambda writes it.
 struct DestinationRecord {
@@ -48,11 +49,20 @@ struct DestinationRecord {
                     functionError: isGood ? nil : "Unhandled"
                 )
         )
-        // The two payloads are put in as they are: they are JSON already, and nobody has to parse them here.
         var text = (try? JSONEncoder().encode(head)).map { [UInt8]($0) } ?? Array("{}".utf8)
         text.removeLast()
-        text += Array(",\"requestPayload\":".utf8) + event.payload
-        if let result = event.result, !result.isEmpty { text += Array(",\"responsePayload\":".utf8) + result }
+        text += Array(",\"requestPayload\":".utf8) + Self.oneLine(event.payload)
+        if let result = event.result, !result.isEmpty { text += Array(",\"responsePayload\":".utf8) + Self.oneLine(result) }
         json = text + Array("}".utf8)
+    }
+
+    /// A payload as a value of JSON, in one line: what is none, as a runtime that takes bytes may have it, as a string.
+    private static func oneLine(_ payload: [UInt8]) -> [UInt8] {
+        guard JSONCheck.problem(ByteBuffer(bytes: payload)) == nil else {
+            return (try? JSONEncoder().encode(String(decoding: payload, as: UTF8.self))).map { [UInt8]($0) }
+                ?? Array("null".utf8)
+        }
+        // No string of JSON has a bare end of a line in it: those that are there are between its values.
+        return payload.filter { $0 != UInt8(ascii: "\n") && $0 != UInt8(ascii: "\r") }
     }
 }

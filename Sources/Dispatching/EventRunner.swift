@@ -51,6 +51,7 @@ package final class EventRunner: Sendable {
     private let tracer: Tracer?
     private let clock: @Sendable () -> Int64
     private let makeID: @Sendable () -> String
+    private let isRegistered: @Sendable (String) -> Bool
     private let log: Logger
     private let onNote: @Sendable (_ function: String, Note) -> Void
     private let state = Mutex(State())
@@ -59,6 +60,7 @@ package final class EventRunner: Sendable {
     ///   - workers: threads that may block: the queue is on disk.
     ///   - clock: milliseconds since the epoch.
     ///   - makeID: request ids for what destinations are sent.
+    ///   - isRegistered: whether a function was deployed and not removed, whether it can be run or not.
     ///   - onNote: told what is to be counted.
     package init(
         queue: EventQueue,
@@ -69,6 +71,7 @@ package final class EventRunner: Sendable {
         tracer: Tracer? = nil,
         clock: @escaping @Sendable () -> Int64,
         makeID: @escaping @Sendable () -> String,
+        isRegistered: @escaping @Sendable (String) -> Bool = { _ in false },
         log: Logger,
         onNote: @escaping @Sendable (_ function: String, Note) -> Void = { _, _ in }
     ) {
@@ -80,6 +83,7 @@ package final class EventRunner: Sendable {
         self.tracer = tracer
         self.clock = clock
         self.makeID = makeID
+        self.isRegistered = isRegistered
         self.log = log
         self.onNote = onNote
     }
@@ -111,6 +115,7 @@ package final class EventRunner: Sendable {
             acceptedMs: clock()
         )
         event.clientContext = request.clientContext
+        (event.memory, event.cpu, event.timeout) = (request.memory, request.cpu, request.timeout)
         event.traceID = request.traceID
         let trace = tracer.flatMap { AcceptanceTrace(request, event, $0) }
         if let place = trace?.context ?? request.trace {
@@ -223,6 +228,7 @@ package final class EventRunner: Sendable {
             functionARN: event.arn
         )
         request.clientContext = event.clientContext
+        (request.memory, request.cpu, request.timeout) = (event.memory, event.cpu, event.timeout)
         request.traceID = event.traceID
         request.trace = event.traceParent.flatMap { TraceContext(traceparent: $0, state: event.traceState) }
         request.attempt = event.attempts + 1
@@ -261,6 +267,8 @@ package final class EventRunner: Sendable {
         case .failure(.throttled(let refusal)): wait(event, refusal.reason)
         case .failure(.cannotStart(let why)): wait(event, why)
         case .failure(.shuttingDown): wait(event, "the daemon was stopped")
+        case .failure(.unknownFunction) where isWithoutRuntime(event.function):
+            wait(event, "its runtime is not there")
         case .failure(.unknownFunction(let name)):
             end(
                 event,
@@ -274,6 +282,9 @@ package final class EventRunner: Sendable {
             end(event, .refused("\(what) is above the operator's limit of \(limit)"), answer: nil)
         }
     }
+
+    /// Whether a function is there but for its runtime, which somebody may bring back.
+    private func isWithoutRuntime(_ name: String) -> Bool { catalog[name] == nil && isRegistered(name) }
 
     /// It did not run: later again, and that is no attempt.
     private func wait(_ event: QueuedEvent, _ why: String) {

@@ -26,6 +26,10 @@ package struct QueuedEvent: Sendable, Equatable {
     /// Accepted by a schedule's tick, and not from a caller.
     package var isScheduled = false
     package var clientContext: String?
+    /// Its own size, in place of the function's.
+    package var memory: Bytes?
+    package var cpu: CPUQuota?
+    package var timeout: Duration?
     package var traceID: String?
     /// W3C Trace Context of who accepted it: `traceparent` and `tracestate`.
     package var traceParent: String?
@@ -124,6 +128,13 @@ package final class EventQueue: Sendable {
                 table.add(column: "trace_state", .text)
             }
         }
+        migrator.registerMigration("sizes") { db in
+            try db.alter(table: "events") { table in
+                table.add(column: "memory_bytes", .integer)
+                table.add(column: "cpu_millis", .integer)
+                table.add(column: "timeout_ms", .integer)
+            }
+        }
         return migrator
     }
 
@@ -175,12 +186,13 @@ package final class EventQueue: Sendable {
             sql: """
                 INSERT INTO events
                     (id, function, arn, payload, target, scheduled, client_context, trace_id, trace_parent, trace_state,
-                     accepted_ms, due_ms, state, attempts, delays, bytes)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, ?) ON CONFLICT (id) DO NOTHING
+                     memory_bytes, cpu_millis, timeout_ms, accepted_ms, due_ms, state, attempts, delays, bytes)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, 0, ?) ON CONFLICT (id) DO NOTHING
                 """,
             arguments: [
                 event.id, event.function, event.arn, Data(event.payload), event.target, event.isScheduled,
-                event.clientContext, event.traceID, event.traceParent, event.traceState, event.acceptedMs, event.dueMs,
+                event.clientContext, event.traceID, event.traceParent, event.traceState, event.memory?.count,
+                event.cpu.map { Int64($0.millis) }, event.timeout?.milliseconds, event.acceptedMs, event.dueMs,
                 size(event),
             ]
         )
@@ -274,7 +286,7 @@ package final class EventQueue: Sendable {
         }
     }
 
-    /// The latest events, newest first.
+    /// The latest events, newest first, without what they carry: that may be a thousand times as many megabytes.
     package func list(
         function: String? = nil,
         state: QueuedEvent.State? = nil,
@@ -282,7 +294,11 @@ package final class EventQueue: Sendable {
     ) throws(FunctionsError) -> [QueuedEvent] {
         try database.read { db in
             let (condition, arguments) = Self.filter(function, state.map { [$0] })
-            let sql = "SELECT * FROM events WHERE \(condition) ORDER BY accepted_ms DESC, id LIMIT ?"
+            let columns = try db.columns(in: "events").map(\.name).filter { $0 != "payload" && $0 != "result" }
+            let sql = """
+                SELECT \(columns.joined(separator: ", ")), x'' AS payload, NULL AS result FROM events
+                WHERE \(condition) ORDER BY accepted_ms DESC, id LIMIT ?
+                """
             return try Row.fetchAll(db, sql: sql, arguments: arguments + [limit]).map(Self.event)
         }
     }
@@ -375,6 +391,9 @@ package final class EventQueue: Sendable {
         event.target = row["target"]
         event.isScheduled = row["scheduled"]
         event.clientContext = row["client_context"]
+        event.memory = (row["memory_bytes"] as Int64?).map { Bytes($0) }
+        event.cpu = (row["cpu_millis"] as Int?).map { CPUQuota(millis: $0) }
+        event.timeout = (row["timeout_ms"] as Int64?).map { .milliseconds($0) }
         event.traceID = row["trace_id"]
         event.traceParent = row["trace_parent"]
         event.traceState = row["trace_state"]

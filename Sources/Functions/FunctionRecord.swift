@@ -129,6 +129,9 @@ package struct FunctionRecord: Codable, Sendable, Equatable {
 
     package static let latest = "$LATEST"
 
+    /// A published version's number, as it is written: `01` is none.
+    package static func number(_ version: String) -> Int? { Int(version).flatMap { String($0) == version ? $0 : nil } }
+
     /// What it needs of the `CodeStore`.
     package var digests: Set<String> {
         Set([codeSHA256] + spec.layers.map(\.sha256) + [layersDigest].compactMap(\.self))

@@ -71,7 +71,7 @@ extension FunctionRegistry {
         try alias.check()
         for version in [alias.version] + alias.weights.keys.sorted() where version != FunctionRecord.latest {
             let sql = "SELECT COUNT(*) FROM versions WHERE function = ? AND number = ?"
-            guard let number = Int(version),
+            guard let number = FunctionRecord.number(version),
                 try Int.fetchOne(db, sql: sql, arguments: [alias.function, number]) ?? 0 > 0
             else { throw FunctionsError.notFound("\(alias.function):\(version)") }
         }

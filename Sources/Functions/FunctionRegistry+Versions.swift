@@ -145,7 +145,8 @@ extension FunctionRegistry {
 
     /// Removes one published version, if no alias leads to it; `false` when there was none.
     package func deleteVersion(_ number: String, of name: String) throws(FunctionsError) -> Bool {
-        try database.write { db in
+        guard FunctionRecord.number(number) != nil else { return false }
+        return try database.write { db in
             let names = try Self.aliases(db, of: name).filter { $0.leads(to: number) }.map(\.name)
             guard names.isEmpty else {
                 throw FunctionsError.conflict(

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import Crypto
+import Glibc
 import Linux
 import Units
 
@@ -104,7 +105,11 @@ package struct RuntimeCatalog: Sendable {
         }
         for name in names {
             let file = "\(directory)/\(name)/runtime.yaml"
-            guard let text = try? KernelFile.read(file) else { continue }
+            let text: String
+            do throws(SyscallError) { text = try WholeText.read(file) } catch {
+                if error.errno != ENOENT, error.errno != ENOTDIR { problems.append(.invalid("\(error)")) }
+                continue
+            }
             do throws(FunctionsError) {
                 all.append(try Self.parse(text, file: file, directory: "\(directory)/\(name)"))
             } catch {

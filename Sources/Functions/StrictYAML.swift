@@ -9,6 +9,9 @@ struct StrictYAML {
 
     init(_ text: String, file: String, keys: [String]) throws(FunctionsError) {
         self.file = file
+        guard !YAMLAliases.areTooMany(in: text) else {
+            throw .invalid("\(file): error: too many aliases (`*name`): write out what they stand for")
+        }
         let root: Node?
         do {
             root = try Yams.compose(yaml: text)

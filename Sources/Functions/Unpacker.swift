@@ -166,17 +166,16 @@ enum EntryPath {
         return parts.isEmpty ? nil : parts.joined(separator: "/")
     }
 
-    /// A link may lead anywhere inside the function's directory.
+    /// A link may lead anywhere inside the function's directory. It goes up first and down then: behind a name, which may
+    /// be another link's, `..` would mean another place than these names say.
     static func checkLink(_ target: String, at path: String, _ name: String) throws(FunctionsError) {
         guard !target.hasPrefix("/"), !target.isEmpty else {
             throw .archiveHostile(entry: name, reason: "is a link to '\(target)', outside of the archive")
         }
-        var depth = path.split(separator: "/").count - 1
-        for part in target.split(separator: "/") where part != "." {
-            depth += part == ".." ? -1 : 1
-            guard depth >= 0 else {
-                throw .archiveHostile(entry: name, reason: "is a link to '\(target)', outside of the archive")
-            }
+        let parts = target.split(separator: "/").filter { $0 != "." }
+        let up = parts.prefix { $0 == ".." }.count
+        guard up < path.split(separator: "/").count, !parts.dropFirst(up).contains("..") else {
+            throw .archiveHostile(entry: name, reason: "is a link to '\(target)', outside of the archive or by a detour")
         }
     }
 

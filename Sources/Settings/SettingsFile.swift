@@ -17,6 +17,12 @@ struct SettingsFile {
 
     init(text: String, file: String) {
         self.file = file
+        guard !YAMLAliases.areTooMany(in: text) else {
+            problems = [
+                SettingsProblem(source: file, message: "too many aliases (`*name`): write out what they stand for")
+            ]
+            return
+        }
         do {
             guard let root = try Yams.compose(yaml: text) else { return }
             section(root, path: "")

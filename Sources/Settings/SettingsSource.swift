@@ -200,12 +200,18 @@ package final class SettingsSource: Sendable {
         return changes
     }
 
+    private static func why(_ error: SyscallError) -> String {
+        error.errno == EFBIG
+            ? "is larger than \(WholeText.limit >> 20) MiB: a configuration is not, and half of one is not read"
+            : "cannot be read: \(error)"
+    }
+
     private static func read(_ file: String, isRequired: Bool) throws(SettingsErrors) -> String? {
         do throws(SyscallError) {
-            return try KernelFile.read(file)
+            return try WholeText.read(file)
         } catch {
             guard isRequired || error.errno != ENOENT else { return nil }
-            throw SettingsErrors(problems: [SettingsProblem(source: file, message: "cannot be read: \(error)")])
+            throw SettingsErrors(problems: [SettingsProblem(source: file, message: Self.why(error))])
         }
     }
 }
