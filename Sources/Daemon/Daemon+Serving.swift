@@ -43,9 +43,20 @@ extension Daemon {
             let (host, port) = try Self.address(listen, "metrics.listen")
             try open(.tcp(host: host, port: port), for: .metrics)
         }
-        try Directory.makeAll(current.socket.path.split(separator: "/").dropLast().reduce("") { "\($0)/\($1)" })
+        let directory = current.socket.path.split(separator: "/", omittingEmptySubsequences: false).dropLast()
+        if directory.count > 1 || directory.first?.isEmpty == false {
+            do throws(SyscallError) { try Directory.makeAll(directory.joined(separator: "/")) } catch {
+                throw StartError.refused("socket.path: \(current.socket.path): \(error)")
+            }
+        }
+        guard !LocalSocket.isListening(current.socket.path) else {
+            throw StartError.refused(
+                "socket.path: somebody listens at \(current.socket.path) already, perhaps another fnd: give --socket another path"
+            )
+        }
         let owner = try Self.socketGroup(current.socket.group)
         try open(.unix(path: current.socket.path), for: .all)
+        ownSocket.withLock { $0 = FileIdentity(current.socket.path) }
         if let owner {
             do throws(SyscallError) {
                 _ = try SyscallError.check("chown", current.socket.path, unsafe chown(current.socket.path, .max, owner))
@@ -169,8 +180,27 @@ extension Daemon {
                 .wait()
             servers.withLock { $0.append(server) }
         } catch {
-            throw StartError.refused("cannot listen on \(address): \(error)")
+            throw StartError.refused(Self.why(error, address))
         }
+    }
+
+    /// Which setting it is, what the kernel says, and what to do.
+    private static func why(_ error: any Error, _ address: ListenAddress) -> String {
+        let (setting, place, flag) =
+            switch address {
+            case .tcp(let host, let port): ("http.listen or metrics.listen", "\(host):\(port)", "--listen")
+            case .unix(let path): ("socket.path", path, "--socket")
+            case .socket(let fd): ("socket", "\(fd)", "--socket")
+            }
+        let reason =
+            switch error {
+            case let error as IOError: unsafe String(cString: strerror(error.errnoCode))
+            case _ where "\(error)".hasPrefix("UnixDomainSocketPathWrongType"):
+                "there is a file of that name that is no socket"
+            case SocketAddressError.unixDomainSocketPathTooLong: "the path is longer than the kernel's 107 bytes"
+            default: "\(error)"
+            }
+        return "\(setting): cannot listen at \(place): \(reason); \(flag) takes another"
     }
 
     /// Looks once a second whether the file, the keys or the certificate are others.
@@ -199,6 +229,15 @@ extension Daemon {
         }
     }
 
+    /// What was answered is still on its way, and what was asked for on a worker's hands.
+    private func waitForAnswers(until deadline: ContinuousClock.Instant) {
+        while ContinuousClock.now < deadline {
+            let counts = servers.withLock { $0 }.map { (try? $0.unfinished.wait()) ?? 0 }
+            guard counts.contains(where: { $0 > 0 }) else { return }
+            KernelSleep.milliseconds(5)
+        }
+    }
+
     /// Closes the doors, lets running requests finish for a while, ends every sandbox, and leaves nothing behind.
     package func stop(patience: Duration = .seconds(20)) {
         log.notice("stopping")
@@ -207,7 +246,9 @@ extension Daemon {
         saveLearning()
         scheduler.stop()
         context.runner.stop()
+        let deadline = ContinuousClock.now + patience
         pool.shutdown(patience: patience)
+        waitForAnswers(until: deadline)
         for server in servers.withLock({ $0 }) { server.close() }
         tracer.exporter.stop(within: .seconds(3))
         launcher.shutdown()
@@ -217,7 +258,8 @@ extension Daemon {
         context.log.flush()
         registry.close()
         context.queue.close()
-        _ = unsafe unlink(settings.current.settings.socket.path)
+        let socket = settings.current.settings.socket.path
+        if let own = ownSocket.withLock({ $0 }), own == FileIdentity(socket) { _ = unsafe unlink(socket) }
         close(lock)
         log.notice("stopped")
     }

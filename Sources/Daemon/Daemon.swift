@@ -50,6 +50,8 @@ package final class Daemon: Sendable {
     let registry: FunctionRegistry
     let catalog: FunctionCatalog
     let lock: Int32
+    /// The socket that this daemon made: another one's, at the same path, is not removed.
+    let ownSocket = Mutex<FileIdentity?>(nil)
     let log: Logger
     let daemonLog: DaemonLog
     let environment: [String: String]

@@ -52,7 +52,9 @@ struct DestinationRecord {
         var text = (try? JSONEncoder().encode(head)).map { [UInt8]($0) } ?? Array("{}".utf8)
         text.removeLast()
         text += Array(",\"requestPayload\":".utf8) + Self.oneLine(event.payload)
-        if let result = event.result, !result.isEmpty { text += Array(",\"responsePayload\":".utf8) + Self.oneLine(result) }
+        if let result = event.result, !result.isEmpty {
+            text += Array(",\"responsePayload\":".utf8) + Self.oneLine(result)
+        }
         json = text + Array("}".utf8)
     }
 

@@ -31,6 +31,9 @@ package final class FunctionCatalog: Sendable {
     }
 
     private let contents: Mutex<Contents>
+    /// Held from what is known of a function to what the pool is told of it, or the pool would be left with what an
+    /// edit or a reload of the same moment had already replaced.
+    private let telling = Mutex(())
     private let runtimes: RuntimeCatalog
     private let pool: SandboxPool
     private let random: @Sendable () -> Double
@@ -122,6 +125,10 @@ package final class FunctionCatalog: Sendable {
     /// A function was written. A runtime that is gone makes it unknown until it is back.
     @discardableResult
     package func put(_ registered: RegisteredFunction) -> DeployedFunction? {
+        telling.withLock { _ in tell(registered) }
+    }
+
+    private func tell(_ registered: RegisteredFunction) -> DeployedFunction? {
         let name = registered.latest.spec.name
         let (old, new) = contents.withLock { contents in
             let old = contents.functions[name]
@@ -135,12 +142,16 @@ package final class FunctionCatalog: Sendable {
     }
 
     package func remove(_ name: String) {
-        let old = contents.withLock { $0.functions.removeValue(forKey: name) }
-        tellPool(from: old?.all ?? [:], to: [:])
+        telling.withLock { _ in
+            let old = contents.withLock { $0.functions.removeValue(forKey: name) }
+            tellPool(from: old?.all ?? [:], to: [:])
+        }
     }
 
     /// New settings are in force: every function's limits are worked out anew, and the pool edits living sandboxes.
-    package func apply(_ settings: Settings) {
+    package func apply(_ settings: Settings) { telling.withLock { _ in tell(settings) } }
+
+    private func tell(_ settings: Settings) {
         let changes = contents.withLock { contents in
             if settings.defaults.env != contents.settings.defaults.env { contents.environmentRevision += 1 }
             contents.settings = settings

@@ -59,18 +59,32 @@ struct AnswerReader {
         }
         if code == 100 { return try self.read(onBody: onBody) }
         let sink = code < 400 ? onBody : nil
-        func deliver(_ bytes: [UInt8]) { if let sink { sink(bytes) } else { answer.body += bytes } }
-        if answer.headers["transfer-encoding"]?.lowercased() == "chunked" {
+        do throws(ClientError) {
+            let headers = answer.headers
+            try body(headers, mayBeMissing: code == 204) { bytes in
+                if let sink { sink(bytes) } else { answer.body += bytes }
+            }
+        } catch .broken {
+            throw .brokenOff(answer.headers)
+        }
+        return answer
+    }
+
+    private mutating func body(
+        _ headers: [String: String],
+        mayBeMissing: Bool,
+        _ deliver: ([UInt8]) -> Void
+    ) throws(ClientError) {
+        if headers["transfer-encoding"]?.lowercased() == "chunked" {
             while let size = Int(try line().prefix { $0.isHexDigit }, radix: 16), size > 0 {
                 deliver(try take(size))
                 _ = try line()
             }
-        } else if let length = answer.headers["content-length"].flatMap({ Int($0) }) {
+        } else if let length = headers["content-length"].flatMap({ Int($0) }) {
             deliver(try take(length))
-        } else if code != 204 {
+        } else if !mayBeMissing {
             while try more() {}
             deliver(buffer)
         }
-        return answer
     }
 }

@@ -15,6 +15,8 @@ package enum ClientError: Error, Equatable, CustomStringConvertible {
     /// It took the connection and then said nothing.
     case silent(String)
     case broken(String)
+    /// The body ended before its end. With the answer's header fields, names in lower case.
+    case brokenOff([String: String])
     /// What was to be sent cannot be read.
     case source(String)
 
@@ -24,6 +26,7 @@ package enum ClientError: Error, Equatable, CustomStringConvertible {
         case .silent(let place): "fnd at \(place) does not answer: it may hang, or be stopped"
         case .source(let what): what
         case .broken(let what): "the daemon's answer could not be read: \(what)"
+        case .brokenOff: "the daemon closed the connection in the middle of its answer"
         }
     }
 }

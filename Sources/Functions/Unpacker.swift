@@ -175,7 +175,10 @@ enum EntryPath {
         let parts = target.split(separator: "/").filter { $0 != "." }
         let up = parts.prefix { $0 == ".." }.count
         guard up < path.split(separator: "/").count, !parts.dropFirst(up).contains("..") else {
-            throw .archiveHostile(entry: name, reason: "is a link to '\(target)', outside of the archive or by a detour")
+            throw .archiveHostile(
+                entry: name,
+                reason: "is a link to '\(target)', outside of the archive or by a detour"
+            )
         }
     }
 

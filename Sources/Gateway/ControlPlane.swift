@@ -9,6 +9,7 @@ import NIOHTTP1
 import Policy
 import Pool
 import Settings
+import Telemetry
 import Units
 
 /// `/v1`: what Lambda's API cannot say. Blocking.
@@ -114,12 +115,12 @@ struct ControlPlane {
 
     private func logs(_ name: String, _ request: HTTPRequest) throws -> HTTPResponse {
         guard context.catalog[name] != nil else { throw FunctionsError.notFound(name) }
-        let lines = context.log.read(
-            name,
+        let choice = FunctionLog.Choice(
             since: try LogStream.since(request),
             request: LogStream.wanted(request),
             tail: try LogStream.tail(request)
         )
+        let lines = context.log.read(name, choice)
         let text = lines.map { JSONText.encode($0) + "\n" }.joined()
         return HTTPResponse(.ok, text: text, type: "application/x-ndjson")
     }

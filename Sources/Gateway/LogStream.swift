@@ -11,8 +11,6 @@ import Units
 /// A function's log, followed: one JSON object a line, for as long as the client stays.
 struct LogStream {
     let context: GatewayContext
-    /// Bytes that a client may be behind.
-    private static let mostBehind = 1 << 20
 
     func follow(_ name: String, _ request: HTTPRequest, _ responder: HTTPResponder) {
         guard context.catalog[name] != nil else {
@@ -27,24 +25,11 @@ struct LogStream {
         }
         let (log, wanted) = (context.log, Self.wanted(request))
         context.workers.submit { _ in
-            let old = log.read(name, since: since, request: wanted, tail: tail ?? 10)
-            responder.begin(.ok, headers: ["Content-Type": "application/x-ndjson", "Transfer-Encoding": "chunked"])
-            for line in old { _ = responder.write(ByteBuffer(string: JSONText.encode(line) + "\n")) }
-            let behind = Mutex(0)
-            let token = log.follow(name) { line in
-                guard line.isOf(wanted) else { return }
-                let text = JSONText.encode(line) + "\n"
-                // A client that does not read is cut off: what it misses is on disk, and nothing is kept for it here.
-                guard
-                    behind.withLock({ behind in
-                        behind += text.utf8.count
-                        return behind <= Self.mostBehind
-                    })
-                else { return responder.abort() }
-                responder.write(ByteBuffer(string: text))
-                    .whenComplete { _ in behind.withLock { $0 -= text.utf8.count } }
-            }
+            let reader = LogReader(responder)
+            let choice = FunctionLog.Choice(since: since, request: wanted, tail: tail ?? 10)
+            let (old, token) = log.readAndFollow(name, choice) { line in line.isOf(wanted) ? reader.take(line) : true }
             responder.onDisconnect { log.unfollow(token) }
+            reader.begin(with: old)
         }
     }
 
@@ -69,5 +54,63 @@ struct LogStream {
             throw .invalid("since: expected a duration such as '10m', got '\(text)'")
         }
         return WallClock.iso8601(WallClock.nowMs() - duration.milliseconds)
+    }
+}
+
+/// Who follows a log: gets lines in the order in which they were printed, whichever threads they come from.
+private final class LogReader: Sendable {
+    /// Bytes that a client may be behind.
+    private static let mostBehind = 1 << 20
+
+    private struct State {
+        var lines: [String] = []
+        /// Of lines that wait here and of those that wait to be sent.
+        var behind = 0
+        /// Nothing is sent before what was printed earlier.
+        var hasBegun = false
+        var isCut = false
+    }
+
+    private let state = Mutex(State())
+    private let responder: HTTPResponder
+
+    init(_ responder: HTTPResponder) { self.responder = responder }
+
+    /// `false` when it takes no more. A client that does not read is cut off: what it misses is on disk, and nothing is
+    /// kept for it here.
+    func take(_ line: LogLine) -> Bool {
+        let text = JSONText.encode(line) + "\n"
+        let (goesOn, isFirst) = state.withLock { state in
+            state.behind += text.utf8.count
+            state.isCut = state.isCut || state.behind > Self.mostBehind
+            guard !state.isCut else { return (false, false) }
+            state.lines.append(text)
+            return (true, state.hasBegun && state.lines.count == 1)
+        }
+        if !goesOn { responder.abort() }
+        // Always there, and never at once: what is written on the loop would overtake what others have left for it.
+        if isFirst { responder.eventLoop.execute { self.send() } }
+        return goesOn
+    }
+
+    func begin(with old: [LogLine]) {
+        let text = old.map { JSONText.encode($0) + "\n" }.joined()
+        responder.eventLoop.execute { [self] in
+            responder.begin(.ok, headers: ["Content-Type": "application/x-ndjson", "Transfer-Encoding": "chunked"])
+            if !text.isEmpty { _ = responder.write(ByteBuffer(string: text)) }
+            state.withLock { $0.hasBegun = true }
+            send()
+        }
+    }
+
+    private func send() {
+        let lines = state.withLock { state in
+            defer { state.lines = [] }
+            return state.lines
+        }
+        guard !lines.isEmpty else { return }
+        let text = lines.joined()
+        responder.write(ByteBuffer(string: text))
+            .whenComplete { [self] _ in state.withLock { $0.behind -= text.utf8.count } }
     }
 }

@@ -36,6 +36,13 @@ final class ConnectionSet: Sendable {
         }
     }
 
+    /// How many connections have something under way; asked of each on its loop.
+    func unfinished(on loop: any EventLoop) -> EventLoopFuture<Int> {
+        let asked = entries.withLock { Array($0.values) }
+            .map { entry in entry.channel.eventLoop.submit { entry.connection.value.isUnfinished ? 1 : 0 } }
+        return EventLoopFuture.reduce(0, asked, on: loop, +)
+    }
+
     func closeAll() {
         for entry in entries.withLock({ Array($0.values) }) { entry.channel.close(promise: nil) }
     }

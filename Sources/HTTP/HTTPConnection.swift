@@ -46,6 +46,8 @@ final class HTTPConnection: ChannelDuplexHandler {
     /// Whether what follows those is no HTTP: told when all before it is answered.
     private var isBrokenBehind = false
     private var isTakingBehind = false
+    /// Of the budget of bodies.
+    private var held = 0
     var writer = AnswerWriter(ByteBufferAllocator())
     private var readIsHeld = false
     private let handler: HTTPHandler
@@ -68,6 +70,7 @@ final class HTTPConnection: ChannelDuplexHandler {
     func channelInactive(context: ChannelHandlerContext) {
         let (notify, sink) = (disconnected, flow?.sink)
         (disconnected, flow) = (nil, nil)
+        giveBack()
         state = .closed
         behind.removeAll()
         self.context = nil
@@ -117,7 +120,8 @@ final class HTTPConnection: ChannelDuplexHandler {
             state = .idle
             expect(within: configuration.idleTimeout)
         case (.body(let part), .receiving(let head, var body, let limit)):
-            guard body.readableBytes + part.readableBytes <= limit else {
+            guard body.readableBytes + part.readableBytes <= limit, take(part.readableBytes) else {
+                giveBack()
                 state = .discarding(head, dropped: body.readableBytes + part.readableBytes, limit: limit)
                 return
             }
@@ -199,12 +203,28 @@ final class HTTPConnection: ChannelDuplexHandler {
 
     private func complete(_ head: HTTPRequestHead, _ body: ByteBuffer, _ context: ChannelHandlerContext) {
         deadline = nil
+        giveBack()
         sequence &+= 1
         state = .answering(keepAlive: head.isKeepAlive)
         var request = HTTPRequest(method: head.method, uri: head.uri, headers: head.headers, body: body)
         request.isSecure = configuration.tls != nil
         let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
         handler(request, HTTPResponder(connection: bound, eventLoop: context.eventLoop, sequence: sequence))
+    }
+
+    // MARK: The budget of bodies
+
+    private func take(_ count: Int) -> Bool {
+        guard let budget = configuration.bodyBudget else { return true }
+        guard budget.take(count) else { return false }
+        held += count
+        return true
+    }
+
+    /// What is received is the handler's from here on, or was dropped.
+    private func giveBack() {
+        configuration.bodyBudget?.giveBack(held)
+        held = 0
     }
 
     private func refuse(_ head: HTTPRequestHead, _ limit: Int) {
@@ -273,9 +293,24 @@ final class HTTPConnection: ChannelDuplexHandler {
         sink?.end(trailers ?? [:])
     }
 
-    /// Closes a connection that waits for its next request; one that is being answered closes after the answer.
+    /// Closes a connection that waits for its next request, when its last answer is sent; one that is being answered
+    /// closes after the answer.
     func closeIfIdle() {
-        if case .idle = state { context?.close(promise: nil) }
+        guard case .idle = state, let context else { return }
+        state = .closed
+        let channel = context.channel
+        let sent = context.eventLoop.makePromise(of: Void.self)
+        sent.futureResult.whenComplete { _ in channel.close(promise: nil) }
+        context.writeAndFlush(wrapOutboundOut(.byteBuffer(ByteBuffer())), promise: sent)
+    }
+
+    /// Whether somebody waits for the rest of a request or of an answer that has an end.
+    var isUnfinished: Bool {
+        switch state {
+        case .idle, .streaming: false
+        case .closed: context != nil
+        case .receiving, .discarding, .answering, .draining: true
+        }
     }
 
     // MARK: Deadlines

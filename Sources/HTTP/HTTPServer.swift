@@ -89,6 +89,10 @@ package final class HTTPServer: Sendable {
         connections.closeIdle()
     }
 
+    /// After `stopAccepting`: how many connections have a request or an answer under way. Answers without an end, such as
+    /// followed logs, do not count.
+    package var unfinished: EventLoopFuture<Int> { connections.unfinished(on: listener.eventLoop) }
+
     /// Closes the listener and every connection at once.
     package func close() {
         shutdown.set()

@@ -2,6 +2,7 @@
 import NIOCore
 import NIOHTTP1
 import NIOSSL
+import Synchronization
 
 /// Everything that bounds what a peer can make the server hold or wait for.
 package struct HTTPServerConfiguration: Sendable {
@@ -25,10 +26,29 @@ package struct HTTPServerConfiguration: Sendable {
     package var streamHandler: @Sendable (HTTPRequestHead) -> HTTPStreamHandler? = { _ in nil }
     /// The largest body, in bytes, that is accepted for a request with this head.
     package var bodyLimit: @Sendable (HTTPRequestHead) -> Int = { _ in 1 << 20 }
+    /// What all bodies that are being received may take together, in bytes; a body that would go beyond is over its limit.
+    package var bodyBudget: BodyBudget?
     /// What is answered, in place of the handler's answer, when the body is larger than that.
     package var tooLarge: @Sendable (HTTPRequestHead, Int) -> HTTPResponse = { _, limit in
         HTTPResponse(.payloadTooLarge, text: #"{"error":{"code":"PayloadTooLarge","message":"limit \#(limit) bytes"}}"#)
     }
 
     package init() {}
+}
+
+/// Counts what the bodies of one server's requests take while they are received.
+package final class BodyBudget: Sendable {
+    private let limit: @Sendable () -> Int
+    private let taken = Atomic(0)
+
+    package init(_ limit: @escaping @Sendable () -> Int) { self.limit = limit }
+
+    /// `false` when there is not so much left; then nothing was taken.
+    func take(_ count: Int) -> Bool {
+        guard taken.add(count, ordering: .relaxed).newValue > limit() else { return true }
+        giveBack(count)
+        return false
+    }
+
+    func giveBack(_ count: Int) { taken.subtract(count, ordering: .relaxed) }
 }

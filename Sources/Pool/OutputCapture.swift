@@ -154,7 +154,7 @@ package final class OutputCapture: Sendable {
                 emit(Array(rest[..<end]), &state)  // as it is, most of the time
             } else {
                 state.partial += rest[..<end]
-                emit(&state)
+                repeat { emit(&state) } while !state.partial.isEmpty
             }
             rest = rest[(end + 1)...]
         }

@@ -70,7 +70,9 @@ package final class RuntimeServer: Sendable {
         configuration.idleTimeout = .hours(24 * 365)  // a runtime holds its connection for life, also while frozen
         configuration.readTimeout = .minutes(15)
         configuration.readsAtOnce = 1  // what a streaming function has written is read as its caller takes it
-        configuration.bodyLimit = { _ in answerLimit() }
+        configuration.bodyLimit = { [self] in bodyLimit($0, answerLimit()) }
+        // Each of its connections could begin an answer and never end it.
+        configuration.bodyBudget = BodyBudget { [places] in answerLimit() * places + (2 << 20) }
         configuration.streamHandler = { [self] in streamHandler($0) }
         configuration.tooLarge = { [self] head, limit in refuseOversized(head, limit) }
         return
@@ -84,6 +86,15 @@ package final class RuntimeServer: Sendable {
                 }
                 if isClosed { started.close() }
             }
+    }
+
+    /// An answer may be large, and the report of a start that failed; nothing else is.
+    private func bodyLimit(_ head: HTTPRequestHead, _ answer: Int) -> Int {
+        switch RuntimeRoute(head.method, head.uri) {
+        case .response, .error: answer
+        case .initError, .restoreError: min(answer, 1 << 20)
+        default: 256 << 10
+        }
     }
 
     /// Gives the waiting runtime an invocation; `false` when it is not waiting.

@@ -76,6 +76,7 @@ struct Contradictions {
         var word = FunctionOverride()
         (word.memory, word.memoryBurst) = (defaults.memory, .some(defaults.memoryBurst))
         (word.cpus, word.timeout, word.concurrency) = (defaults.cpus, defaults.timeout, defaults.concurrency)
+        word.minWarm = defaults.minWarm
         findAboveCeilings(word, "defaults")
     }
 
@@ -93,6 +94,17 @@ struct Contradictions {
         let limits = settings.limits
         check(word.memory, "\(section).memory", under: (limits.memory, "limits.memory"))
         check(word.memoryBurst ?? nil, "\(section).memory_burst", under: (limits.memory, "limits.memory"))
+        if let memory = word.memory, let burst = word.memoryBurst ?? nil {
+            check(
+                memory <= burst,
+                "\(section).memory_burst",
+                with: "\(section).memory",
+                "\(burst) is below the memory that it goes beyond, \(memory)"
+            )
+        }
+        if let concurrency = word.concurrency {
+            check(word.minWarm, "\(section).min_warm", under: (concurrency, "\(section).concurrency"))
+        }
         check(word.tmp, "\(section).tmp", under: (limits.memory, "limits.memory"))
         check(word.cpus, "\(section).cpus", under: (limits.cpus, "limits.cpus"))
         check(word.timeout, "\(section).timeout", under: (limits.timeout, "limits.timeout")) { $0.text }

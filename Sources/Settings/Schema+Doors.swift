@@ -22,6 +22,7 @@ extension Schema {
             isLive: true,
             doc: "names, beside addresses and localhost, under which clients may reach the daemon, as behind a proxy",
             shape: .list,
+            mayBeEmpty: true,
             read: { text, settings, _ in
                 settings.http.hosts = text
                 return !text.contains("/")

@@ -37,6 +37,7 @@ extension Schema {
             isLive: true,
             doc: "where HTTP destinations may be; loopback stands for localhost, 127.0.0.0/8 and ::1",
             shape: .list,
+            mayBeEmpty: true,
             read: { text, settings, _ in
                 settings.limits.destinationHosts = text
                 return !text.contains("/")

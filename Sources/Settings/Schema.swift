@@ -11,6 +11,8 @@ package struct Setting: Sendable {
     package let isLive: Bool
     package let doc: String
     package var shape = ValueShape.text
+    /// Whether nothing is a value of its own.
+    package var mayBeEmpty = false
     /// Reads a value into the settings; a failure says what was expected.
     let read: @Sendable (String, inout Settings, Machine) -> Bool
 

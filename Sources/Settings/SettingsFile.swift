@@ -87,7 +87,7 @@ struct SettingsFile {
             let (shape, fallback) = Schema.find(path).map { ($0.shape, $0.fallback) } ?? (.text, "")
             // Nothing is `none`, where there may be none.
             let written = Self.text(value, shape).map { $0.isEmpty && fallback == "none" ? fallback : $0 }
-            guard let text = written, !text.isEmpty else {
+            guard let text = written, !text.isEmpty || Schema.find(path)?.mayBeEmpty == true else {
                 return report(key, "'\(path)' must be \(shape.inYAML)")
             }
             values[path] = (text, value.mark?.line ?? 0, value.mark?.column ?? 0)

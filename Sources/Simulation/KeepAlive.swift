@@ -87,7 +87,6 @@ package struct KeepAlive: Sendable {
             if let known = warm[call.function]?.popLast() {
                 id = known
             } else {
-                outcome.coldStarts += 1
                 wait = costs.coldStart
                 while used + bytes > limit, let out = victim() {
                     clock = max(clock, sandboxes[out]?.priority ?? 0)
@@ -98,6 +97,7 @@ package struct KeepAlive: Sendable {
                     outcome.refused += 1
                     continue
                 }
+                outcome.coldStarts += 1
                 serial += 1
                 id = serial
                 used += bytes

@@ -59,8 +59,16 @@ package final class DecisionLog: Sendable {
     package func read(subject: String? = nil, after: UInt64 = 0, limit: Int = .max) -> [LoggedDecision] {
         let all = state.withLock { state in Array(state.ring[state.next...] + state.ring[..<state.next]) }
         let later = all.filter { $0.sequence > after }
-        guard let subject else { return Array(later.suffix(limit)) }
+        guard var subject else { return Array(later.suffix(limit)) }
+        subject = Self.request(subject, all) ?? subject
         return Array(Self.about(subject, later).suffix(limit))
+    }
+
+    /// The one request whose id begins so, as logs on a terminal show it.
+    private static func request(_ beginning: String, _ decisions: [LoggedDecision]) -> String? {
+        guard beginning.utf8.count >= 8 else { return nil }
+        let found = Set(decisions.compactMap(\.decision.request).filter { $0.hasPrefix(beginning) })
+        return found.count == 1 ? found.first : nil
     }
 
     private static func about(_ subject: String, _ decisions: [LoggedDecision]) -> [LoggedDecision] {

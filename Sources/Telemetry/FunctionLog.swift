@@ -26,7 +26,7 @@ package final class FunctionLog: Sendable {
         var total = 0
         /// Whether somebody writes, or will in a moment.
         var isWriting = false
-        var followers: [UInt64: (function: String, body: @Sendable (LogLine) -> Void)] = [:]
+        var followers: [UInt64: (function: String, body: @Sendable (LogLine) -> Bool)] = [:]
         var next: UInt64 = 0
     }
 
@@ -69,10 +69,13 @@ package final class FunctionLog: Sendable {
 
     /// Takes a line; never waits for the disk.
     package func append(_ line: LogLine, function: String) {
-        let (followers, isEnough) = state.withLock { state in
-            (state.followers(of: function), state.add(line, function))
+        let isEnough = state.withLock { state in
+            // Inside, so that all who follow get lines in one order.
+            for (token, follower) in state.followers where follower.function == function {
+                if !follower.body(line) { state.followers[token] = nil }
+            }
+            return state.add(line, function)
         }
-        for follower in followers { follower(line) }
         if isEnough { writeSoon() }
     }
 
@@ -150,31 +153,70 @@ package final class FunctionLog: Sendable {
 
     private func path(_ function: String) -> String { "\(directory)/\(function).log" }
 
-    /// The lines that are kept, oldest first. Blocking.
-    ///
-    /// - Parameters:
-    ///   - since: ISO 8601; only lines from then on.
-    ///   - request: only lines of requests whose id begins so.
-    ///   - tail: only so many of the last.
-    package func read(
-        _ function: String,
-        since: String? = nil,
-        request: String? = nil,
-        tail: Int? = nil
-    ) -> [LogLine] {
-        files.withLock { files in
-            if let lines = state.withLock({ $0.take(function) }) { write(lines, of: function, &files) }
+    /// Which lines are meant.
+    package struct Choice: Sendable {
+        /// ISO 8601; only lines from then on.
+        package var since: String?
+        /// Only lines of requests whose id begins so.
+        package var request: String?
+        /// Only so many of the last.
+        package var tail: Int?
+
+        package init(since: String? = nil, request: String? = nil, tail: Int? = nil) {
+            (self.since, self.request, self.tail) = (since, request, tail)
         }
-        var lines: [LogLine] = []
-        for file in [path(function) + ".1", path(function)] {
-            guard let data = try? Data(contentsOf: URL(filePath: file)) else { continue }
-            for row in data.split(separator: UInt8(ascii: "\n")) {
+
+        fileprivate func takes(_ line: LogLine) -> Bool {
+            (since.map { line.time >= $0 } ?? true) && line.isOf(request)
+        }
+    }
+
+    /// The lines that are kept, oldest first. Blocking.
+    package func read(_ function: String, _ choice: Choice = Choice()) -> [LogLine] {
+        let files = snapshot(function) { _ in }
+        return Self.lines(files, choice)
+    }
+
+    /// The same, and calls `body` for each line from then on, in order, none left out and none twice, until that returns
+    /// `false` or `unfollow` is called. `body` is called while lines wait to be kept: it must not block, nor come back
+    /// to here.
+    ///
+    /// - Returns: with the lines, what to call `unfollow` with.
+    package func readAndFollow(
+        _ function: String,
+        _ choice: Choice = Choice(),
+        _ body: @escaping @Sendable (LogLine) -> Bool
+    ) -> (lines: [LogLine], token: UInt64) {
+        var token: UInt64 = 0
+        let files = snapshot(function) { token = $0.follow(function, body) }
+        return (Self.lines(files, choice), token)
+    }
+
+    /// Opens what is kept of a function, with all that was gathered of it.
+    ///
+    /// - Parameter also: done at the very moment.
+    private func snapshot(_ function: String, also: (inout State) -> Void) -> [LogFile] {
+        files.withLock { files in
+            let lines = state.withLock { state in
+                also(&state)
+                return state.take(function)
+            }
+            if let lines { write(lines, of: function, &files) }
+            return [path(function) + ".1", path(function)].compactMap { LogFile($0) }
+        }
+    }
+
+    /// From the end, so that the last ten lines of many megabytes are ten lines' work.
+    private static func lines(_ files: [LogFile], _ choice: Choice) -> [LogLine] {
+        var found: [LogLine] = []
+        let most = choice.tail ?? .max
+        for file in files.reversed() {
+            while found.count < most, let row = file.previous() {
                 guard let line = try? JSONDecoder().decode(LogLine.self, from: Data(row)) else { continue }
-                let isMeant = (since.map { line.time >= $0 } ?? true) && line.isOf(request)
-                if isMeant { lines.append(line) }
+                if choice.takes(line) { found.append(line) }
             }
         }
-        return tail.map { Array(lines.suffix($0)) } ?? lines
+        return found.reversed()
     }
 
     /// Forgets a function that was removed. Blocking.
@@ -189,21 +231,14 @@ package final class FunctionLog: Sendable {
 
     // MARK: Following
 
-    /// Calls `body` for each new line, until `unfollow`.
-    package func follow(_ function: String, _ body: @escaping @Sendable (LogLine) -> Void) -> UInt64 {
-        state.withLock { state in
-            state.next += 1
-            state.followers[state.next] = (function, body)
-            return state.next
-        }
-    }
-
     package func unfollow(_ token: UInt64) { state.withLock { _ = $0.followers.removeValue(forKey: token) } }
 }
 
 extension FunctionLog.State {
-    fileprivate func followers(of function: String) -> [@Sendable (LogLine) -> Void] {
-        followers.isEmpty ? [] : followers.values.filter { $0.function == function }.map(\.body)
+    fileprivate mutating func follow(_ function: String, _ body: @escaping @Sendable (LogLine) -> Bool) -> UInt64 {
+        next += 1
+        followers[next] = (function, body)
+        return next
     }
 
     /// - Returns: whether there is enough of this function's to be written.
@@ -228,5 +263,52 @@ extension FunctionLog.State {
     fileprivate mutating func takeAll() -> [String: FunctionLog.Gathered] {
         defer { (gathered, total) = ([:], 0) }
         return gathered
+    }
+}
+
+/// A file of lines, read from its end as it was when it was opened.
+private final class LogFile {
+    private static let piece = 64 << 10
+
+    private let descriptor: Descriptor
+    /// How much of the file is before what has been read.
+    private var offset: Int
+    /// Read, and not given out yet.
+    private var bytes: [UInt8] = []
+
+    /// `nil` when there is none.
+    init?(_ path: String) {
+        guard let opened = try? Descriptor.open(path, O_RDONLY) else { return nil }
+        descriptor = opened
+        offset = Int(max(0, lseek(descriptor.raw, 0, SEEK_END)))
+    }
+
+    /// The line before the one that was given out last, without its end.
+    func previous() -> [UInt8]? {
+        let newline = UInt8(ascii: "\n")
+        if bytes.last == newline { bytes.removeLast() }
+        while true {
+            if let end = bytes.lastIndex(of: newline) {
+                let line = Array(bytes[(end + 1)...])
+                bytes.removeSubrange((end + 1)...)
+                if !line.isEmpty { return line }
+                bytes.removeLast()
+            } else if offset > 0 {
+                guard readMore() else { return nil }
+            } else {
+                guard !bytes.isEmpty else { return nil }
+                defer { bytes = [] }
+                return bytes
+            }
+        }
+    }
+
+    private func readMore() -> Bool {
+        let size = min(Self.piece, offset)
+        var more = [UInt8](repeating: 0, count: size)
+        guard unsafe pread(descriptor.raw, &more, size, off_t(offset - size)) == size else { return false }
+        offset -= size
+        bytes = more + bytes
+        return true
     }
 }

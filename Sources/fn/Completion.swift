@@ -20,7 +20,13 @@ struct Completion: ParsableCommand {
             case .zsh: .zsh
             case .fish: .fish
             }
-        Console.print(Fn.completionScript(for: wanted))
+        var script = Fn.completionScript(for: wanted)
+        if shell == .bash {
+            // Names of functions are no files, although a directory of that name is often there.
+            let names = #"__fn_add_completions -W "$(eval 'fn ls"#
+            script = script.replacing(names, with: "compopt +o filenames; \(names)")
+        }
+        Console.print(script)
     }
 }
 

@@ -57,7 +57,7 @@ struct Config: ParsableCommand {
 
         func run() throws {
             // A file that is empty says something else than no file: nothing is set in it.
-            let text = try file.map { $0 == "-" ? Console.readAll(0) : try Console.readFile($0) }
+            let text = try file.map { $0 == "-" ? try Console.readAll(0, "standard input") : try Console.readFile($0) }
             let body = text.map { $0.isEmpty ? Array("{}".utf8) : $0 }
             let name = file.map { "?file=\(PercentEncoder.encode($0 == "-" ? "standard input" : $0))" } ?? ""
             let result = try Config.ask("/v1/config/diff\(name)", body ?? [], daemon)

@@ -93,6 +93,8 @@ struct DaemonAddress: ParsableArguments {
             return try Progress.watch(what) { progress throws(ClientError) in try body(client, progress) }
         } catch .broken(let why) {
             throw Failure(.failed, "fn: \(ClientError.broken(why))")
+        } catch .brokenOff(let headers) {
+            throw BrokenOff(headers: headers)
         } catch .source(let why) {
             throw Failure(.failed, "fn: \(why)")
         } catch {
@@ -144,6 +146,14 @@ struct DaemonAddress: ParsableArguments {
         let hint = nearestFunction(to: name).map { "; did you mean '\($0)'?" } ?? "; fn ls lists them"
         return Failure(.notFound, "fn: no such function: \(name)\(hint)")
     }
+}
+
+/// An answer that ended in its middle.
+struct BrokenOff: Error {
+    /// Names in lower case.
+    var headers: [String: String]
+
+    var failure: Failure { Failure(.unreachable, "fn: \(ClientError.brokenOff(headers))") }
 }
 
 /// How lists are printed.

@@ -24,12 +24,16 @@ struct Fn: ParsableCommand {
     )
 
     static func main() {
+        Console.fillGaps()
         do {
             var command = try parseAsRoot()
             try command.run()
         } catch let failure as Failure {
             Console.error(failure.message)
             endProgram(failure.code)
+        } catch let error as BrokenOff {
+            Console.error(error.failure.message)
+            endProgram(error.failure.code)
         } catch  where exitCode(for: error) == .validationFailure {
             Console.error(usageLine(error))
             endProgram(Exit.usage.rawValue)

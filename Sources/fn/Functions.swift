@@ -150,8 +150,9 @@ struct Remove: ParsableCommand {
     @OptionGroup var daemon: DaemonAddress
 
     func run() throws {
-        if !yes, Console.isTerminal, !Console.confirm("Remove \(name)?") {
-            throw Failure(.failed, "fn: nothing was removed")
+        if !yes, Console.canAsk {
+            _ = try daemon.ofFunction(name, "GET")
+            guard Console.confirm("Remove \(name)?") else { throw Failure(.failed, "fn: nothing was removed") }
         }
         _ = try daemon.ofFunction(name, "DELETE")
         Console.error("Removed \(name).")

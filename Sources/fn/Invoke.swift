@@ -25,9 +25,7 @@ struct Invoke: ParsableCommand {
 
     func run() throws {
         let (path, headers, event) = ("/invoke/\(try DaemonAddress.encoded(name))", try headers(), try event())
-        let answer = try daemon.reach("waiting for \(name)") { client, _ throws(ClientError) in
-            try client.call("POST", path, headers: headers, body: event)
-        }
+        let answer = try answer(path, headers, event)
         if let tail = answer.headers["x-amz-log-result"].flatMap({ Base64.decode($0) }) { Console.write(tail, to: 2) }
         if answer.status == 202 {
             // What a script needs to ask for the answer later.
@@ -39,12 +37,28 @@ struct Invoke: ParsableCommand {
         let isFunctions = answer.status < 400 || answer.headers["x-fn-error"] != nil
         guard isFunctions else { throw Self.byOurFlags(daemon.failure(answer, function: name)) }
         Console.write(answer.body)
-        if !raw, Console.isTerminal, answer.body.last != UInt8(ascii: "\n") { Console.write([UInt8(ascii: "\n")]) }
+        if !raw, Console.isTerminal, unsafe Console.lastWritten != UInt8(ascii: "\n") {
+            Console.write([UInt8(ascii: "\n")])
+        }
         guard answer.status >= 400 else {
             if log == .tail { Console.error(status(answer)) }
             return
         }
         throw Failure(Exit(functionStatus: answer.status), "fn: \(name) \(what(answer.status)) (\(status(answer)))")
+    }
+
+    /// What a function answers is written as it comes.
+    private func answer(_ path: String, _ headers: [(String, String)], _ event: [UInt8]) throws -> HTTPAnswer {
+        let write: (([UInt8]) -> Void)? = self.async ? nil : { bytes in Console.write(bytes) }
+        do {
+            return try daemon.reach("waiting for \(name)") { client, _ throws(ClientError) in
+                try client.call("POST", path, headers: headers, body: event, onBody: write)
+            }
+        } catch let error as BrokenOff {
+            // So it ends when a function fails that has answered in part: there is no other sign of that in HTTP/1.1.
+            let request = error.headers["x-fn-request-id"].map { " (request \($0))" } ?? ""
+            throw Failure(.functionError, "fn: \(name) failed in the middle of its answer\(request): fn logs \(name)")
+        }
     }
 
     /// What the daemon says of headers, said of the flags that they came from.
@@ -84,7 +98,7 @@ struct Invoke: ParsableCommand {
 
     private func event() throws -> [UInt8] {
         guard let data else { return [] }
-        if data == "-" { return Console.readAll(0) }
+        if data == "-" { return try Console.readAll(0, "standard input") }
         guard data != "@" else { throw Failure(.usage, "fn: --data: expected text, @FILE or -, got '@'") }
         return data.hasPrefix("@") ? try Console.readFile(String(data.dropFirst())) : Array(data.utf8)
     }

@@ -90,7 +90,7 @@ struct Queue: ParsableCommand {
         func run() throws {
             let what = filter.state.map { "all that are \($0.rawValue)" } ?? "all that have ended"
             let whose = filter.function.map { " of \($0)" } ?? ""
-            if !yes, Console.isTerminal, !Console.confirm("Remove \(what)\(whose)?") {
+            if !yes, Console.canAsk, !Console.confirm("Remove \(what)\(whose)?") {
                 throw Failure(.failed, "fn: nothing was removed")
             }
             let answer = try daemon.call("DELETE", "/v1/queue\(filter.query)")

@@ -76,7 +76,7 @@ struct Simulate: ParsableCommand {
             }
             return TraceGenerator(functions: functions, hours: hours, seed: seed).make()
         }
-        let bytes = file == "-" ? Console.readAll(0) : try Console.readFile(file)
+        let bytes = file == "-" ? try Console.readAll(0, "standard input") : try Console.readFile(file)
         do throws(TraceError) {
             return try Trace(csv: String(decoding: bytes, as: UTF8.self), memory: Bytes(functionMemory) ?? .mib(128))
         } catch {
@@ -86,7 +86,7 @@ struct Simulate: ParsableCommand {
 
     private func budget(_ active: Bytes) throws -> Bytes {
         if memory.hasSuffix("x"), let factor = Double(memory.dropLast()), factor > 0 { return active * factor }
-        guard let size = Bytes(memory), size > .zero else {
+        guard let size = Bytes(memory), size >= .mib(1) else {
             throw Failure(
                 .usage,
                 "fn: --memory: expected a size such as 8GiB, or a multiple such as 1.75x, got '\(memory)'"

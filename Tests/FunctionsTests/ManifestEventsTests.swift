@@ -53,14 +53,17 @@ struct ManifestEventsTests {
         #expect(error?.description.contains(message) == true, "\(error?.description ?? "")")
     }
 
-    @Test("an input whose aliases stand for more than may be is refused")
-    func aliases() {
-        var text = "schedules:\n  - cron: '@daily'\n    input:\n      a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
-        for n in 1..<12 {
-            text += "      a\(n): &a\(n) [\(Array(repeating: "*a\(n - 1)", count: 10).joined(separator: ", "))]\n"
+    @Test("an input whose aliases stand for more than may be is refused", arguments: [3, 12])
+    func aliases(levels: Int) {
+        let values = Array(repeating: String(repeating: "x", count: 20), count: 10).joined(separator: ", ")
+        var text = "schedules:\n  - cron: '@daily'\n    input:\n      a0: &a0 [\(values)]\n"
+        for n in 1..<levels {
+            text +=
+                "      a\(n): &a\(n) [\(Array(repeating: "*a\(n - 1)", count: levels == 3 ? 20 : 10).joined(separator: ", "))]\n"
         }
         let error = #expect(throws: FunctionsError.self) { try Manifest(yaml: text) }
-        #expect(error?.description.contains("at most 65536 bytes") == true)
+        let why = levels == 3 ? "at most 65536 bytes" : "too many aliases"
+        #expect(error?.description.contains(why) == true, "\(error?.description ?? "")")
     }
 
     @Test("a schedule that stays the same goes on, one that changed begins anew")

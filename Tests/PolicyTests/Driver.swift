@@ -129,8 +129,7 @@ struct Driver {
     }
 
     mutating func settle() {
-        for _ in 0..<10_000 {
-            guard !step() else { continue }
+        for _ in 0..<10_000 where !step() {
             if late.isEmpty { return }
             hear()
         }

@@ -24,9 +24,23 @@ struct FunctionLogTests {
         try withLog(retain: .mib(1)) { log, _ in
             for n in 0..<10 { log.append(line(n), function: "f") }
             #expect(log.read("f").map(\.message) == (0..<10).map { "line \($0)" })
-            #expect(log.read("f", tail: 2).map(\.message) == ["line 8", "line 9"])
-            #expect(log.read("f", since: WallClock.iso8601(7000)).count == 3)
+            #expect(log.read("f", .init(tail: 2)).map(\.message) == ["line 8", "line 9"])
+            #expect(log.read("f", .init(since: WallClock.iso8601(7000))).count == 3)
             #expect(log.read("g").isEmpty)
+        }
+    }
+
+    @Test("is read from its end, over both files and lines of any length")
+    func readingBackwards() throws {
+        try withLog(retain: .mib(1)) { log, _ in
+            let lengths = [0, 1, 70_000, 3, 65_536, 65_535] + Array(repeating: 300, count: 2500)
+            let messages = lengths.enumerated().map { "\($0) " + String(repeating: "y", count: $1) }
+            for message in messages {
+                log.append(LogLine(time: "t", requestId: nil, sandbox: nil, message: message), function: "f")
+            }
+            let kept = log.read("f").map(\.message)
+            #expect(kept.count > 1500 && kept == Array(messages.suffix(kept.count)))
+            #expect(log.read("f", .init(tail: 1400)).map(\.message) == Array(messages.suffix(1400)))
         }
     }
 
@@ -99,12 +113,26 @@ struct FunctionLogTests {
     func following() throws {
         try withLog(retain: .mib(1)) { log, _ in
             let seen = Mutex<[String]>([])
-            let token = log.follow("f") { line in seen.withLock { $0.append(line.message) } }
-            log.append(line(1), function: "f")
-            log.append(line(2), function: "other")
-            log.unfollow(token)
+            let follow = { (most: Int) in
+                log.readAndFollow("f", .init(tail: 1)) { line in
+                    seen.withLock { seen in
+                        seen.append(line.message)
+                        return seen.count < most
+                    }
+                }
+            }
+            for n in 0..<3 { log.append(line(n), function: "f") }
+            let (old, token) = follow(100)
+            #expect(old.map(\.message) == ["line 2"], "none is left out between the old ones and the new ones")
             log.append(line(3), function: "f")
-            #expect(seen.withLock { $0 } == ["line 1"])
+            log.append(line(4), function: "other")
+            log.unfollow(token)
+            log.append(line(5), function: "f")
+            #expect(seen.withLock { $0 } == ["line 3"])
+            // One that has enough is not asked again.
+            _ = follow(2)
+            for n in 6..<9 { log.append(line(n), function: "f") }
+            #expect(seen.withLock { $0 } == ["line 3", "line 6"])
         }
     }
 

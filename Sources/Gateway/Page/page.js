@@ -3,6 +3,8 @@
 "use strict";
 const $ = (id) => document.getElementById(id);
 const MOST_DECISIONS = 200;
+// What was decided while the page was paused: shown when it goes on.
+const missed = [];
 let paused = false, filter = "", last = { sandboxes: null, host: null, calls: new Map() };
 
 function element(tag, attributes = {}, ...children) {
@@ -114,7 +116,7 @@ function showSandboxes() {
   const shown = last.sandboxes.sandboxes.filter((s) => matches(s.function))
     .sort((a, b) => a.function.localeCompare(b.function) || a.id.localeCompare(b.id));
   $("count").textContent = last.sandboxes.limitsEnforced ? `(${shown.length})` : `(${shown.length}; limits are not enforced on this host)`;
-  $("none").hidden = shown.length > 0;
+  $("none").hidden = last.sandboxes.sandboxes.length > 0;
   keepRows($("sandboxes").tBodies[0], shown, (s) => s.id, (s) => [
     cell(s.id, "name"), cell(s.version ? `${s.function}:${s.version}` : s.function, "name"), cell(s.runtime || "–"),
     cell(s.address ? `${s.network} ${s.address}` : s.network || "–", "name"), element("td", { class: "state", "data-state": s.state }, s.state), element("td", {}, bar(s)),
@@ -209,7 +211,11 @@ function listen() {
   events.onerror = () => connection("the daemon does not answer; trying again…");
   on("host", (data) => { last.host = data; showAll(); });
   on("sandboxes", (data) => { last.sandboxes = data; showAll(); });
-  on("decision", (data) => { if (!paused) showDecision(data); });
+  on("decision", (data) => {
+    if (!paused) return showDecision(data);
+    missed.push(data);
+    if (missed.length > MOST_DECISIONS) missed.shift();
+  });
 }
 
 async function poll() {
@@ -229,6 +235,7 @@ function pause() {
   paused = !paused;
   $("pause").setAttribute("aria-pressed", String(paused));
   $("pause").textContent = paused ? "Go on" : "Pause";
+  if (!paused) missed.splice(0).forEach(showDecision);
   showAll();
 }
 $("pause").addEventListener("click", pause);
