@@ -241,9 +241,10 @@ package final class RuntimeServer: Sendable {
     private func initError(_ request: HTTPRequest, _ responder: HTTPResponder) {
         do {
             try session.withLock { session throws(RuntimeSession<HTTPResponder>.Refusal) in try session.initError() }
-            responder.respond(.accepted)
             telemetry.runtimeStarted(errorType: errorType(request) ?? "Runtime.Unknown")
+            // Before the answer: when it has that it ends, and its end must not be told first.
             onEvent(.initFailed(request.body, type: errorType(request)))
+            responder.respond(.accepted)
         } catch {
             responder.respond(.refusal(error))
         }
@@ -262,8 +263,8 @@ package final class RuntimeServer: Sendable {
     private func restoreError(_ request: HTTPRequest, _ responder: HTTPResponder) {
         do {
             try session.withLock { session throws(RuntimeSession<HTTPResponder>.Refusal) in try session.restoreError() }
-            responder.respond(.accepted)
             onEvent(.initFailed(request.body, type: errorType(request)))
+            responder.respond(.accepted)
         } catch {
             responder.respond(.refusal(error))
         }

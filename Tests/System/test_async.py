@@ -187,6 +187,17 @@ def test_the_log_of_one_request_can_be_asked_for(daemon):
     assert why.returncode == 66 and b"did you mean 'talks'?" in why.stderr
 
 
+def test_an_event_runs_at_the_size_that_its_caller_asked_for(daemon):
+    daemon.deploy_code("sized", {"app.py": "def handle(event, context):\n    return context.get_remaining_time_in_millis()\n"},
+                       "python", "app.handle", "--timeout", "50s")
+    result = daemon.fn("invoke", "sized", "--async", "--timeout", "20s", "--memory", "64MiB")
+    assert result.returncode == 0, result.stderr
+    id = result.stdout.decode().strip()
+    assert 10_000 < int(ended(daemon, id)["result"]) <= 20_000
+    decisions = daemon.request("GET", f"/v1/decisions?subject={id}").json["decisions"]
+    assert any(d.get("numbers", {}).get("contract_bytes") == 64 << 20 for d in decisions), decisions
+
+
 def test_events_of_a_removed_function_are_given_up_and_say_why(daemon):
     daemon.deploy_code("leaves", {"app.py": CODE}, "python", "app.handle", "--timeout", "50s")
     id = send(daemon, {"fail": 9, "key": "x"}, "leaves")

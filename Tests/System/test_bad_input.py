@@ -93,7 +93,7 @@ def test_a_module_that_cannot_be_imported(daemon):
 
 def test_a_provided_function_without_its_program(daemon):
     daemon.deploy_code("empty", {"other": "x"}, "provided", "none")
-    assert daemon.invoke("empty").json["errorType"] == "Runtime.ExitError"
+    assert daemon.invoke("empty").json["errorType"] == "Runtime.InvalidEntrypoint"
 
 
 def test_an_unknown_function(daemon):
@@ -133,10 +133,12 @@ def zipped(entries, symlinks=()):
     (zipped([("/etc/evil.py", "x")]), "absolute path"),
     (zipped([("app.py", "x")], [("link", "/etc/passwd")]), "outside of the archive"),
     (zipped([("app.py", "x")], [("a/link", "../../x")]), "outside of the archive"),
+    (zipped([("d/d/app.py", "x")], [("d/d/up", "../.."), ("function.yaml", "d/d/up/../../../../../../etc/shadow")]),
+     "outside of the archive or by a detour"),
     (zipped([("bomb", b"\0" * (64 << 20))]), "smaller than 20971520 bytes"),
     (b"PK\x03\x04 and then nonsense", "Could not unzip"),
     (b"", "Could not unzip"),
-], ids=["dotdot", "absolute", "link-out", "link-up", "bomb", "nonsense", "nothing"])
+], ids=["dotdot", "absolute", "link-out", "link-up", "detour", "bomb", "nonsense", "nothing"])
 def test_hostile_archives_are_refused_and_leave_nothing(daemon, archive, complaint):
     file = daemon.directory / "hostile.zip"
     file.write_bytes(archive)

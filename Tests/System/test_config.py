@@ -308,3 +308,33 @@ def test_what_is_said_of_one_function_is_added_to_what_is_said_of_its_like(own_d
 def test_a_runtime_that_cannot_be_started_ahead_is_told_of(own_daemon):
     daemon = own_daemon("pools: {prewarm: {pyton: 1}}\n", prewarm=True).start()
     assert "no runtime 'pyton' can be started ahead" in daemon.log and "did you mean 'python'?" in daemon.log
+
+
+def check(file):
+    return subprocess.run([BIN / "fn", "config", "check", file], capture_output=True)
+
+
+def test_a_file_is_read_to_its_end_or_not_at_all(own_daemon, tmp_path):
+    long = tmp_path / "fn.yaml"
+    long.write_text("# a comment\n" * 10_000 + "limits: {timeout: 7s}\ndefaults: {memory: nonsense}\n")
+    result = check(long)
+    assert result.returncode == 78 and b"10002:" in result.stderr, result.stderr
+    long.write_text("# a comment\n" * 100_000)
+    result = check(long)
+    assert result.returncode == 78 and b"is larger than 1 MiB" in result.stderr
+
+
+def test_aliases_that_stand_for_too_much_are_refused_and_hold_nobody_up(daemon):
+    text = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 40)) + "? *a39\n: 1\n? *a39\n: 2\n"
+    result = daemon.fn("config", "diff", "-", stdin=text.encode())
+    assert result.returncode == 78 and b"too many aliases" in result.stderr, result.stderr
+
+
+def test_a_socket_where_somebody_listens_is_not_taken(daemon, own_daemon):
+    other = own_daemon().start()
+    other.stop()
+    other.socket, own = daemon.socket, other.socket
+    result = subprocess.run(other.command(), capture_output=True, timeout=60)
+    assert result.returncode == 1 and b"somebody listens at" in result.stderr, result.stderr
+    assert daemon.fn("ls").returncode == 0
+    other.socket = own

@@ -475,3 +475,11 @@ def test_a_streamed_answer_has_a_head_of_its_own(daemon, web):
 def test_a_streamed_answer_without_a_head_is_a_body(daemon):
     answer = daemon.request("GET", "/url/js")
     assert (answer.status, answer.headers["content-type"], answer.body) == (200, "text/x-parts", b"first second")
+
+
+def test_fn_writes_what_comes_as_it_comes_and_says_when_it_breaks_off(daemon):
+    answer = daemon.fn("invoke", "py", "-d", '{"what": "raise"}')
+    assert (answer.returncode, answer.stdout) == (100, b"first ")
+    assert b"failed in the middle of its answer (request " in answer.stderr
+    answer = daemon.fn("invoke", "py", "-d", '{"what": "early"}')
+    assert answer.returncode == 100 and b"before the first byte" in answer.stdout
