@@ -200,7 +200,7 @@ extension Daemon {
             case SocketAddressError.unixDomainSocketPathTooLong: "the path is longer than the kernel's 107 bytes"
             default: "\(error)"
             }
-        return "\(setting): cannot listen at \(place): \(reason); \(flag) takes another"
+        return "cannot listen on \(place) (\(setting)): \(reason); \(flag) takes another"
     }
 
     /// Looks once a second whether the file, the keys or the certificate are others.
