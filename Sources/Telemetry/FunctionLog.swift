@@ -18,6 +18,17 @@ package final class FunctionLog: Sendable {
         var bytes: [UInt8] = []
         /// How many lines found no room in it.
         var lost = 0
+
+        /// - Returns: how many bytes came, and whether there are enough to be written.
+        mutating func add(_ line: LogLine, hasRoom: Bool) -> (Int, Bool) {
+            let before = bytes.count
+            guard hasRoom, before < FunctionLog.most else {
+                lost += 1
+                return (0, true)
+            }
+            line.appendJSON(to: &bytes)
+            return (bytes.count - before, bytes.count > FunctionLog.enough)
+        }
     }
 
     fileprivate struct State {
@@ -243,15 +254,10 @@ extension FunctionLog.State {
 
     /// - Returns: whether there is enough of this function's to be written.
     fileprivate mutating func add(_ line: LogLine, _ function: String) -> Bool {
-        let before = gathered[function]?.bytes.count ?? 0
-        guard before < FunctionLog.most, total < FunctionLog.mostOfAll else {
-            gathered[function, default: .init()].lost += 1
-            return true
-        }
-        line.appendJSON(to: &gathered[function, default: .init()].bytes)
-        let after = gathered[function]?.bytes.count ?? 0
-        total += after - before
-        return after > FunctionLog.enough
+        // One look for the function: every call prints three lines at least.
+        let (count, isEnough) = gathered[function, default: .init()].add(line, hasRoom: total < FunctionLog.mostOfAll)
+        total += count
+        return isEnough
     }
 
     fileprivate mutating func take(_ function: String) -> FunctionLog.Gathered? {
