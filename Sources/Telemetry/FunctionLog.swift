@@ -48,7 +48,7 @@ package final class FunctionLog: Sendable {
     }
 
     /// What is gathered of one function before it is written without being asked.
-    fileprivate static let enough = 32 << 10
+    fileprivate static let enough = 256 << 10
     /// What waits at most, of one function and of all.
     fileprivate static let (most, mostOfAll) = (1 << 20, 16 << 20)
 
