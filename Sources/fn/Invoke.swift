@@ -54,7 +54,7 @@ struct Invoke: ParsableCommand {
             return try daemon.reach("waiting for \(name)") { client, _ throws(ClientError) in
                 try client.call("POST", path, headers: headers, body: event, onBody: write)
             }
-        } catch let error as BrokenOff {
+        } catch let error as BrokenOff where error.headers["transfer-encoding"] != nil {
             // So it ends when a function fails that has answered in part: there is no other sign of that in HTTP/1.1.
             let request = error.headers["x-fn-request-id"].map { " (request \($0))" } ?? ""
             throw Failure(.functionError, "fn: \(name) failed in the middle of its answer\(request): fn logs \(name)")
