@@ -161,7 +161,7 @@ package final class Daemon: Sendable {
             sink: { [settings, log] function, sandbox, output in
                 let line = LogLine(output, sandbox: sandbox)
                 functionLog.append(line, function: function)
-                if settings.current.settings.log.functions.to == .both { log.show(line, of: function) }
+                if settings.read({ $0.log.functions.to }) == .both { log.show(line, of: function) }
             },
             onDecisions: { made in
                 decisions.append(made)

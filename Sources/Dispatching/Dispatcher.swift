@@ -21,7 +21,7 @@ package final class Dispatcher: Sendable {
 
     /// - Parameters:
     ///   - clock: milliseconds since the epoch.
-    ///   - onResult: told every result of a known function, before its caller is.
+    ///   - onResult: told every result of a known function, when its caller has been.
     package init(
         catalog: FunctionCatalog,
         pool: SandboxPool,
@@ -59,15 +59,15 @@ package final class Dispatcher: Sendable {
         }
         let timeout = request.timeout ?? function.timeout.value
         let (request, trace) = traced(request, function)
-        let trigger = request.trigger
+        let (trigger, wantsLogTail) = (request.trigger, request.wantsLogTail)
         // What is kept for as long as it waits and runs: a deployed function is large.
         let (name, plan, version) = (function.name, function.planName, function.record.version)
         let completion: @Sendable (InvocationResult) -> Void = { [onResult, tracer] result in
             var result = result
             result.trigger = trigger
             let ended = trace == nil ? 0 : MonotonicClock.now()
-            onResult(name, result)
             completion(result)
+            onResult(name, result)
             if let trace { tracer?.exporter.add(trace.spans(result, ended: ended)) }
         }
         let token = pool.lease(
@@ -84,7 +84,9 @@ package final class Dispatcher: Sendable {
                 version: version,
                 timeout: timeout,
                 answer: StreamedAnswer(receiver: stream, limits: catalog.limits),
+                wantsLogTail: wantsLogTail,
                 trace: trace,
+                group: group,
                 completion: completion
             )
             switch outcome {

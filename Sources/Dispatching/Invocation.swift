@@ -28,6 +28,8 @@ package struct InvocationRequest: Sendable {
     /// The function's ARN as the caller spelled it; what the runtime is told.
     package var functionARN: String
     package var trigger = Trigger.http
+    /// Whether its caller wants to see what it printed last.
+    package var wantsLogTail = false
 
     /// Where its caller is in which trace, by either header.
     var caller: TraceContext? { trace ?? traceID.flatMap { TraceContext(amazon: $0) } }
@@ -95,8 +97,8 @@ package struct InvocationResult: Sendable {
     /// How far `memory.max` ran ahead of the contract for this call, and in how many steps.
     package var grownTo: Bytes?
     package var growthSteps = 0
-    /// What the invocation printed last, with the platform's START, END and REPORT lines.
-    package var logTail: [UInt8] = []
+    /// What the invocation printed last, with the platform's START, END and REPORT lines; `nil` where nobody wants it.
+    package var logTail: [UInt8]?
 }
 
 package enum InvocationOutcome: Sendable {

@@ -3,6 +3,18 @@ import RuntimeAPI
 import Units
 
 extension InvocationResult {
+    /// What the platform writes about it behind what it printed.
+    func lastLines(status: String?) -> [String] {
+        var lines = ["END RequestId: \(requestID)", report(status: status)]
+        if let failureNote { lines.insert(failureNote, at: 0) }
+        if let contract, let grownTo {
+            lines.append(
+                "GROWN RequestId: \(requestID)\tMemory Size: \(contract.mebibytes) MB\tGrown To: \(grownTo.mebibytes) MB\tSteps: \(growthSteps)"
+            )
+        }
+        return lines
+    }
+
     /// Lambda's REPORT line: tab-separated, with a tab at the end, as log parsers expect it.
     func report(status: String?) -> String {
         let ms = Self.hundredths(duration)
@@ -33,7 +45,7 @@ extension InvocationResult {
     }
 
     /// What the log says about a failure that the function could not log itself.
-    var failureNote: String? {
+    private var failureNote: String? {
         switch outcome {
         case .failure(.outOfMemory):
             "RequestId: \(requestID) Error: Runtime.OutOfMemory: limit \(contract?.rounded ?? "?"), peak \(peak?.rounded ?? "?")"

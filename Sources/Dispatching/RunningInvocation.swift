@@ -30,8 +30,10 @@ final class RunningInvocation: Sendable {
     let timeout: Duration
     private let plan: String
     private let version: String
+    private let wantsLogTail: Bool
     /// `nil` where it is not traced.
     private let trace: InvocationTrace?
+    private let group: any EventLoopGroup
     private let state: Mutex<State>
 
     init(
@@ -40,14 +42,18 @@ final class RunningInvocation: Sendable {
         version: String,
         timeout: Duration,
         answer: StreamedAnswer,
+        wantsLogTail: Bool,
         trace: InvocationTrace? = nil,
+        group: any EventLoopGroup,
         completion: @escaping @Sendable (InvocationResult) -> Void
     ) {
         self.requestID = requestID
         self.plan = plan
         self.version = version
         self.timeout = timeout
+        self.wantsLogTail = wantsLogTail
         self.trace = trace
+        self.group = group
         state = Mutex(State(answer: answer, completion: completion))
     }
 
@@ -58,8 +64,11 @@ final class RunningInvocation: Sendable {
             state.lease = lease
             state.began = MonotonicClock.now()
         }
-        lease.sandbox.output.begin(requestID)
-        lease.sandbox.output.note("START RequestId: \(requestID) Version: \(version)", for: requestID)
+        let output = lease.sandbox.output
+        output.begin(requestID)
+        output.noteLater(for: requestID) { [requestID, version] in ["START RequestId: \(requestID) Version: \(version)"]
+        }
+        settleSoon(output)
         trace?.runs()
     }
 
@@ -187,7 +196,7 @@ final class RunningInvocation: Sendable {
         result.start = .cold
         result.peak = exit.peak
         result.contract = exit.limit
-        result.logTail = Self.framed(exit, result, version)
+        if wantsLogTail { result.logTail = Self.framed(exit, result, version) }
         finish(result)
     }
 
@@ -209,8 +218,8 @@ final class RunningInvocation: Sendable {
     // MARK: The end
 
     private func complete(_ outcome: InvocationOutcome, status: String?, peak: Bytes?) {
-        let (lease, began, isStreamed, type) = state.withLock {
-            ($0.lease, $0.began, $0.answer.isStreamed, $0.answer.contentType)
+        let (lease, began, usage, isStreamed, type) = state.withLock {
+            ($0.lease, $0.began, $0.usage, $0.answer.isStreamed, $0.answer.contentType)
         }
         guard let lease else { return }
         trace?.ran(lease)
@@ -222,22 +231,20 @@ final class RunningInvocation: Sendable {
         result.initDuration = lease.start == .cold ? lease.sandbox.initDuration : nil
         result.peak = peak
         result.contract = lease.contract
-        let output = lease.sandbox.output
-        if let note = result.failureNote { output.note(note, for: requestID) }
-        output.note("END RequestId: \(requestID)", for: requestID)
-        output.note(result.report(status: status), for: requestID)
-        lease.sandbox.telemetry.reported(result.telemetryReport(status: status))
-        if let usage = state.withLock({ $0.usage }), let grownTo = usage.grownTo {
+        if let usage, let grownTo = usage.grownTo {
             (result.grownTo, result.growthSteps) = (grownTo, usage.growthSteps)
-            output.note(
-                "GROWN RequestId: \(requestID)\tMemory Size: \(lease.contract.mebibytes) MB\tGrown To: \(grownTo.mebibytes) MB\tSteps: \(usage.growthSteps)",
-                for: requestID
-            )
         }
-        result.logTail = output.tail
-        output.end(requestID)
+        lease.sandbox.telemetry.reported(result.telemetryReport(status: status))
+        let output = lease.sandbox.output
+        output.noteLater(for: requestID) { [result] in result.lastLines(status: status) }
+        if wantsLogTail { result.logTail = output.tail }
+        output.endLater(requestID)
+        settleSoon(output)
         finish(result)
     }
+
+    /// Its caller does not wait until its log lines are written: they are when this turn of the loop has sent what it has.
+    private func settleSoon(_ output: OutputCapture) { group.any().execute { output.settle() } }
 
     private func finish(_ result: InvocationResult) {
         let completion = state.withLock { state in

@@ -35,7 +35,9 @@ struct FunctionReference: Equatable {
     }
 
     init(_ text: String) throws(LambdaError) {
-        let parts = text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
+        // A name alone, as most are, is not taken apart.
+        let isPlain = !text.utf8.contains(UInt8(ascii: ":"))
+        let parts = isPlain ? [text] : text.split(separator: ":", omittingEmptySubsequences: false).map(String.init)
         let tail: ArraySlice<String>
         if parts.count >= 7, parts[0] == "arn", parts[2] == "lambda", parts[5] == "function" {
             tail = parts[6...]

@@ -152,8 +152,7 @@ package struct Gateway: Sendable {
     }
 
     private func elsewhere(_ request: HTTPRequest) -> HTTPResponse {
-        let settings = context.settings.current.settings
-        let place = doors == .metrics ? settings.http.listen : settings.metrics.listen ?? ""
+        let place = context.settings.read { doors == .metrics ? $0.http.listen : $0.metrics.listen ?? "" }
         return .problem(.notFound, "NotFound", "\(request.path) is not served here but at \(place)")
     }
 
@@ -162,7 +161,7 @@ package struct Gateway: Sendable {
         return
             BrowserGuard.problem(
                 request.headers,
-                hosts: context.settings.current.settings.http.hosts,
+                hosts: context.settings.read { $0.http.hosts },
                 isAllowed: UrlDoor(context: context).allowsOrigin(request)
             )
             .map { .problem(.forbidden, "ForeignOrigin", $0) }
@@ -184,7 +183,7 @@ package struct Gateway: Sendable {
         }
         // A browser asks without credentials whether it may ask with them.
         if UrlCORS(url, request.headers)?.preflight(request) != nil { return .open }
-        if let problem = LambdaUrls.problem(url.access, context.settings.current.settings.auth) {
+        if let problem = LambdaUrls.problem(url.access, context.settings.read { $0.auth }) {
             return .closed(problem)
         }
         guard url.access == .signed else { return .open }
@@ -236,7 +235,7 @@ package struct Gateway: Sendable {
         case .lambdaInvokeAsync(let name): LambdaInvoke(context: context).invokeAsync(name, request, responder)
         case .lambdaInvokeStream(let name): LambdaInvoke(context: context).invokeStream(name, request, responder)
         case .page(let name):
-            let isOn = context.settings.current.settings.web.enabled
+            let isOn = context.settings.read { $0.web.enabled }
             let page = isOn ? WebPage.find(name) : nil
             responder.respond(
                 page ?? .problem(.notFound, "NotFound", "the page is switched off (web.enabled in fn.yaml)")
@@ -271,7 +270,7 @@ package struct Gateway: Sendable {
 
     /// The largest body of a request with this head, in bytes: none from somebody who is not let in anyway.
     package func bodyLimit(_ head: HTTPRequestHead) -> Int {
-        let limits = context.settings.current.settings.limits
+        let limits = context.settings.read { $0.limits }
         guard refusal(head) == nil else { return 0 }
         switch Route(head.method, HTTPRequest(method: head.method, uri: head.uri).path) {
         case .invoke, .url, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream: return Int(limits.payload.count)

@@ -19,8 +19,7 @@ struct LambdaInvoke {
             case "DryRun": return responder.respond(try dryRun(reference))
             case let other: throw .invalid("InvocationType must be RequestResponse or DryRun, not '\(other)'")
             }
-            let wantsTail = try Self.wantsTail(request)
-            let pieces = LambdaStream(responder: responder, wantsTail: wantsTail)
+            let pieces = LambdaStream(responder: responder)
             try run(reference, request, responder, pieces: pieces) { response in
                 guard response.status == .ok else { return response }
                 var stream = response
@@ -107,8 +106,8 @@ struct LambdaInvoke {
         pieces: LambdaStream? = nil,
         as form: @escaping @Sendable (HTTPResponse) -> HTTPResponse = { $0 }
     ) throws(LambdaError) {
-        let invocation = try invocation(reference, request)
-        let wantsTail = try Self.wantsTail(request)
+        var invocation = try invocation(reference, request)
+        invocation.wantsLogTail = try Self.wantsTail(request)
         let traceID = invocation.traceID
         let withdraw = context.dispatcher.invoke(
             invocation,
@@ -116,7 +115,7 @@ struct LambdaInvoke {
             stream: pieces?.receiver
         ) { result in
             if let pieces, result.isStreamed { return pieces.end(result) }
-            var response = Self.response(result, function: reference.name, tail: wantsTail)
+            var response = Self.response(result, function: reference.name)
             if let traceID { response.headers.add(name: "X-Amzn-Trace-Id", value: traceID) }
             responder.respond(form(response))
         }
@@ -134,7 +133,7 @@ struct LambdaInvoke {
             let arn = FunctionReference.arn(reference.name, qualifier: reference.qualifier)
             let name = reference.name
             let origin = context.origin(request, "/2015-03-31/functions/{FunctionName}/invocations") { result in
-                result.isStreamed ? 200 : Int(Self.response(result, function: name, tail: false).status.code)
+                result.isStreamed ? 200 : Int(Self.response(result, function: name).status.code)
             }
             return try InvocationRequest(name, request, arn: arn, http: origin)
         } catch {
@@ -142,7 +141,7 @@ struct LambdaInvoke {
         }
     }
 
-    private static func response(_ result: InvocationResult, function: String, tail: Bool) -> HTTPResponse {
+    private static func response(_ result: InvocationResult, function: String) -> HTTPResponse {
         var response = HTTPResponse(.ok)
         response.headers = [
             "Content-Type": "application/json", "x-amzn-RequestId": result.requestID,
@@ -157,7 +156,7 @@ struct LambdaInvoke {
         case .failure(let failure):
             return LambdaError(failure, function: function)?.response ?? HTTPResponse(.internalServerError)
         }
-        if tail { response.headers.add(name: "X-Amz-Log-Result", value: Base64.encode(result.logTail)) }
+        if let tail = result.logTail { response.headers.add(name: "X-Amz-Log-Result", value: Base64.encode(tail)) }
         return response
     }
 }

@@ -8,7 +8,6 @@ import NIOHTTP1
 /// `InvokeWithResponseStream` of a function that streams: each piece becomes an event-stream message when it comes.
 struct LambdaStream: Sendable {
     let responder: HTTPResponder
-    let wantsTail: Bool
 
     static let contentType = "application/vnd.amazon.eventstream"
 
@@ -27,7 +26,7 @@ struct LambdaStream: Sendable {
 
     /// What went wrong after the first piece is told in the last message: the status has been sent.
     func end(_ result: InvocationResult) {
-        let log = wantsTail ? Base64.encode(result.logTail) : nil
+        let log = result.logTail.map { Base64.encode($0) }
         let details =
             switch result.outcome {
             case .success: String?.none

@@ -13,14 +13,15 @@ struct PlainDoor {
     let context: GatewayContext
 
     func invoke(_ name: String, _ request: HTTPRequest, _ responder: HTTPResponder) {
-        let invocation: InvocationRequest
-        let (isForLater, wantsTail): (Bool, Bool)
+        var invocation: InvocationRequest
+        let isForLater: Bool
         do throws(BadHeader) {
             let kinds = ["RequestResponse", "Event"]
             isForLater = try InvocationRequest.word(request, "X-Amz-Invocation-Type", kinds) == "Event"
-            wantsTail = try InvocationRequest.word(request, "X-Amz-Log-Type", ["None", "Tail"]) == "Tail"
+            let logType = try InvocationRequest.word(request, "X-Amz-Log-Type", ["None", "Tail"])
             let origin = context.origin(request, "/invoke/{function}", status: Self.status)
             invocation = try InvocationRequest(name, request, arn: FunctionReference.arn(name), http: origin)
+            invocation.wantsLogTail = logType == "Tail"
         } catch {
             return responder.respond(.problem(.badRequest, "InvalidHeader", error.description))
         }
@@ -34,7 +35,7 @@ struct PlainDoor {
             },
             completion: { result in
                 switch (result.isStreamed, result.outcome) {
-                case (false, _): responder.respond(Self.response(result, tail: wantsTail, hint: context.hint))
+                case (false, _): responder.respond(Self.response(result, hint: context.hint))
                 case (true, .success): responder.end(trailers: Self.endHeaders(result))
                 case (true, .failure): responder.abort()
                 }
@@ -45,7 +46,7 @@ struct PlainDoor {
 
     /// What this door answers to a result.
     @Sendable private static func status(_ result: InvocationResult) -> Int? {
-        result.isStreamed ? 200 : Int(response(result, tail: false, hint: { _ in "" }).status.code)
+        result.isStreamed ? 200 : Int(response(result, hint: { _ in "" }).status.code)
     }
 
     /// The head of an answer that comes in pieces.
@@ -92,7 +93,6 @@ struct PlainDoor {
     ///   - success: what a successful function's answer is made into.
     static func response(
         _ result: InvocationResult,
-        tail: Bool,
         hint: (String) -> String,
         success: (ByteBuffer) -> HTTPResponse = HTTPResponse.answer
     ) -> HTTPResponse {
@@ -104,7 +104,7 @@ struct PlainDoor {
         response.headers.add(name: "X-Fn-Request-Id", value: result.requestID)
         if let start = result.start { response.headers.add(name: "X-Fn-Start", value: start.rawValue) }
         response.headers.add(contentsOf: endHeaders(result))
-        if tail { response.headers.add(name: "X-Amz-Log-Result", value: Base64.encode(result.logTail)) }
+        if let tail = result.logTail { response.headers.add(name: "X-Amz-Log-Result", value: Base64.encode(tail)) }
         return response
     }
 

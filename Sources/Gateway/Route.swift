@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import HTTP
 import NIOHTTP1
+import Units
 
 /// The operations of Lambda's control plane that are offered.
 enum LambdaOperation: Equatable {
@@ -144,12 +145,10 @@ enum Route: Equatable {
 
     /// The function of a plain `Invoke`, without taking the path apart: most requests are one.
     private static func invoked(_ method: HTTPMethod, _ path: String) -> String? {
-        guard method == .POST, path.hasPrefix("/2015-03-31/functions/"), path.hasSuffix("/invocations") else {
-            return nil
-        }
-        let name = path.utf8.dropFirst("/2015-03-31/functions/".utf8.count).dropLast("/invocations".utf8.count)
-        let isPlain = name.allSatisfy { $0 != UInt8(ascii: "%") && $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: "?") }
-        return isPlain ? String(Substring(name)) : nil
+        guard method == .POST, let name = path.between("/2015-03-31/functions/", "/invocations") else { return nil }
+        let isPlain = name.utf8
+            .allSatisfy { $0 != UInt8(ascii: "%") && $0 != UInt8(ascii: "/") && $0 != UInt8(ascii: "?") }
+        return isPlain ? String(name) : nil
     }
 
     /// `/url/NAME` and everything below it, with any method.

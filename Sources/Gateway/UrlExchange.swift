@@ -95,7 +95,7 @@ final class UrlExchange: Sendable {
         case (.waiting, _): respond(Self.response(result, hint))
         case (.begun, .success): responder.end(trailers: PlainDoor.endHeaders(result))
         case (.begun, .failure): responder.abort()
-        case (.heading, .failure): respond(PlainDoor.response(result, tail: false, hint: hint))
+        case (.heading, .failure): respond(PlainDoor.response(result, hint: hint))
         case (.heading, .success): refuse(BadUrlAnswer("it ended before its head did"))
         case (.refused, _): break
         }
@@ -107,7 +107,7 @@ final class UrlExchange: Sendable {
     }
 
     private static func response(_ result: InvocationResult, _ hint: (String) -> String) -> HTTPResponse {
-        PlainDoor.response(result, tail: false, hint: hint) { body in
+        PlainDoor.response(result, hint: hint) { body in
             do throws(BadUrlAnswer) {
                 if let type = result.contentType { return try Self.collected(body, type) }
                 guard let answer = try UrlAnswer.find(in: body) else { return .answer(body) }

@@ -16,12 +16,40 @@ struct AnswerWriter {
 
     init(_ allocator: ByteBufferAllocator) { self.allocator = allocator }
 
-    /// A whole answer; `body` is what is sent of it. Its length is given by `headers`.
-    func whole(_ status: HTTPResponseStatus, _ headers: HTTPHeaders, body: ByteBuffer) -> [ByteBuffer] {
+    /// A whole answer.
+    ///
+    /// - Parameters:
+    ///   - headers: of these, what says how long it is or whether the connection ends is not taken over.
+    ///   - body: what is sent of it.
+    ///   - length: what `Content-Length` says, in bytes; `nil` where the status allows no body.
+    ///   - closes: whether the connection ends behind it.
+    func whole(
+        _ status: HTTPResponseStatus,
+        _ headers: HTTPHeaders,
+        body: ByteBuffer,
+        length: Int?,
+        closes: Bool
+    ) -> [ByteBuffer] {
         let isSmall = body.readableBytes <= Self.copied
-        var head = head(status, headers, room: isSmall ? body.readableBytes : 0)
+        var head = allocator.buffer(capacity: 512 + (isSmall ? body.readableBytes : 0))
+        Self.begin(status, &head)
+        for (name, value) in headers where !Self.isFraming(name, closes) { Self.write(name, value, to: &head) }
+        if let length { Self.write("Content-Length", String(length), to: &head) }
+        if closes { Self.write("Connection", "close", to: &head) }
+        head.writeStaticString(Self.lineEnd)
         if isSmall { head.writeImmutableBuffer(body) }
         return isSmall ? [head] : [head, body]
+    }
+
+    private static func isFraming(_ name: String, _ closes: Bool) -> Bool {
+        func `is`(_ other: String) -> Bool { name.utf8.elementsEqual(other.utf8) { $0 | 0x20 == $1 } }
+        // By their lengths first: few names are as long as one of these.
+        switch name.utf8.count {
+        case 10: return closes && `is`("connection")
+        case 14: return `is`("content-length")
+        case 17: return `is`("transfer-encoding")
+        default: return false
+        }
     }
 
     /// The head of an answer whose pieces follow: in chunks, unless their length is given or there may be none.
@@ -31,7 +59,10 @@ struct AnswerWriter {
         headers.remove(name: "Transfer-Encoding")
         if !status.mayHaveResponseBody { headers.remove(name: "Content-Length") }
         if isChunked { headers.add(name: "Transfer-Encoding", value: "chunked") }
-        return head(status, headers, room: 0)
+        var head = allocator.buffer(capacity: 512)
+        Self.begin(status, &head)
+        Self.write(headers, to: &head)
+        return head
     }
 
     func piece(_ bytes: ByteBuffer) -> [ByteBuffer] {
@@ -61,26 +92,25 @@ struct AnswerWriter {
     /// Tells a peer that asked first to send its body.
     func goOn() -> ByteBuffer { allocator.buffer(staticString: "HTTP/1.1 100 Continue\r\n\r\n") }
 
-    private func head(_ status: HTTPResponseStatus, _ headers: HTTPHeaders, room: Int) -> ByteBuffer {
-        var head = allocator.buffer(capacity: 512 + room)
+    private static func begin(_ status: HTTPResponseStatus, _ head: inout ByteBuffer) {
         head.writeStaticString("HTTP/1.1 ")
         head.writeString(String(status.code))
         head.writeStaticString(" ")
         head.writeString(status.reasonPhrase)
-        head.writeStaticString(Self.lineEnd)
-        Self.write(headers, to: &head)
-        return head
+        head.writeStaticString(lineEnd)
     }
 
     private static func write(_ headers: HTTPHeaders, to buffer: inout ByteBuffer) {
-        for (name, value) in headers {
-            buffer.writeString(name)
-            buffer.writeStaticString(": ")
-            // A line's end would begin another field, or another answer: RFC 9110, section 5.5, has a space in its place.
-            let isOneLine = value.utf8.allSatisfy { $0 >= 0x20 || $0 == 0x09 }
-            if isOneLine { buffer.writeString(value) } else { buffer.writeBytes(value.utf8.map { max($0, 0x20) }) }
-            buffer.writeStaticString(lineEnd)
-        }
+        for (name, value) in headers { write(name, value, to: &buffer) }
+        buffer.writeStaticString(lineEnd)
+    }
+
+    private static func write(_ name: String, _ value: String, to buffer: inout ByteBuffer) {
+        buffer.writeString(name)
+        buffer.writeStaticString(": ")
+        // A line's end would begin another field, or another answer: RFC 9110, section 5.5, has a space in its place.
+        let isOneLine = value.utf8.allSatisfy { $0 >= 0x20 || $0 == 0x09 }
+        if isOneLine { buffer.writeString(value) } else { buffer.writeBytes(value.utf8.map { max($0, 0x20) }) }
         buffer.writeStaticString(lineEnd)
     }
 }

@@ -7,17 +7,14 @@ extension HTTPConnection {
     func respond(_ response: HTTPResponse, to sequence: UInt64) {
         guard sequence == self.sequence, case .answering(let keepAlive) = state, context != nil else { return }
         let persists = keepAlive && !shutdown.isSet
-        var headers = response.headers
-        if response.status != .noContent {
-            headers.replaceOrAdd(name: "Content-Length", value: String(response.body.readableBytes))
-        }
-        if !persists { headers.replaceOrAdd(name: "Connection", value: "close") }
-        if !response.status.mayHaveResponseBody {
-            headers.remove(name: "Content-Length")
-            headers.remove(name: "Transfer-Encoding")
-        }
-        let hasBody = !answersHead && response.status.mayHaveResponseBody
-        let answer = writer.whole(response.status, headers, body: hasBody ? response.body : ByteBuffer())
+        let mayHaveBody = response.status.mayHaveResponseBody
+        let answer = writer.whole(
+            response.status,
+            response.headers,
+            body: mayHaveBody && !answersHead ? response.body : ByteBuffer(),
+            length: mayHaveBody ? response.body.readableBytes : nil,
+            closes: !persists
+        )
         onlyAcknowledged = response.isAcknowledgement
         finish(answer, keepAlive: persists)
     }

@@ -168,8 +168,7 @@ final class HTTPConnection: ChannelDuplexHandler {
         case .streaming: return context.close(promise: nil)
         case .idle, .receiving, .discarding, .answering, .draining: break
         }
-        let headers: HTTPHeaders = ["Connection": "close", "Content-Length": "0"]
-        for piece in writer.whole(.badRequest, headers, body: ByteBuffer()) {
+        for piece in writer.whole(.badRequest, [:], body: ByteBuffer(), length: 0, closes: true) {
             context.write(wrapOutboundOut(.byteBuffer(piece)), promise: nil)
         }
         context.flush()

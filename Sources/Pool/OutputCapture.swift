@@ -15,6 +15,9 @@ package struct OutputLine: Sendable {
 ///
 /// Read whenever the pipe has something, and once more when an invocation is answered, since its last words may still
 /// be in the pipe then. A function that floods waits for its own pipe: no more than one read is held here.
+///
+/// What the platform writes may be put off until the request it is about has gone on its way (`settle`): in the log it
+/// stands where it was put off, since whatever else is written or asked writes it first.
 package final class OutputCapture: Sendable {
     /// As much as Lambda returns in `X-Amz-Log-Result`.
     private static let tailLimit = 4096
@@ -30,6 +33,13 @@ package final class OutputCapture: Sendable {
         var partial: [UInt8] = []
         var isNote = false
         var tail: [UInt8] = []
+        /// What has been put off, in its order.
+        var later: [Later] = []
+    }
+
+    private enum Later {
+        case notes(@Sendable () -> [String], about: String)
+        case end(String)
     }
 
     private let state: Mutex<State>
@@ -61,6 +71,7 @@ package final class OutputCapture: Sendable {
             for _ in 0..<amount.rawValue {
                 let (bytes, isOpen) = Self.read(state.pipe)
                 guard !bytes.isEmpty else { return isOpen }
+                settle(&state)
                 take(bytes[...], &state)
             }
             return true
@@ -93,6 +104,7 @@ package final class OutputCapture: Sendable {
     package func begin(_ requestID: String) {
         drain(.pipe)
         state.withLock { state in
+            settle(&state)
             flush(&state)
             if state.running.isEmpty { state.tail = [] }
             state.running.insert(requestID)
@@ -107,39 +119,84 @@ package final class OutputCapture: Sendable {
     /// Adds a line of the platform's own about a request, as if it had been printed.
     package func note(_ text: String, for requestID: String) {
         state.withLock { state in
-            flush(&state)
-            state.requestID = requestID
-            state.isNote = true
-            for line in text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false) {
-                emit(Array(line), &state)
+            settle(&state)
+            note(text, requestID, &state)
+        }
+    }
+
+    private func note(_ text: String, _ requestID: String, _ state: inout State) {
+        flush(&state)
+        state.requestID = requestID
+        state.isNote = true
+        let end = UInt8(ascii: "\n")
+        if text.utf8.contains(end) {
+            for line in text.utf8.split(separator: end, omittingEmptySubsequences: false) { emit(Array(line), &state) }
+        } else {
+            emit(Array(text.utf8), &state)
+        }
+        state.isNote = false
+        attribute(&state)
+    }
+
+    // MARK: What is put off
+
+    /// As `note` for each text, at the next `settle` or before whatever comes first; they are made then.
+    package func noteLater(for requestID: String, _ texts: @escaping @Sendable () -> [String]) {
+        state.withLock { $0.later.append(.notes(texts, about: requestID)) }
+    }
+
+    /// As `end`, behind what was put off before.
+    package func endLater(_ requestID: String) { state.withLock { $0.later.append(.end(requestID)) } }
+
+    /// Writes what was put off.
+    package func settle() { state.withLock { settle(&$0) } }
+
+    private func settle(_ state: inout State) {
+        guard !state.later.isEmpty else { return }
+        let later = state.later
+        state.later.removeAll(keepingCapacity: true)
+        for one in later {
+            switch one {
+            case .notes(let texts, let requestID): for text in texts() { note(text, requestID, &state) }
+            case .end(let requestID): end(requestID, &state)
             }
-            state.isNote = false
-            attribute(&state)
         }
     }
 
     /// What was printed since `begin`, at most the last 4 KiB.
     package var tail: [UInt8] {
         state.withLock { state in
+            settle(&state)
             let whole = state.partial.isEmpty ? state.tail : state.tail + state.partial.suffix(Self.tailLimit)
             return whole.count <= Self.tailLimit ? whole : Array(whole[(whole.count - Self.tailLimit)...])
         }
     }
 
     /// The request that alone runs now.
-    package var requestID: String? { state.withLock { $0.requestID } }
+    package var requestID: String? {
+        state.withLock { state in
+            settle(&state)
+            return state.requestID
+        }
+    }
 
     /// The request is over: what is printed from now on is not its own.
     package func end(_ requestID: String) {
         state.withLock { state in
-            flush(&state)
-            state.running.remove(requestID)
-            attribute(&state)
+            settle(&state)
+            end(requestID, &state)
         }
+    }
+
+    private func end(_ requestID: String, _ state: inout State) {
+        flush(&state)
+        state.running.remove(requestID)
+        attribute(&state)
     }
 
     package func close() {
         state.withLock { state in
+            settle(&state)
             guard state.pipe >= 0 else { return }
             flush(&state)
             Glibc.close(state.pipe)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import NIOHTTP1
+import Units
 
 /// The calls of the Lambda Runtime API, version 2018-06-01.
 enum RuntimeRoute: Equatable {
@@ -24,9 +25,9 @@ enum RuntimeRoute: Equatable {
         case .POST where path == "/2018-06-01/runtime/init/error": self = .initError
         case .POST where path == "/2018-06-01/runtime/restore/error": self = .restoreError
         case .POST:
-            if let id = Self.requestID(path, before: "/response") {
+            if let id = Self.requestID(path, "/response") {
                 self = .response(requestID: id)
-            } else if let id = Self.requestID(path, before: "/error") {
+            } else if let id = Self.requestID(path, "/error") {
                 self = .error(requestID: id)
             } else {
                 return nil
@@ -36,12 +37,8 @@ enum RuntimeRoute: Equatable {
     }
 
     /// The request id between the place of invocations and the last part of a path.
-    private static func requestID(_ path: String, before last: String) -> String? {
-        let place = "/2018-06-01/runtime/invocation/"
-        guard path.hasPrefix(place), path.hasSuffix(last), path.utf8.count > place.utf8.count + last.utf8.count else {
-            return nil
-        }
-        let id = path.utf8.dropFirst(place.utf8.count).dropLast(last.utf8.count)
-        return id.contains(UInt8(ascii: "/")) ? nil : String(Substring(id))
+    private static func requestID(_ path: String, _ last: StaticString) -> String? {
+        let id = path.between("/2018-06-01/runtime/invocation/", last)
+        return id.flatMap { $0.utf8.contains(UInt8(ascii: "/")) ? nil : String($0) }
     }
 }

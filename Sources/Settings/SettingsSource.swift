@@ -68,6 +68,11 @@ package final class SettingsSource: Sendable {
     /// What holds now. Of what waits for a restart, `values` say what was asked for and `settings` what is in force.
     package var current: LoadedSettings { state.withLock { $0.loaded } }
 
+    /// One thing of what holds now. Each request asks for some, and all of them together are much to copy.
+    package func read<Value: Sendable>(_ value: (borrowing Settings) -> Value) -> Value {
+        state.withLock { value($0.loaded.settings) }
+    }
+
     /// What the last reload did; the settings in force are older than the file when it was refused.
     package var lastResult: ReloadResult { state.withLock { $0.lastResult } }
 
