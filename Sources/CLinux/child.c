@@ -181,10 +181,8 @@ static int signals_and_filters(struct clinux_child *child) {
     const struct clinux_plan *plan = child->plan;
     // CLONE_CLEAR_SIGHAND resets handlers, not what is ignored; and the launcher blocks everything.
     struct kernel_sigaction standard = {0, 0, 0, 0};
-    for (int number = 1; number <= 64; number++) {
-        if (number == SIGKILL || number == SIGSTOP) continue;
-        TRY(SIGNALS, syscall(SYS_rt_sigaction, number, &standard, 0, 8));
-    }
+    for (int number = 1; number <= 64; number++)
+        if (plan->ignored_signals >> (number - 1) & 1) TRY(SIGNALS, syscall(SYS_rt_sigaction, number, &standard, 0, 8));
     uint64_t none = 0;
     TRY(SIGNALS, syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, 0, 8));
     syscall(SYS_umask, 022);

@@ -165,6 +165,15 @@ static void *child_stack(void) {
     return stack == MAP_FAILED ? NULL : (own = stack);
 }
 
+uint64_t clinux_ignored_signals(void) {
+    uint64_t ignored = 0;
+    for (int number = 1; number <= 64; number++) {
+        struct sigaction action;
+        if (sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN) ignored |= 1ull << (number - 1);
+    }
+    return ignored;
+}
+
 int clinux_launch(const struct clinux_plan *plan, struct clinux_launched *launched) {
     memset(launched, 0, sizeof *launched);
     void *stack = child_stack();

@@ -156,9 +156,20 @@ struct ClassicBPF {
 
     private typealias Run = (first: UInt32, verdict: Verdict)
 
-    /// Adds a binary search over the number of the call, which has been loaded.
+    /// How to tell some runs, side by side, apart.
+    private struct Plan {
+        var tests = 0
+        /// Of the longest way.
+        var depth = 0
+        /// First whether it is one of the upper runs, from this one on; `nil` is to ask for each that is not like the
+        /// rest, which is one number, one after the other.
+        var split: Int?
+    }
+
+    /// Adds a search over the number of the call, which has been loaded, in as few instructions as can be.
     ///
-    /// Numbers side by side have mostly the same verdict: what is searched are the runs of them.
+    /// Numbers side by side have mostly the same verdict: what is searched are the runs of them. A number that alone has
+    /// another verdict than those around it is one test, not two.
     ///
     /// - Parameter verdicts: by number; what is not in it gets `otherwise`.
     mutating func search(_ verdicts: [UInt32: Verdict], otherwise: Verdict) -> Place {
@@ -170,10 +181,68 @@ struct ClassicBPF {
         return search(runs[...])
     }
 
+    /// More at once would take long to plan for.
+    private static let planned = 128
+
     private mutating func search(_ runs: ArraySlice<Run>) -> Place {
-        guard runs.count > 1 else { return runs.first.map { place(of: $0.verdict) } ?? latest }
+        guard runs.count > Self.planned else {
+            let runs = Array(runs)
+            return search(runs, 0, runs.count, Self.plans(runs))
+        }
         let middle = runs.startIndex + runs.count / 2
         let (high, low) = (search(runs[middle...]), search(runs[..<middle]))
         return test(.atLeast(runs[middle].first), then: high, otherwise: low)
+    }
+
+    private mutating func search(_ runs: [Run], _ start: Int, _ end: Int, _ plans: [[Plan]]) -> Place {
+        if let middle = plans[start][end].split {
+            let high = search(runs, middle, end, plans)
+            let low = search(runs, start, middle, plans)
+            return test(.atLeast(runs[middle].first), then: high, otherwise: low)
+        }
+        guard let (rest, others) = Self.pick(runs, start, end) else { preconditionFailure("no plan for these numbers") }
+        var next = place(of: rest)
+        for index in others.reversed() {
+            next = test(.equal(runs[index].first), then: place(of: runs[index].verdict), otherwise: next)
+        }
+        return next
+    }
+
+    /// For each stretch of runs, from its first one to the one behind it, the plan of the fewest tests, and of those the
+    /// one whose longest way is shortest.
+    private static func plans(_ runs: [Run]) -> [[Plan]] {
+        var best = [[Plan]](repeating: [Plan](repeating: Plan(), count: runs.count + 1), count: runs.count + 1)
+        for length in 1...runs.count {
+            for start in 0...(runs.count - length) {
+                let end = start + length
+                var plan = pick(runs, start, end).map { Plan(tests: $0.others.count, depth: $0.others.count) }
+                for middle in (start + 1)..<max(end, start + 1) {
+                    let (low, high) = (best[start][middle], best[middle][end])
+                    let (tests, depth) = (1 + low.tests + high.tests, 1 + max(low.depth, high.depth))
+                    if let plan, (plan.tests, plan.depth) <= (tests, depth) { continue }
+                    plan = Plan(tests: tests, depth: depth, split: middle)
+                }
+                best[start][end] = plan ?? Plan()
+            }
+        }
+        return best
+    }
+
+    /// Of a stretch of runs what most are like, and the runs of one number that are not, if those are few.
+    private static func pick(_ runs: [Run], _ start: Int, _ end: Int) -> (rest: Verdict, others: [Int])? {
+        // With few others, one of the first runs is like the rest.
+        for rest in start..<min(end, start + 2) {
+            var others: [Int] = []
+            for index in start..<end where runs[index].verdict != runs[rest].verdict {
+                let isSingle = index + 1 < runs.count && runs[index + 1].first == runs[index].first + 1
+                guard isSingle, others.count < 4 else {
+                    others = [-1]
+                    break
+                }
+                others.append(index)
+            }
+            if others != [-1] { return (runs[rest].verdict, others) }
+        }
+        return nil
     }
 }

@@ -42,7 +42,8 @@ struct LaunchPlan: ~Copyable {
     func run(
         _ spec: SandboxSpec,
         filter: FilterBytes,
-        landlock: Landlock?
+        landlock: Landlock?,
+        ignoredSignals: UInt64
     ) throws(SandboxError) -> clinux_launched {
         let arguments = CStrings(["/.init"] + spec.arguments)
         let environment = CStrings(spec.environment.sorted { $0.key < $1.key }.map { "\($0.key)=\($0.value)" })
@@ -84,6 +85,7 @@ struct LaunchPlan: ~Copyable {
                 unsafe plan.last_capability = cap_max_bits() - 1
                 unsafe plan.user = NamespacePool.insideID
                 unsafe plan.group = NamespacePool.insideID
+                unsafe plan.ignored_signals = ignoredSignals
                 unsafe plan.filter = unsafe filter.pointer
                 unsafe plan.filter_length = filter.length
                 unsafe plan.executable = strings[0]

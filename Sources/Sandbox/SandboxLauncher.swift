@@ -23,6 +23,8 @@ package final class SandboxLauncher: Sendable {
     private let mounter: Mounter
     private let standards: StandardDescriptors
     private let templates = Mutex<[SandboxTemplate: MountNamespace]>([:])
+    /// Of this process. Looked at behind each launch, for the next one: it costs 64 calls and is hardly ever another.
+    private let ignoredSignals = Mutex(clinux_ignored_signals())
 
     /// - Parameters:
     ///   - stateDirectory: where the launcher may keep an empty directory to mount on.
@@ -64,7 +66,10 @@ package final class SandboxLauncher: Sendable {
 
     /// Starts a sandbox; blocks until its process 1 runs, or throws with nothing left behind.
     package func launch(_ spec: SandboxSpec) throws(SandboxError) -> Sandbox {
-        defer { namespaces.refill() }
+        defer {
+            namespaces.refill()
+            ignoredSignals.withLock { $0 = clinux_ignored_signals() }
+        }
         let template = try namespace(of: spec.template)
         let group = try makeGroup(spec)
         do throws(SandboxError) {
@@ -172,6 +177,7 @@ package final class SandboxLauncher: Sendable {
         let parts = try gather(spec)
         Failpoint.pass("parts-gathered")
         let (filter, landlock, standards) = (filter, landlock, standards)
+        let ignoredSignals = ignoredSignals.withLock { $0 }
         let launched: clinux_launched
         do throws(SandboxError) {
             launched = try thread.run { () throws(SandboxError) -> clinux_launched in
@@ -197,7 +203,7 @@ package final class SandboxLauncher: Sendable {
                     standards: standards,
                     hasExtensionOutput: parts.extensionOutput != nil
                 )
-                return try plan.run(spec, filter: filter, landlock: landlock)
+                return try plan.run(spec, filter: filter, landlock: landlock, ignoredSignals: ignoredSignals)
             }
         } catch {
             abandon(parts)

@@ -12,19 +12,20 @@ package struct SeccompProfile: Sendable {
     /// Instructions of 8 bytes each.
     package let program: [UInt8]
 
-    package init() {
+    package init() { program = Self.assembled }
+
+    private static let assembled: [UInt8] = {
         var verdicts: [UInt32: Verdict] = [:]
-        func set(_ name: String, _ verdict: Verdict) { Self.number(name).map { verdicts[$0] = verdict } }
+        func set(_ name: String, _ verdict: Verdict) { number(name).map { verdicts[$0] = verdict } }
         for name in SystemCalls.refused { set(name, .fail(EPERM)) }
         for name in SystemCalls.allowed { set(name, .allow) }
-        for (name, verdict) in Self.byArgument { set(name, verdict) }
+        for (name, verdict) in byArgument { set(name, verdict) }
         var code = ClassicBPF()
         let (unknown, foreign) = (Verdict.fail(ENOSYS), code.place(of: .killProcess))
+        // Numbers above all that are known, those of x32 among them (__X32_SYSCALL_BIT), are unknown.
         var start = code.search(verdicts, otherwise: unknown)
         #if arch(x86_64)
         let architecture: UInt32 = 0xC000_003E  // AUDIT_ARCH_X86_64
-        // x32's numbers do not exist: __X32_SYSCALL_BIT.
-        start = code.test(.atLeast(0x4000_0000), then: code.place(of: unknown), otherwise: start)
         #else
         let architecture: UInt32 = 0xC000_00B7  // AUDIT_ARCH_AARCH64
         #endif
@@ -33,8 +34,8 @@ package struct SeccompProfile: Sendable {
         // that lost one would hang.
         start = code.test(.equal(architecture), then: start, otherwise: foreign)
         code.load(.architecture, then: start)
-        program = code.bytes
-    }
+        return code.bytes
+    }()
 
     /// `nil` for a name that this machine's libseccomp does not know, or its architecture does not have.
     private static func number(_ name: String) -> UInt32? {

@@ -99,6 +99,7 @@ struct clinux_plan {
     uint32_t user;              // inside the user namespace
     uint32_t group;
     const struct clinux_landlock *landlock;  // NULL where the kernel has none
+    uint64_t ignored_signals;   // of the daemon's, as clinux_ignored_signals says: the child stops ignoring them
     const void *filter;         // a seccomp program: instructions of 8 bytes, owned by the caller
     uint16_t filter_length;     // how many instructions
     const char *executable;
@@ -117,6 +118,9 @@ struct clinux_launched {
 // Runs the plan; returns when the child has executed or failed. 0, or -1 with step and error set.
 // The calling thread must live as long as the child is wanted: its death kills the child (PR_SET_PDEATHSIG).
 int clinux_launch(const struct clinux_plan *plan, struct clinux_launched *launched);
+
+// Which signals this process ignores; bit N - 1 is signal N. A program that is executed ignores them too.
+uint64_t clinux_ignored_signals(void);
 
 // The child's side; async-signal-safe. Returns only on failure, with step and error set.
 struct clinux_child {
