@@ -54,17 +54,19 @@ package final class Dispatcher: Sendable {
         do throws(InvocationFailure) {
             function = try check(request, payload: catalog.limits.payload)
         } catch {
-            completion(InvocationResult(requestID: requestID, outcome: .failure(error)))
+            var result = InvocationResult(requestID: requestID, outcome: .failure(error))
+            result.traceID = request.traceID
+            completion(result)
             return {}
         }
         let timeout = request.timeout ?? function.timeout.value
         let (request, trace) = traced(request, function)
-        let (trigger, wantsLogTail) = (request.trigger, request.wantsLogTail)
+        let (trigger, wantsLogTail, traceID) = (request.trigger, request.wantsLogTail, request.traceID)
         // What is kept for as long as it waits and runs: a deployed function is large.
         let (name, plan, version) = (function.name, function.planName, function.record.version)
         let completion: @Sendable (InvocationResult) -> Void = { [onResult, tracer] result in
             var result = result
-            result.trigger = trigger
+            (result.trigger, result.traceID) = (trigger, traceID)
             let ended = trace == nil ? 0 : MonotonicClock.now()
             completion(result)
             onResult(name, result)
@@ -100,13 +102,16 @@ package final class Dispatcher: Sendable {
     }
 
     /// The request as the function is to see it: with the place in its trace where the function is. Where tracing is off,
-    /// that is its caller's.
+    /// that is its caller's, or one that is nobody's.
     private func traced(
         _ request: InvocationRequest,
         _ function: DeployedFunction
     ) -> (InvocationRequest, InvocationTrace?) {
-        guard let tracer, tracer.isTracing else { return (request, nil) }
         var request = request
+        guard let tracer, tracer.isTracing else {
+            request.traceID = request.traceID ?? TraceContext.untraced(at: clock())
+            return (request, nil)
+        }
         request.trace = request.caller
         guard let context = tracer.begin(request.trace) else { return (request, nil) }
         let trace = context.isSampled ? InvocationTrace(context, of: request, function.name) : nil

@@ -97,6 +97,8 @@ package struct InvocationResult: Sendable {
     /// How far `memory.max` ran ahead of the contract for this call, and in how many steps.
     package var grownTo: Bytes?
     package var growthSteps = 0
+    /// Amazon's header for where it is in which trace, as its function was told; the caller's own, if it sent one.
+    package var traceID: String?
     /// What the invocation printed last, with the platform's START, END and REPORT lines; `nil` where nobody wants it.
     package var logTail: [UInt8]?
 }

@@ -108,7 +108,6 @@ struct LambdaInvoke {
     ) throws(LambdaError) {
         var invocation = try invocation(reference, request)
         invocation.wantsLogTail = try Self.wantsTail(request)
-        let traceID = invocation.traceID
         let withdraw = context.dispatcher.invoke(
             invocation,
             requestID: RequestID.make(),
@@ -116,7 +115,7 @@ struct LambdaInvoke {
         ) { result in
             if let pieces, result.isStreamed { return pieces.end(result) }
             var response = Self.response(result, function: reference.name)
-            if let traceID { response.headers.add(name: "X-Amzn-Trace-Id", value: traceID) }
+            if let trace = result.traceID { response.headers.add(name: "X-Amzn-Trace-Id", value: trace) }
             responder.respond(form(response))
         }
         responder.onDisconnect(withdraw)

@@ -82,10 +82,15 @@ struct LambdaUrls {
             let members = try JSONText.decode(Members.self, from: request.body.readableBytesView)
             var url = try apply(members, to: old)
             url.modifiedMs = WallClock.nowMs()
-            try context.deployments.setUrl(url, of: name, place) { _ in }
+            try context.deployments.setUrl(url, of: name, place) { current in
+                // Changed or removed since it was looked at: what is asked for was meant for something else.
+                guard current == old else { throw FunctionsError.busy(name) }
+            }
             return control.answer(.ok, view(url, name, qualifier, request))
         case .deleteUrl:
-            try context.deployments.setUrl(nil, of: name, place) { _ in }
+            try context.deployments.setUrl(nil, of: name, place) { current in
+                guard current != nil else { throw FunctionsError.notFound(name) }
+            }
             return control.done
         default: return control.answer(.ok, view(old, name, qualifier, request))
         }

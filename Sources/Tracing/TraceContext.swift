@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Linux
 
 /// 16 bytes that all spans of one trace share; never all zero.
 package struct TraceID: Sendable, Equatable {
@@ -110,6 +111,19 @@ extension TraceContext {
     package var amazon: String {
         let id = trace.text
         return "Root=1-\(id.prefix(8))-\(id.dropFirst(8));Parent=\(span.text);Sampled=\(isSampled ? 1 : 0)"
+    }
+
+    private static let random = RandomWords()
+
+    /// What a call has that nobody traces: every call of Lambda's has one, and functions write it into their logs.
+    ///
+    /// - Parameter now: milliseconds since the epoch, of which the root bears the seconds.
+    package static func untraced(at now: Int64) -> String {
+        let (first, second) = random.pair()
+        let (span, _) = random.pair()
+        let high = UInt64(UInt32(truncatingIfNeeded: now / 1000)) << 32 | first >> 32
+        let place = TraceContext(trace: TraceID(high: high, low: second), span: SpanID(span | 1), isSampled: false)
+        return place.amazon
     }
 }
 

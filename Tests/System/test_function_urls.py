@@ -2,6 +2,7 @@
 """Lambda's function URLs: what a function says of its own address, and what comes of it there."""
 import http.client
 import json
+import threading
 import urllib.parse
 
 import boto3
@@ -58,6 +59,23 @@ def test_an_address_is_made_told_changed_listed_and_removed(daemon, aws):
     for missing in (aws.get_function_url_config, aws.delete_function_url_config):
         with pytest.raises(aws.exceptions.ResourceNotFoundException):
             missing(FunctionName="site")
+
+
+def test_an_address_that_is_removed_while_it_is_changed_stays_removed(aws):
+    for _ in range(20):
+        aws.create_function_url_config(FunctionName="site", AuthType="NONE")
+
+        def change():
+            try:
+                aws.update_function_url_config(FunctionName="site", InvokeMode="RESPONSE_STREAM")
+            except (aws.exceptions.ResourceNotFoundException, aws.exceptions.ResourceConflictException):
+                pass  # it came too late
+        changing = threading.Thread(target=change)
+        changing.start()
+        aws.delete_function_url_config(FunctionName="site")
+        changing.join()
+        with pytest.raises(aws.exceptions.ResourceNotFoundException):
+            aws.get_function_url_config(FunctionName="site")
 
 
 def test_a_function_is_told_who_asked_and_by_which_address(daemon):

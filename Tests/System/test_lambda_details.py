@@ -4,6 +4,8 @@ import base64
 import http.client
 import io
 import json
+import re
+import time
 import zipfile
 
 import pytest
@@ -90,6 +92,18 @@ def test_a_header_that_makes_no_sense_is_the_callers_fault_not_the_functions(dae
 def test_a_trace_id_comes_back(daemon):
     trace = "Root=1-65f0a1b2-0123456789abcdef01234567;Parent=0123456789abcdef;Sampled=0"
     assert post(daemon, X_Amzn_Trace_Id=trace).headers["x-amzn-trace-id"] == trace
+
+
+def test_a_call_without_a_trace_id_gets_one_that_its_function_is_told(daemon, tmp_path):
+    (tmp_path / "app.py").write_text("import os\ndef handle(event, context):\n    return os.environ['_X_AMZN_TRACE_ID']\n")
+    assert daemon.fn("deploy", tmp_path, "--name", "traced", "--runtime", "python", "--handler", "app.handle").returncode == 0
+    answers = [lambda_client(daemon).invoke(FunctionName="traced") for _ in range(2)]
+    told = [json.loads(answer["Payload"].read()) for answer in answers]
+    assert [answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-trace-id"] for answer in answers] == told
+    assert len(set(told)) == 2
+    for value in told:
+        assert re.fullmatch("Root=1-[0-9a-f]{8}-[0-9a-f]{24};Parent=[0-9a-f]{16};Sampled=0", value)
+        assert abs(int(value[7:15], 16) - time.time()) < 600
 
 
 def test_names_that_every_sandbox_has_cannot_be_set(daemon):

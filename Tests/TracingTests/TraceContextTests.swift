@@ -27,6 +27,14 @@ struct TraceContextTests {
         #expect(TraceContext(traceparent: "\(later).what-the-future-has") == nil)
     }
 
+    @Test("that nobody traces is another one for each call, bears the time, and is not sampled")
+    func untraced() throws {
+        let (one, other) = (TraceContext.untraced(at: 1_700_000_000_999), TraceContext.untraced(at: 1_700_000_000_999))
+        #expect(one.hasPrefix("Root=1-6553f100-") && one.hasSuffix(";Sampled=0") && one != other)
+        let context = try #require(TraceContext(amazon: one))
+        #expect(!context.isSampled && context.amazon == one)
+    }
+
     @Test(
         "that is not one does not count",
         arguments: [
