@@ -169,18 +169,10 @@ static int privileges(struct clinux_child *child) {
     return 0;
 }
 
-// The kernel's struct sigaction on x86-64 and arm64, all zero: the default action.
-struct kernel_sigaction {
-    void *handler;
-    unsigned long flags;
-    void *restorer;
-    uint64_t mask;
-};
-
 static int signals_and_filters(struct clinux_child *child) {
     const struct clinux_plan *plan = child->plan;
     // CLONE_CLEAR_SIGHAND resets handlers, not what is ignored; and the launcher blocks everything.
-    struct kernel_sigaction standard = {0, 0, 0, 0};
+    struct kernel_sigaction standard = {0, 0, 0, 0};  // the default action
     for (int number = 1; number <= 64; number++)
         if (plan->ignored_signals >> (number - 1) & 1) TRY(SIGNALS, syscall(SYS_rt_sigaction, number, &standard, 0, 8));
     uint64_t none = 0;

@@ -22,6 +22,14 @@ int clinux_child_failpoint(struct clinux_child *child);
         }                                                  \
     } while (0)
 
+// The kernel's struct sigaction on x86-64 and arm64.
+struct kernel_sigaction {
+    void *handler;
+    unsigned long flags;
+    void *restorer;
+    uint64_t mask;
+};
+
 // Covers what plan->masks names, below the /proc that has just been mounted.
 int clinux_mask_proc(struct clinux_child *child);
 

@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "clinux.h"
+#include "child.h"
 
 enum { CHILD_STACK_SIZE = 64 << 10 };
 
@@ -168,8 +168,10 @@ static void *child_stack(void) {
 uint64_t clinux_ignored_signals(void) {
     uint64_t ignored = 0;
     for (int number = 1; number <= 64; number++) {
-        struct sigaction action;
-        if (sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN) ignored |= 1ull << (number - 1);
+        // Not glibc's sigaction: it hides two signals that it uses itself.
+        struct kernel_sigaction action;
+        if (syscall(SYS_rt_sigaction, number, NULL, &action, 8) == 0 && action.handler == (void *)SIG_IGN)
+            ignored |= 1ull << (number - 1);
     }
     return ignored;
 }
