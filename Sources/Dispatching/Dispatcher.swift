@@ -21,7 +21,7 @@ package final class Dispatcher: Sendable {
 
     /// - Parameters:
     ///   - clock: milliseconds since the epoch.
-    ///   - onResult: told every result of a known function, when its caller has been.
+    ///   - onResult: told every result of a known function, before its caller is.
     package init(
         catalog: FunctionCatalog,
         pool: SandboxPool,
@@ -66,10 +66,10 @@ package final class Dispatcher: Sendable {
         let (name, plan, version) = (function.name, function.planName, function.record.version)
         let completion: @Sendable (InvocationResult) -> Void = { [onResult, tracer] result in
             var result = result
-            (result.trigger, result.traceID) = (trigger, traceID)
+            result.trigger = trigger
             let ended = trace == nil ? 0 : MonotonicClock.now()
-            completion(result)
             onResult(name, result)
+            completion(result)
             if let trace { tracer?.exporter.add(trace.spans(result, ended: ended)) }
         }
         let token = pool.lease(
@@ -86,6 +86,7 @@ package final class Dispatcher: Sendable {
                 version: version,
                 timeout: timeout,
                 answer: StreamedAnswer(receiver: stream, limits: catalog.limits),
+                traceID: traceID,
                 wantsLogTail: wantsLogTail,
                 trace: trace,
                 group: group,
@@ -109,7 +110,7 @@ package final class Dispatcher: Sendable {
     ) -> (InvocationRequest, InvocationTrace?) {
         var request = request
         guard let tracer, tracer.isTracing else {
-            request.traceID = request.traceID ?? TraceContext.untraced(at: clock())
+            request.traceID = request.traceID ?? request.trace?.amazon ?? TraceContext.untraced(at: clock())
             return (request, nil)
         }
         request.trace = request.caller

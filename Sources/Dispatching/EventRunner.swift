@@ -120,6 +120,8 @@ package final class EventRunner: Sendable {
         let trace = tracer.flatMap { AcceptanceTrace(request, event, $0) }
         if let place = trace?.context ?? request.trace {
             (event.traceParent, event.traceState) = (place.traceparent, place.state)
+        } else if event.traceID == nil {
+            event.traceID = TraceContext.untraced(at: clock())  // one for all its attempts
         }
         workers.submit { [self, event] _ in
             do throws(FunctionsError) {

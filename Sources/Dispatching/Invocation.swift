@@ -69,6 +69,8 @@ package struct AnswerStart: Sendable {
     package var start: StartKind
     /// The `Content-Type` that the runtime gave its answer.
     package var contentType: String?
+    /// As in its result.
+    package var traceID: String?
 }
 
 /// Takes an answer as it comes: called once, when a streamed answer begins, for what takes its pieces.

@@ -30,6 +30,7 @@ final class RunningInvocation: Sendable {
     let timeout: Duration
     private let plan: String
     private let version: String
+    private let traceID: String?
     private let wantsLogTail: Bool
     /// `nil` where it is not traced.
     private let trace: InvocationTrace?
@@ -42,6 +43,7 @@ final class RunningInvocation: Sendable {
         version: String,
         timeout: Duration,
         answer: StreamedAnswer,
+        traceID: String?,
         wantsLogTail: Bool,
         trace: InvocationTrace? = nil,
         group: any EventLoopGroup,
@@ -51,6 +53,7 @@ final class RunningInvocation: Sendable {
         self.plan = plan
         self.version = version
         self.timeout = timeout
+        self.traceID = traceID
         self.wantsLogTail = wantsLogTail
         self.trace = trace
         self.group = group
@@ -97,7 +100,8 @@ final class RunningInvocation: Sendable {
                 requestID: requestID,
                 version: version,
                 start: start,
-                contentType: head.contentType
+                contentType: head.contentType,
+                traceID: traceID
             )
         )
         return { [self] part in take(part) ? sink?(part) : nil }
@@ -234,8 +238,9 @@ final class RunningInvocation: Sendable {
         if let usage, let grownTo = usage.grownTo {
             (result.grownTo, result.growthSteps) = (grownTo, usage.growthSteps)
         }
-        lease.sandbox.telemetry.reported(result.telemetryReport(status: status))
         let output = lease.sandbox.output
+        output.endLine()
+        lease.sandbox.telemetry.reported(result.telemetryReport(status: status))
         output.noteLater(for: requestID) { [result] in result.lastLines(status: status) }
         if wantsLogTail { result.logTail = output.tail }
         output.endLater(requestID)
@@ -252,7 +257,7 @@ final class RunningInvocation: Sendable {
             return state.completion
         }
         var result = result
-        result.version = version
+        (result.version, result.traceID) = (version, traceID)
         completion?(result)
     }
 }

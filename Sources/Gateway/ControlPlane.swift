@@ -120,6 +120,7 @@ struct ControlPlane {
             request: LogStream.wanted(request),
             tail: try LogStream.tail(request)
         )
+        context.pool.settleOutput(of: name)
         let lines = context.log.read(name, choice)
         let text = lines.map { JSONText.encode($0) + "\n" }.joined()
         return HTTPResponse(.ok, text: text, type: "application/x-ndjson")

@@ -14,13 +14,12 @@ struct LambdaStream: Sendable {
     var receiver: StreamReceiver { { begin($0) } }
 
     private func begin(_ start: AnswerStart) -> @Sendable (ByteBuffer) -> EventLoopFuture<Void>? {
-        responder.begin(
-            .ok,
-            headers: [
-                "Content-Type": Self.contentType, "Transfer-Encoding": "chunked",
-                "x-amzn-RequestId": start.requestID, "X-Amz-Executed-Version": start.version,
-            ]
-        )
+        var headers: HTTPHeaders = [
+            "Content-Type": Self.contentType, "Transfer-Encoding": "chunked",
+            "x-amzn-RequestId": start.requestID, "X-Amz-Executed-Version": start.version,
+        ]
+        if let trace = start.traceID { headers.add(name: "X-Amzn-Trace-Id", value: trace) }
+        responder.begin(.ok, headers: headers)
         return { responder.write(EventStreamMessage.chunk($0)) }
     }
 

@@ -23,8 +23,9 @@ struct LogStream {
         } catch {
             return responder.respond(.problem(error.status, error.code, error.description))
         }
-        let (log, wanted) = (context.log, Self.wanted(request))
+        let (log, pool, wanted) = (context.log, context.pool, Self.wanted(request))
         context.workers.submit { _ in
+            pool.settleOutput(of: name)
             let reader = LogReader(responder)
             let choice = FunctionLog.Choice(since: since, request: wanted, tail: tail ?? 10)
             let (old, token) = log.readAndFollow(name, choice) { line in line.isOf(wanted) ? reader.take(line) : true }

@@ -163,6 +163,15 @@ package final class OutputCapture: Sendable {
         }
     }
 
+    /// Ends a line that was begun and not ended: what is told next stands behind it.
+    package func endLine() {
+        state.withLock { state in
+            guard !state.partial.isEmpty else { return }
+            settle(&state)
+            flush(&state)
+        }
+    }
+
     /// What was printed since `begin`, at most the last 4 KiB.
     package var tail: [UInt8] {
         state.withLock { state in

@@ -307,6 +307,12 @@ package final class SandboxPool: Sendable {
         }
     }
 
+    /// Writes the log lines of a function that are still put off: who has its answer finds them.
+    package func settleOutput(of function: String) {
+        let members = shared.withLock { shared in shared.members.values.filter { $0.owner == function } }
+        for member in members { member.output.settle() }
+    }
+
     func members(of function: String) -> [PooledSandbox] {
         shared.withLock { $0.members.values.filter { $0.function == function } }
     }

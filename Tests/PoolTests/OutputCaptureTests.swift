@@ -71,6 +71,19 @@ struct OutputCaptureTests {
         #expect(sandbox.output.requestID == nil)
     }
 
+    @Test("a line that was not ended is ended where it is asked for, behind what was put off before it")
+    func endLine() throws {
+        let sandbox = try Printed()
+        sandbox.output.begin("a")
+        sandbox.output.noteLater(for: "a") { ["START a"] }
+        sandbox.output.endLine()
+        #expect(sandbox.lines.isEmpty, "there is no line to end, and nobody asked for the rest")
+        sandbox.prints("half")
+        sandbox.output.drain()
+        sandbox.output.endLine()
+        #expect(sandbox.lines == ["a: START a", "a: half"])
+    }
+
     @Test("a sandbox that ends takes nothing with it that was put off")
     func close() throws {
         let sandbox = try Printed()

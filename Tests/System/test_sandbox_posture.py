@@ -253,6 +253,28 @@ def test_no_file_of_an_image_carries_privileges_or_is_a_device():
     assert subprocess.run(command, check=True, capture_output=True).stdout == b""
 
 
+# Ignores some signals, two of them such as glibc hides (it starts programs of its own with those ignored), and becomes fnd.
+IGNORING = """
+import ctypes, os, platform, sys
+call = {"x86_64": 13, "aarch64": 134}[platform.machine()]  # rt_sigaction
+ignore = (ctypes.c_ulong * 4)(1, 0, 0, 0)  # SIG_IGN
+for signal in (1, 10, 13, 32, 33, 40, 64):
+    assert ctypes.CDLL(None).syscall(call, signal, ignore, None, 8) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_what_the_daemon_was_started_to_ignore_its_functions_do_not(own_daemon):
+    daemon = own_daemon(wrapper=["/usr/bin/python3", "-c", IGNORING]).start()
+    code = "def handle(event, context):\n    return {l.split(':')[0]: l.split()[1] for l in open('/proc/self/status') if l.startswith('Sig')}\n"
+    daemon.deploy_code("signals", {"app.py": code}, "python", "app.handle")
+    for _ in range(2):  # the first start and a later one
+        found = daemon.invoke("signals", headers={"X-Fn-Cold": "1"}).json
+        ignored = int(found["SigIgn"], 16)
+        # Python itself ignores SIGPIPE and SIGXFSZ.
+        assert ignored & ~(1 << 12 | 1 << 24) == 0 and int(found["SigBlk"], 16) == 0, found
+
+
 def test_an_image_that_sends_a_mount_elsewhere_is_refused(own_daemon, tmp_path):
     """As CVE-2021-30465 and its kin: a mount point that is a link."""
     images = tmp_path / "images"

@@ -161,6 +161,7 @@ def test_boto3_gets_parts_before_the_function_ends(daemon, client, function):
     event = json.dumps({"what": "gate", "gate": f"boto-{function}"}).encode()
     answer = client.invoke_with_response_stream(FunctionName=function, Payload=event, LogType="Tail")
     assert (answer["StatusCode"], answer["ExecutedVersion"]) == (200, "$LATEST")
+    assert answer["ResponseMetadata"]["HTTPHeaders"]["x-amzn-trace-id"].startswith("Root=1-")
     events = iter(answer["EventStream"])
     assert next(events) == {"PayloadChunk": {"Payload": b"first "}}
     open_gate(daemon, function, f"boto-{function}")

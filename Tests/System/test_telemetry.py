@@ -58,6 +58,7 @@ import os, sys
 def handle(event, context):
     for line in event.get("print", []):
         print(line)
+    sys.stdout.write(event.get("write", ""))
     for line in range(event.get("flood", 0)):
         sys.stdout.write("x" * 1000 + "\\n")
     for name in event.get("touch", []):
@@ -134,6 +135,16 @@ def test_a_subscriber_is_sent_the_start_each_invocation_and_what_is_printed(daem
     assert (late[0][0], json.loads(late[0][1])["errorType"]) == (403, "Telemetry.SubscriptionClosed")
     batches = daemon.invoke("telling", {"read": "/tmp/batches"}).json["text"].splitlines()
     assert all(line.endswith(" /in?x=1 application/json") for line in batches), batches
+
+
+def test_a_last_line_that_was_not_ended_is_sent_before_the_report(daemon):
+    deploy(daemon, "unended", {"receiver": RECEIVER + MAIN}, handler=READER)
+    request = daemon.invoke("unended", {"print": ["one"], "write": "and no more"}).json["id"]
+    records = received(daemon, "unended", lambda r: of(r, "platform.report", request) and "and no more" in of(r, "function"))
+    order = [r["record"] if r["type"] == "function" else r["type"] for r in records
+             if r["type"] == "function" or r["type"].startswith("platform") and r["record"].get("requestId") == request]
+    assert [what for what in order if what != "platform.runtimeDone"] == [
+        "platform.start", "one", "and no more", "platform.report"], order
 
 
 def test_an_error_is_told_as_one(daemon):
