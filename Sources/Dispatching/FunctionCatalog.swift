@@ -11,12 +11,16 @@ import Units
 /// Looked at by every request, so it is a dictionary behind a lock and never touches the disk. Whoever changes the
 /// registry or the settings tells it, and it tells the pool.
 package final class FunctionCatalog: Sendable {
-    /// A function with its versions, as they run here.
-    private struct Entry {
-        var registered: RegisteredFunction
-        var latest: DeployedFunction
+    /// A function with its versions, as they run here. Replaced as a whole, and a class: each request looks one up.
+    private final class Entry: Sendable {
+        let registered: RegisteredFunction
+        let latest: DeployedFunction
         /// By number. One whose runtime is gone is unknown until that is back.
-        var versions: [String: DeployedFunction]
+        let versions: [String: DeployedFunction]
+
+        init(registered: RegisteredFunction, latest: DeployedFunction, versions: [String: DeployedFunction]) {
+            (self.registered, self.latest, self.versions) = (registered, latest, versions)
+        }
 
         /// By the name of their plans.
         var all: [String: DeployedFunction] {

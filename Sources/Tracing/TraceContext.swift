@@ -109,8 +109,18 @@ extension TraceContext {
 
     /// As a runtime is told it where the caller sent none of its own.
     package var amazon: String {
-        let id = trace.text
-        return "Root=1-\(id.prefix(8))-\(id.dropFirst(8));Parent=\(span.text);Sampled=\(isSampled ? 1 : 0)"
+        // In one go: every call has one.
+        var text: [UInt8] = []
+        text.reserveCapacity(74)
+        text += "Root=1-".utf8
+        Hex.write(trace.high >> 32, 8, to: &text)
+        text.append(UInt8(ascii: "-"))
+        Hex.write(trace.high, 8, to: &text)
+        Hex.write(trace.low, 16, to: &text)
+        text += ";Parent=".utf8
+        Hex.write(span.value, 16, to: &text)
+        text += (isSampled ? ";Sampled=1" : ";Sampled=0").utf8
+        return String(decoding: text, as: UTF8.self)
     }
 
     private static let random = RandomWords()
@@ -130,12 +140,17 @@ extension TraceContext {
 /// Fixed-width small hexadecimal.
 enum Hex {
     static func text(_ value: UInt64) -> String {
-        unsafe String(unsafeUninitializedCapacity: 16) { buffer in
-            for place in 0..<16 {
-                let digit = UInt8(truncatingIfNeeded: value >> UInt64(60 - 4 * place)) & 0xF
-                unsafe buffer[place] = digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10
-            }
-            return 16
+        var text: [UInt8] = []
+        text.reserveCapacity(16)
+        write(value, 16, to: &text)
+        return String(decoding: text, as: UTF8.self)
+    }
+
+    /// The last `count` digits.
+    static func write(_ value: UInt64, _ count: Int, to text: inout [UInt8]) {
+        for place in (0..<count).reversed() {
+            let digit = UInt8(truncatingIfNeeded: value >> UInt64(4 * place)) & 0xF
+            text.append(digit < 10 ? UInt8(ascii: "0") + digit : UInt8(ascii: "a") + digit - 10)
         }
     }
 
