@@ -2,6 +2,7 @@
 """Events that are accepted for later: on disk before the answer, run at least once, told what became of them."""
 import json
 import os
+import re
 import time
 
 import boto3
@@ -60,6 +61,19 @@ def test_an_event_is_accepted_by_boto3_run_later_and_its_answer_is_kept(daemon):
     assert answer["StatusCode"] == 202 and answer["Payload"].read() == b"" and "ExecutedVersion" not in answer
     id = answer["ResponseMetadata"]["RequestId"]
     assert json.loads(ended(daemon, id)["result"]) == {"key": "boto", "calls": 1, "id": id}
+
+
+def test_all_attempts_of_an_event_have_one_trace_id(daemon):
+    code = "import os\ndef handle(event, context):\n    print(os.environ['_X_AMZN_TRACE_ID'])\n    raise ValueError('no')\n"
+    daemon.deploy_code("attempts", {"app.py": code}, "python", "app.handle")
+    id = send(daemon, {}, "attempts")
+    ended(daemon, id, "failed")
+
+    def told():
+        printed = daemon.fn("logs", "attempts", "--request", id, "--tail", "200").stdout.decode()
+        found = re.findall(r"Root=1-[^\"\s]+", printed)
+        return found if len(found) == 3 else None
+    assert len(set(wait_until(told, "three attempts in the log"))) == 1
 
 
 def test_the_older_invoke_async_is_the_same(daemon):
