@@ -80,6 +80,18 @@ def test_a_second_daemon_on_the_same_state_is_refused(daemon):
     assert b"is in use by another fnd" in result.stderr
 
 
+def test_a_daemon_waits_for_one_that_is_just_ending(own_daemon):
+    daemon = own_daemon(CONFIG)
+    daemon.state.mkdir()
+    # Holds the lock as a daemon does, and ends a moment later.
+    holder = subprocess.Popen(
+        ["/usr/bin/python3", "-c", "import fcntl, sys, time; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); "
+         "print('held', flush=True); time.sleep(0.5)", str(daemon.state / "lock")], stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"held\n"
+    daemon.start()
+    assert holder.wait(10) == 0
+
+
 def test_a_daemon_whose_port_is_taken_says_so_and_leaves_nothing(daemon, own_daemon):
     other = own_daemon(CONFIG)
     command = other.command()
