@@ -49,7 +49,8 @@ extension Daemon {
                 throw StartError.refused("socket.path: \(current.socket.path): \(error)")
             }
         }
-        guard !LocalSocket.isListening(current.socket.path) else {
+        try Predecessor.outlast(while: { _ in true }) {
+            guard LocalSocket.isListening(current.socket.path) else { return }
             throw StartError.refused(
                 "socket.path: somebody listens at \(current.socket.path) already, perhaps another fnd: give --socket another path"
             )
@@ -175,9 +176,10 @@ extension Daemon {
         configuration.tooLarge = { gateway.tooLarge($0, $1) }
         if isPort, let identity = portGuard.identity { configuration.tls = { identity.current } }
         do {
-            let server =
+            let server = try Predecessor.outlast(while: { ($0 as? IOError)?.errnoCode == EADDRINUSE }) {
                 try HTTPServer.start(on: address, group: group, configuration: configuration) { gateway.handle($0, $1) }
-                .wait()
+                    .wait()
+            }
             servers.withLock { $0.append(server) }
         } catch {
             throw StartError.refused(Self.why(error, address))

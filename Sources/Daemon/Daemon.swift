@@ -307,21 +307,12 @@ package final class Daemon: Sendable {
         // Not flock(2): what a killed daemon has started has copies of its descriptors, and with them such a lock.
         var lock = flock()
         lock.l_type = Int16(F_WRLCK)
-        let deadline = MonotonicClock.now() + Int64(Self.predecessorPatience.seconds * 1e9)
-        while unsafe fcntl(fd, F_SETLK, &lock) != 0 {
-            guard errno == EAGAIN || errno == EACCES, MonotonicClock.now() < deadline else {
-                throw StartError.refused(
-                    "\(directory) is in use by another fnd; stop it, or give this one another --state"
-                )
-            }
-            KernelSleep.milliseconds(10)
+        try Predecessor.outlast(while: { _ in true }) {
+            guard unsafe fcntl(fd, F_SETLK, &lock) != 0 else { return }
+            throw StartError.refused("\(directory) is in use by another fnd; stop it, or give this one another --state")
         }
         return fd
     }
-
-    /// A child that a daemon was just making when it was killed shares its table of descriptors, and with it this lock,
-    /// until the kernel has taken the memory of both apart.
-    private static let predecessorPatience = Duration.seconds(2)
 
     /// What the sandboxes may be promised: the operator's share, and never what is reserved for the host.
     private static func budget(_ settings: Settings, _ machine: Machine) -> Bytes {

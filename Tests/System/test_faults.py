@@ -80,16 +80,37 @@ def test_a_second_daemon_on_the_same_state_is_refused(daemon):
     assert b"is in use by another fnd" in result.stderr
 
 
+HOLDER = """
+import fcntl, socket, sys, time
+file = open(sys.argv[1], "w")
+fcntl.lockf(file, fcntl.LOCK_EX)
+local, port = socket.socket(socket.AF_UNIX), socket.socket()
+local.bind(sys.argv[2])
+port.bind(("127.0.0.1", 0))
+for each in local, port:
+    each.listen()
+print(port.getsockname()[1], flush=True)
+time.sleep(0.3)
+file.close()
+time.sleep(0.3)
+port.close()
+time.sleep(0.3)
+"""
+
+
 def test_a_daemon_waits_for_one_that_is_just_ending(own_daemon):
     daemon = own_daemon(CONFIG)
     daemon.state.mkdir()
-    # Holds the lock as a daemon does, and ends a moment later.
-    holder = subprocess.Popen(
-        ["/usr/bin/python3", "-c", "import fcntl, sys, time; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); "
-         "print('held', flush=True); time.sleep(0.5)", str(daemon.state / "lock")], stdout=subprocess.PIPE)
-    assert holder.stdout.readline() == b"held\n"
-    daemon.start()
-    assert holder.wait(10) == 0
+    # Holds all that a daemon does, and ends a moment later.
+    holder = subprocess.Popen(["/usr/bin/python3", "-c", HOLDER, str(daemon.state / "lock"), str(daemon.socket)], stdout=subprocess.PIPE)
+    port = int(holder.stdout.readline())
+    command = daemon.command
+    daemon.command = lambda: [f"127.0.0.1:{port}" if word == f"127.0.0.1:{daemon.port}" else word for word in command()]
+    log = open(daemon.log_path, "ab")
+    daemon.process = subprocess.Popen(daemon.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=daemon.environment)
+    daemon.port = port
+    assert holder.wait(60) == 0
+    wait_until(daemon.is_ready, "the daemon to serve", 20)
 
 
 def test_a_daemon_whose_port_is_taken_says_so_and_leaves_nothing(daemon, own_daemon):

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+import Linux
+
+/// A daemon that was killed a moment ago and still holds what this one needs.
+///
+/// A child that it was just making shares its table of descriptors (`CLONE_FILES`), and so its locks and its sockets, until
+/// the kernel has taken the memory and the mounts of both apart.
+enum Predecessor {
+    private static let patience = Duration.seconds(2)
+
+    /// Tries again, for two seconds, what fails because somebody holds it; then it is somebody else who does.
+    static func outlast<Value>(while isHeld: (any Error) -> Bool, _ body: () throws -> Value) throws -> Value {
+        let deadline = MonotonicClock.now() + Int64(patience.seconds * 1e9)
+        while true {
+            do {
+                return try body()
+            } catch  where isHeld(error) && MonotonicClock.now() < deadline {
+                KernelSleep.milliseconds(10)
+            }
+        }
+    }
+}
