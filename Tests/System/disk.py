@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 
-from conftest import SCALE
+from conftest import SCALE, wait_until
 
 # In a small machine there is no udev that would make the nodes.
 ENVIRONMENT = {**os.environ, "DM_DISABLE_UDEV": "1"}
@@ -102,9 +102,12 @@ class Disk:
         self.load("linear")
 
     def remove(self):
-        subprocess.run(["umount", self.mounted_at], capture_output=True)
-        if self.name:
-            run("dmsetup", "remove", "--retry", self.name)
+        # A mount namespace that the kernel is still taking apart has a copy of the mount for a moment.
+        def is_nobodys():
+            subprocess.run(["umount", self.mounted_at], capture_output=True)
+            return not self.name or subprocess.run(
+                ["dmsetup", "remove", self.name], capture_output=True, env=ENVIRONMENT).returncode == 0
+        wait_until(is_nobodys, f"{self.name} to be nobody's", 30)
         run("losetup", "--detach", self.loop)
         shutil.rmtree(self.directory)
 
