@@ -49,7 +49,7 @@ extension Daemon {
                 throw StartError.refused("socket.path: \(current.socket.path): \(error)")
             }
         }
-        try Predecessor.outlast(while: { _ in true }) {
+        try Predecessor.outlast {
             guard LocalSocket.isListening(current.socket.path) else { return }
             throw StartError.refused(
                 "socket.path: somebody listens at \(current.socket.path) already, perhaps another fnd: give --socket another path"
@@ -176,7 +176,7 @@ extension Daemon {
         configuration.tooLarge = { gateway.tooLarge($0, $1) }
         if isPort, let identity = portGuard.identity { configuration.tls = { identity.current } }
         do {
-            let server = try Predecessor.outlast(while: { ($0 as? IOError)?.errnoCode == EADDRINUSE }) {
+            let server = try Predecessor.outlast(while: Predecessor.isTaken) {
                 try HTTPServer.start(on: address, group: group, configuration: configuration) { gateway.handle($0, $1) }
                     .wait()
             }

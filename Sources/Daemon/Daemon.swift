@@ -307,7 +307,7 @@ package final class Daemon: Sendable {
         // Not flock(2): what a killed daemon has started has copies of its descriptors, and with them such a lock.
         var lock = flock()
         lock.l_type = Int16(F_WRLCK)
-        try Predecessor.outlast(while: { _ in true }) {
+        try Predecessor.outlast {
             guard unsafe fcntl(fd, F_SETLK, &lock) != 0 else { return }
             throw StartError.refused("\(directory) is in use by another fnd; stop it, or give this one another --state")
         }

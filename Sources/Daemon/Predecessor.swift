@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+import Glibc
 import Linux
+import NIOCore
 
 /// A daemon that was killed a moment ago and still holds what this one needs.
 ///
@@ -9,7 +11,10 @@ enum Predecessor {
     private static let patience = Duration.seconds(2)
 
     /// Tries again, for two seconds, what fails because somebody holds it; then it is somebody else who does.
-    static func outlast<Value>(while isHeld: (any Error) -> Bool, _ body: () throws -> Value) throws -> Value {
+    static func outlast<Value>(
+        while isHeld: (any Error) -> Bool = { _ in true },
+        _ body: () throws -> Value
+    ) throws -> Value {
         let deadline = MonotonicClock.now() + Int64(patience.seconds * 1e9)
         while true {
             do {
@@ -19,4 +24,7 @@ enum Predecessor {
             }
         }
     }
+
+    /// Whether a listener failed because its address is taken.
+    static func isTaken(_ error: any Error) -> Bool { (error as? IOError)?.errnoCode == EADDRINUSE }
 }
