@@ -19,7 +19,8 @@ enum Predecessor {
         while true {
             do {
                 return try body()
-            } catch  where isHeld(error) && MonotonicClock.now() < deadline {
+            } catch {
+                guard isHeld(error), MonotonicClock.now() < deadline else { throw error }
                 KernelSleep.milliseconds(10)
             }
         }

@@ -69,8 +69,8 @@ final class RunningInvocation: Sendable {
         }
         let output = lease.sandbox.output
         output.begin(requestID)
-        output.noteLater(for: requestID) { [requestID, version] in ["START RequestId: \(requestID) Version: \(version)"]
-        }
+        let (requestID, version) = (requestID, version)
+        output.noteLater(for: requestID) { ["START RequestId: \(requestID) Version: \(version)"] }
         settleSoon(output)
         trace?.runs()
     }

@@ -230,19 +230,21 @@ struct ClassicBPF {
 
     /// Of a stretch of runs what most are like, and the runs of one number that are not, if those are few.
     private static func pick(_ runs: [Run], _ start: Int, _ end: Int) -> (rest: Verdict, others: [Int])? {
-        // With few others, one of the first runs is like the rest.
-        for rest in start..<min(end, start + 2) {
-            var others: [Int] = []
-            for index in start..<end where runs[index].verdict != runs[rest].verdict {
-                let isSingle = index + 1 < runs.count && runs[index + 1].first == runs[index].first + 1
-                guard isSingle, others.count < 4 else {
-                    others = [-1]
-                    break
-                }
-                others.append(index)
-            }
-            if others != [-1] { return (runs[rest].verdict, others) }
+        // Where there are few others, one of the first two is like the rest.
+        for rest in runs[start..<min(end, start + 2)].map(\.verdict) {
+            if let others = others(than: rest, runs, start, end) { return (rest, others) }
         }
         return nil
+    }
+
+    /// The runs with another verdict; `nil` where they are too many, or one of them is more than a number.
+    private static func others(than rest: Verdict, _ runs: [Run], _ start: Int, _ end: Int) -> [Int]? {
+        var others: [Int] = []
+        for index in start..<end where runs[index].verdict != rest {
+            let isSingle = index + 1 < runs.count && runs[index + 1].first == runs[index].first + 1
+            guard isSingle, others.count < 4 else { return nil }
+            others.append(index)
+        }
+        return others
     }
 }

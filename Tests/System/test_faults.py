@@ -104,11 +104,11 @@ def test_a_daemon_waits_for_one_that_is_just_ending(own_daemon):
     # Holds all that a daemon does, and ends a moment later.
     holder = subprocess.Popen(["/usr/bin/python3", "-c", HOLDER, str(daemon.state / "lock"), str(daemon.socket)], stdout=subprocess.PIPE)
     port = int(holder.stdout.readline())
-    command = daemon.command
-    daemon.command = lambda: [f"127.0.0.1:{port}" if word == f"127.0.0.1:{daemon.port}" else word for word in command()]
-    log = open(daemon.log_path, "ab")
-    daemon.process = subprocess.Popen(daemon.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=daemon.environment)
+    command = daemon.command()
+    command[command.index("--listen") + 1] = f"127.0.0.1:{port}"
     daemon.port = port
+    with open(daemon.log_path, "ab") as log:
+        daemon.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=daemon.environment)
     assert holder.wait(60) == 0
     wait_until(daemon.is_ready, "the daemon to serve", 20)
 
