@@ -175,6 +175,23 @@ int clinux_forget_start(int fd, int64_t size) {
 
 int clinux_sync_file_system(int fd) { return syncfs(fd); }
 
+pid_t clinux_peer_process(int socket) {
+    struct ucred peer;
+    socklen_t length = sizeof peer;
+    return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 ? peer.pid : 0;
+}
+
+int clinux_die_with(pid_t parent) {
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) return -1;
+    // One that ended before that call sends nothing.
+    if (getppid() != parent) raise(SIGKILL);
+    return 0;
+}
+
+int clinux_spawn_close_from(posix_spawn_file_actions_t *actions, int first) {
+    return posix_spawn_file_actions_addclosefrom_np(actions, first);
+}
+
 void clinux_not_dumpable(void) { prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); }
 
 int clinux_will_need(pid_t pid, const uint64_t *starts, const uint64_t *lengths, size_t count) {

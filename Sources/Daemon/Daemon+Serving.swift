@@ -38,6 +38,8 @@ extension Daemon {
             }
             log.warning("limits are NOT enforced: this host has no usable cgroup v2 controllers")
         }
+        // First: who waits for a dead daemon's socket waits for its ports too.
+        try awaitSocket(current.socket.path)
         try open(.tcp(host: host, port: port), for: current.metrics.listen == nil ? .all : .allButMetrics)
         if let listen = current.metrics.listen {
             let (host, port) = try Self.address(listen, "metrics.listen")
@@ -48,12 +50,6 @@ extension Daemon {
             do throws(SyscallError) { try Directory.makeAll(directory.joined(separator: "/")) } catch {
                 throw StartError.refused("socket.path: \(current.socket.path): \(error)")
             }
-        }
-        try Predecessor.outlast {
-            guard LocalSocket.isListening(current.socket.path) else { return }
-            throw StartError.refused(
-                "socket.path: somebody listens at \(current.socket.path) already, perhaps another fnd: give --socket another path"
-            )
         }
         let owner = try Self.socketGroup(current.socket.group)
         try open(.unix(path: current.socket.path), for: .all)
@@ -83,6 +79,7 @@ extension Daemon {
         scheduleLogFlush()
         egress.follow(on: group.next(), workers: workers, log: log)
         scheduleWatchdog()
+        context.readiness.isServing()
         // After `CgroupTree` moved this process to a leaf: with a reload systemd makes a group of its own beside it.
         manager.isReady(status)
     }
@@ -176,13 +173,35 @@ extension Daemon {
         configuration.tooLarge = { gateway.tooLarge($0, $1) }
         if isPort, let identity = portGuard.identity { configuration.tls = { identity.current } }
         do {
-            let server = try Predecessor.outlast(while: Predecessor.isTaken) {
-                try HTTPServer.start(on: address, group: group, configuration: configuration) { gateway.handle($0, $1) }
-                    .wait()
+            let server = try Predecessor.outlast(log) {
+                do {
+                    return
+                        try HTTPServer.start(on: address, group: group, configuration: configuration) {
+                            gateway.handle($0, $1)
+                        }
+                        .wait()
+                } catch let error as IOError where error.errnoCode == EADDRINUSE {
+                    throw Predecessor.Held(by: nil, refusal: .refused(Self.why(error, address)))
+                }
             }
             servers.withLock { $0.append(server) }
+        } catch let error as StartError {
+            throw error
         } catch {
             throw StartError.refused(Self.why(error, address))
+        }
+    }
+
+    private func awaitSocket(_ path: String) throws {
+        try Predecessor.outlast(log) {
+            let refusal = StartError.refused(
+                "socket.path: somebody listens at \(path) already, perhaps another fnd: give --socket another path"
+            )
+            switch LocalSocket.listener(at: path) {
+            case .nobody: return
+            case .process(let pid): throw Predecessor.Held(by: pid, refusal: refusal)
+            case .unknown: throw Predecessor.Held(by: nil, refusal: refusal)
+            }
         }
     }
 
@@ -244,6 +263,7 @@ extension Daemon {
     package func stop(patience: Duration = .seconds(20)) {
         log.notice("stopping")
         manager.isStopping()
+        context.readiness.isStopping()
         for server in servers.withLock({ $0 }) { server.stopAccepting() }
         saveLearning()
         scheduler.stop()

@@ -73,7 +73,7 @@ package final class Daemon: Sendable {
         log = Logger(label: "fnd")
         let places = Places(current, environment: environment)
         let state = current.storage.state
-        lock = try Self.takeState(state)
+        lock = try Self.takeState(state, log)
         // Before anything is built that would have to be taken down: a damaged or missing file ends it here.
         registry = try FunctionRegistry(stateDirectory: state)
         let queue = try EventQueue(stateDirectory: state)
@@ -292,7 +292,7 @@ package final class Daemon: Sendable {
     }
 
     /// One daemon for one state directory.
-    private static func takeState(_ directory: String) throws -> Int32 {
+    private static func takeState(_ directory: String, _ log: Logger) throws -> Int32 {
         let path = "\(directory)/lock"
         let fd: Int32
         do throws(SyscallError) {
@@ -307,9 +307,14 @@ package final class Daemon: Sendable {
         // Not flock(2): what a killed daemon has started has copies of its descriptors, and with them such a lock.
         var lock = flock()
         lock.l_type = Int16(F_WRLCK)
-        try Predecessor.outlast {
+        try Predecessor.outlast(log) {
             guard unsafe fcntl(fd, F_SETLK, &lock) != 0 else { return }
-            throw StartError.refused("\(directory) is in use by another fnd; stop it, or give this one another --state")
+            var other = lock
+            let isKnown = unsafe fcntl(fd, F_GETLK, &other) == 0 && other.l_type != Int16(F_UNLCK) && other.l_pid > 0
+            throw Predecessor.Held(
+                by: isKnown ? other.l_pid : nil,
+                refusal: .refused("\(directory) is in use by another fnd; stop it, or give this one another --state")
+            )
         }
         return fd
     }

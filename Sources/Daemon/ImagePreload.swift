@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import CLinux
 import Cgroup
 import Functions
 import Glibc
@@ -14,14 +15,18 @@ import Units
 package enum ImagePreload {
     /// The first word of the command line that makes `fnd` do the reading.
     package static let verb = "preload-images"
+    /// A slow disk may need minutes for all that functions of all runtimes may want.
+    private static let patience = Duration.seconds(600)
 
     /// What the reading process does: enters the group, reads every file to its end.
     ///
-    /// - Parameter arguments: the group's `cgroup.procs`, then the files.
+    /// - Parameter arguments: the daemon's PID, the group's `cgroup.procs`, then the files.
     package static func run(_ arguments: [String]) -> Int32 {
-        guard let group = arguments.first, (try? KernelFile.write(group, "0")) != nil else { return 1 }
+        guard arguments.count > 1, let daemon = pid_t(arguments[0]), clinux_die_with(daemon) == 0,
+            (try? KernelFile.write(arguments[1], "0")) != nil
+        else { return 1 }
         var buffer = [UInt8](repeating: 0, count: 1 << 20)
-        for file in arguments.dropFirst() {
+        for file in arguments.dropFirst(2) {
             let fd = unsafe open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
             guard fd >= 0 else { continue }
             // What is cached already is charged to whoever read it first, often the group of a daemon that is gone:
@@ -42,22 +47,13 @@ package enum ImagePreload {
             }
         }
         guard group.controllers.contains(.memory), !files.isEmpty else { return }
-        guard spawn(["\(group.path)/cgroup.procs"] + files) == 0 else {
+        let arguments = [verb, String(getpid()), "\(group.path)/cgroup.procs"] + files
+        let outcome = try? Program.run("/proc/self/exe", arguments, input: "", patience: patience)
+        guard outcome?.status == 0 else {
             return log.warning("the runtimes' files could not be read ahead: the first sandbox of each pays for them")
         }
         let size = group.memoryCurrent() ?? .zero
         try? group.setMemoryLow(size)
         log.info("\(files.count) files of the runtimes are kept in memory: \(size.rounded)")
-    }
-
-    private static func spawn(_ arguments: [String]) -> Int32 {
-        let words = ["/proc/self/exe", verb] + arguments
-        var pointers = unsafe words.map { unsafe strdup($0) } + [nil]
-        defer { for index in unsafe pointers.indices { unsafe free(pointers[index]) } }
-        var pid: pid_t = 0
-        guard unsafe posix_spawn(&pid, "/proc/self/exe", nil, nil, &pointers, nil) == 0 else { return -1 }
-        var status: Int32 = 0
-        while unsafe waitpid(pid, &status, 0) < 0, errno == EINTR {}
-        return status
     }
 }

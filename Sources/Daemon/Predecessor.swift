@@ -1,31 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0
 import Glibc
 import Linux
+import Logging
 import NIOCore
 
 /// A daemon that was killed a moment ago and still holds what this one needs.
 ///
 /// A child that it was just making shares its table of descriptors (`CLONE_FILES`), and so its locks and its sockets, until
-/// the kernel has taken the memory and the mounts of both apart.
+/// the kernel has taken the memory and the mounts of both apart. That takes as long as the kernel takes: a holder that is
+/// known to be dead is waited for, and only one that lives is in the way.
 enum Predecessor {
+    /// For one that lives, or is not known: it may have been killed and not have noticed yet.
     private static let patience = Duration.seconds(2)
+    /// For one that is dead. Nobody should need it; the end of a machine under load may.
+    private static let deathbed = Duration.seconds(60)
 
-    /// Tries again, for two seconds, what fails because somebody holds it; then it is somebody else who does.
-    static func outlast<Value>(
-        while isHeld: (any Error) -> Bool = { _ in true },
-        _ body: () throws -> Value
-    ) throws -> Value {
-        let deadline = MonotonicClock.now() + Int64(patience.seconds * 1e9)
+    /// Who has what this daemon needs, and what to say if that remains so.
+    struct Held: Error {
+        /// `nil` where the kernel does not tell.
+        let by: pid_t?
+        let refusal: StartError
+
+        /// Nobody of this number, a zombie, or one on its way there.
+        var isDead: Bool { by.map { ProcessState($0)?.isEnding ?? true } ?? false }
+    }
+
+    /// Tries again while that throws `Held`, for as long as its holder deserves; then throws its refusal.
+    static func outlast<Value>(_ log: Logger, _ body: () throws -> Value) throws -> Value {
+        let began = MonotonicClock.now()
+        var isTold = false
         while true {
             do {
                 return try body()
-            } catch {
-                guard isHeld(error), MonotonicClock.now() < deadline else { throw error }
+            } catch let held as Held {
+                let waited = Duration.nanoseconds(MonotonicClock.now() - began)
+                guard waited < (held.isDead ? deathbed : patience) else { throw held.refusal }
+                if !isTold, waited > .seconds(1), held.isDead, let pid = held.by {
+                    log.notice("waiting for PID \(pid), which was killed and has not let go of everything")
+                    isTold = true
+                }
                 KernelSleep.milliseconds(10)
             }
         }
     }
-
-    /// Whether a listener failed because its address is taken.
-    static func isTaken(_ error: any Error) -> Bool { (error as? IOError)?.errnoCode == EADDRINUSE }
 }

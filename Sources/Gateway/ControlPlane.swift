@@ -60,7 +60,7 @@ struct ControlPlane {
         case .retryEvent(let id): try retry(id)
         case .schedules: .json(.ok, ScheduleList(schedules: try context.schedules()))
         case .purgeQueue: try purge(request)
-        case .ready: HTTPResponse(.ok, text: "ready\n", type: "text/plain")
+        case .ready: context.readiness.response
         case .invoke, .url, .deployImage, .lambdaInvoke, .lambdaInvokeAsync, .lambdaInvokeStream, .page, .specification,
             .health,
             .events:

@@ -35,6 +35,7 @@ package struct GatewayContext: Sendable {
     /// When the daemon built this, in milliseconds since the epoch.
     package var startedMs = WallClock.nowMs()
     package var images: ImageIntake
+    package let readiness = Readiness()
 
     package init(
         catalog: FunctionCatalog,

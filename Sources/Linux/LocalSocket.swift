@@ -1,23 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
+import CLinux
 import Glibc
 
 /// Sockets of the file system.
 package enum LocalSocket {
-    /// Whether somebody takes connections there. A socket that a process left behind has nobody.
-    package static func isListening(_ path: String) -> Bool {
+    /// Who takes connections at a path.
+    package enum Listener: Equatable, Sendable {
+        /// A socket that a process left behind has nobody, as a path where there is none.
+        case nobody
+        /// Whoever called listen(2), by SO_PEERCRED of unix(7). It may be dead, and a child have its socket still.
+        case process(pid_t)
+        /// One with a full backlog, or of a PID namespace that is not seen from here.
+        case unknown
+    }
+
+    package static func listener(at path: String) -> Listener {
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
-        guard path.utf8.count < 107 else { return false }
+        guard path.utf8.count < 107 else { return .nobody }
         unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0.copyBytes(from: path.utf8) }
         let fd = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue), 0)
-        guard fd >= 0 else { return false }
+        guard fd >= 0 else { return .nobody }
         defer { close(fd) }
         let size = socklen_t(MemoryLayout<sockaddr_un>.size)
         let result = unsafe withUnsafePointer(to: address) { pointer in
             unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { unsafe connect(fd, $0, size) }
         }
-        // One whose backlog is full is there all the same.
-        return result == 0 || errno == EAGAIN
+        guard result == 0 else { return errno == EAGAIN ? .unknown : .nobody }
+        let pid = clinux_peer_process(fd)
+        return pid > 0 ? .process(pid) : .unknown
     }
 }
 

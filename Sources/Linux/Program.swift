@@ -75,6 +75,8 @@ package enum Program {
         for (from, to) in [(stdin, 0), (stdout, 1), (stdout, 2)] as [(CInt, CInt)] {
             unsafe posix_spawn_file_actions_adddup2(&actions, from, to)
         }
+        // NIO's sockets are not close-on-exec: one that outlived the daemon would hold its ports.
+        _ = unsafe clinux_spawn_close_from(&actions, 3)
         // The daemon blocks and ignores signals that another program wants.
         var attributes = posix_spawnattr_t()
         unsafe posix_spawnattr_init(&attributes)

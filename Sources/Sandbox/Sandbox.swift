@@ -60,7 +60,7 @@ package final class Sandbox: Sendable {
         self.address = address
         self.events = events
         self.recycle = recycle
-        startTime = Self.startTime(of: pid)
+        startTime = ProcessState(pid)?.startTime ?? 0
         state = Mutex(
             State(network: network, listener: listener, output: output, extensionOutput: extensionOutput)
         )
@@ -208,13 +208,6 @@ package final class Sandbox: Sendable {
         }
         if let token { events.cancel(token) }
         body?(status)
-    }
-
-    private static func startTime(of pid: Int32) -> UInt64 {
-        guard let stat = try? KernelFile.read("/proc/\(pid)/stat") else { return 0 }
-        // The second field is the program's name in parentheses and may hold anything: count from the last one.
-        let fields = stat.split(separator: ")").last?.split(separator: " ") ?? []
-        return fields.count > 19 ? UInt64(fields[19]) ?? 0 : 0
     }
 }
 

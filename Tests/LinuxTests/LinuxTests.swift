@@ -41,6 +41,36 @@ struct LinuxTests {
         #expect(left.load(ordering: .relaxed) == 0)
     }
 
+    @Test("a process is told by its line in /proc, whatever its name is, and one on its way out is known")
+    func processes() throws {
+        let line = "7 (a) b (c)) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2 3"
+        let state = try #require(ProcessState(stat: line))
+        #expect(state.startTime == 987_654 && !state.isEnding)
+        #expect(ProcessState(stat: line.replacing(" 4194560 ", with: " 4194564 "))?.isEnding == true)
+        #expect(ProcessState(stat: "7 (a) S 1") == nil && ProcessState(stat: "") == nil)
+        #expect(ProcessState(getpid())?.isEnding == false && ProcessState(0) == nil)
+    }
+
+    @Test("who listens at a path is told by its number, and a socket that was left behind has nobody")
+    func listeners() throws {
+        let path = "/tmp/ebb-listener-\(getpid())"
+        defer { _ = unsafe unlink(path) }
+        #expect(LocalSocket.listener(at: path) == .nobody)
+        let listening = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        unsafe withUnsafeMutableBytes(of: &address.sun_path) { unsafe $0.copyBytes(from: path.utf8) }
+        let bound = unsafe withUnsafePointer(to: address) { pointer in
+            unsafe pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                unsafe bind(listening, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+            }
+        }
+        try #require(bound == 0 && listen(listening, 0) == 0)
+        #expect(LocalSocket.listener(at: path) == .process(getpid()))
+        close(listening)
+        #expect(LocalSocket.listener(at: path) == .nobody)
+    }
+
     @Test("what is cancelled twice, or after its descriptor was closed, takes nobody else's place")
     func cancelling() throws {
         let events = try EventWatcher()

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import Glibc
 import Testing
 
 @testable import Linux
@@ -29,6 +30,14 @@ struct ProgramTests {
             outcome.output.hasPrefix("/bin/sh was killed: it had not ended after")
                 && outcome.output.hasSuffix("begun\n")
         )
+    }
+
+    @Test("has none of our descriptors, those that are not close-on-exec either")
+    func descriptors() throws {
+        let leaky = dup(1)
+        defer { close(leaky) }
+        let outcome = try Program.run("/bin/sh", ["-c", "test -e /proc/$$/fd/\(leaky) || echo none"], input: "")
+        #expect(outcome.output == "none\n")
     }
 
     @Test("a program that is not there is an error with its name")

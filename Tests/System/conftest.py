@@ -98,10 +98,10 @@ class Daemon:
         self.process = None
         self.port = None
 
-    def command(self):
+    def command(self, port=None):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+            self.port = port or probe.getsockname()[1]
         command = [
             str(BIN / "fnd"), "--listen", f"{self.address}:{self.port}", "--socket", str(self.socket),
             "--state", str(self.state), "--images", IMAGES, "--runtimes", RUNTIMES,
@@ -117,10 +117,14 @@ class Daemon:
         if self.finds_group:
             (self.group / "cgroup.procs").write_text(str(os.getpid()))
 
+    def spawn(self, port=None):
+        """Starts it, and does not wait until it serves."""
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.command(port), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env=self.environment, preexec_fn=self.enter_group)
+
     def start(self):
-        log = open(self.log_path, "ab")
-        self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                        env=self.environment, preexec_fn=self.enter_group)
+        self.spawn()
         wait_until(self.is_ready, "the daemon to serve", 20)
         return self
 

@@ -277,13 +277,25 @@ def test_a_group_that_cannot_be_removed_keeps_its_place_is_told_and_goes_when_it
 def test_a_stopped_daemon_lets_requests_finish_and_leaves_nothing(own_daemon):
     daemon = own_daemon(CONFIG).start()
     daemon.deploy_code("work", {"app.py": CODE})
+    kept = daemon.connect()
     with concurrent.futures.ThreadPoolExecutor() as threads:
         call = threads.submit(daemon.invoke, "work", {"sleep": 3})
         daemon.sandbox("work", "busy")
+        assert (daemon.request("GET", "/readyz").status, is_ready(kept)) == (200, (200, b"ready\n"))
+        daemon.process.send_signal(signal.SIGTERM)
+        # Who balances load over connections that it has sends no more.
+        wait_until(lambda: is_ready(kept) == (503, b"stopping\n"), "it to say that it stops", 20)
         daemon.stop()
         assert daemon.process.returncode == 0
         assert call.result().status == 200
+    kept.close()
     nothing_left(daemon)
+
+
+def is_ready(connection):
+    connection.request("GET", "/readyz")
+    answer = connection.getresponse()
+    return answer.status, answer.read()
 
 
 def test_a_request_that_does_not_finish_ends_with_the_daemons_patience(own_daemon):

@@ -5,8 +5,8 @@ import signal
 import subprocess
 import threading
 
-from conftest import wait_until
-from leaks import Leaks, nothing_left
+from conftest import BIN, wait_until
+from leaks import Leaks, nobody_left, nothing_left
 
 CONFIG = "defaults: {timeout: 120s}\n"
 
@@ -103,21 +103,60 @@ def test_a_daemon_waits_for_one_that_is_just_ending(own_daemon):
     daemon.state.mkdir()
     # Holds all that a daemon does, and ends a moment later.
     holder = subprocess.Popen(["/usr/bin/python3", "-c", HOLDER, str(daemon.state / "lock"), str(daemon.socket)], stdout=subprocess.PIPE)
-    port = int(holder.stdout.readline())
-    command = daemon.command()
-    command[command.index("--listen") + 1] = f"127.0.0.1:{port}"
-    daemon.port = port
-    with open(daemon.log_path, "ab") as log:
-        daemon.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=daemon.environment)
+    daemon.spawn(port=int(holder.stdout.readline()))
     assert holder.wait(60) == 0
     wait_until(daemon.is_ready, "the daemon to serve", 20)
 
 
+HEIR = """
+import os, socket, sys
+local, port = socket.socket(socket.AF_UNIX), socket.socket()
+local.bind(sys.argv[1])
+port.bind(("127.0.0.1", 0))
+for each in local, port:
+    each.listen()
+print(port.getsockname()[1], flush=True)
+if os.fork():
+    os.kill(os.getpid(), 9)
+sys.stdin.read()
+"""
+
+
+def test_a_dead_daemons_sockets_are_waited_for_as_long_as_somebody_has_them(own_daemon):
+    daemon = own_daemon(CONFIG)
+    heir = subprocess.Popen(["/usr/bin/python3", "-c", HEIR, str(daemon.socket)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    port = int(heir.stdout.readline())
+    assert heir.wait() == -9
+    daemon.spawn(port)
+    wait_until(lambda: f"waiting for PID {heir.pid}, which was killed" in daemon.log, "it to say that it waits", 20)
+    heir.stdin.close()
+    wait_until(daemon.is_ready, "the daemon to serve", 20)
+    assert daemon.fn("ls").returncode == 0
+
+
+READS = """
+import os, subprocess, sys
+reader = subprocess.Popen([sys.argv[1], "preload-images", str(os.getpid())] + sys.argv[2:])
+print(reader.pid, flush=True)
+reader.wait()
+"""
+
+
+def test_the_reader_of_images_ends_with_the_daemon_that_started_it(own_daemon, tmp_path):
+    daemon = own_daemon(CONFIG)
+    group, slow = daemon.group / "cgroup.procs", tmp_path / "slow"
+    os.mkfifo(slow)  # nobody writes to it: reading takes for ever
+    parent = subprocess.Popen(["/usr/bin/python3", "-c", READS, str(BIN / "fnd"), str(group), str(slow)], stdout=subprocess.PIPE)
+    reader = parent.stdout.readline().decode().strip()
+    wait_until(lambda: reader in group.read_text().split(), "it to be in its group", 20)
+    parent.kill()
+    parent.wait()
+    nobody_left(daemon)
+
+
 def test_a_daemon_whose_port_is_taken_says_so_and_leaves_nothing(daemon, own_daemon):
     other = own_daemon(CONFIG)
-    command = other.command()
-    command[command.index("--listen") + 1] = f"127.0.0.1:{daemon.port}"
-    result = subprocess.run(command, capture_output=True, timeout=120)
+    result = subprocess.run(other.command(port=daemon.port), capture_output=True, timeout=120)
     assert result.returncode == 1 and b"cannot listen on" in result.stderr, result.stderr
     nothing_left(other)
 

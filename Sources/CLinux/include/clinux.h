@@ -7,6 +7,7 @@
 #define CLINUX_H
 
 #include <stddef.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -193,6 +194,10 @@ int clinux_epoll_add(int epoll, int fd, int priority, uint64_t id);  // EPOLLPRI
 int clinux_epoll_remove(int epoll, int fd);
 int clinux_epoll_wait(int epoll, uint64_t *ids, int count);          // how many of `ids` are set; waits for ever
 int clinux_eventfd(void);
+pid_t clinux_peer_process(int socket);  // who connected to it, or listens at its other end (unix(7)); 0: not seen from here
+// Kills the calling process when `parent` has ended, now if it has: -1 where that cannot be asked for.
+int clinux_die_with(pid_t parent);
+int clinux_spawn_close_from(posix_spawn_file_actions_t *actions, int first);  // Swift's Glibc does not have it
 void clinux_not_dumpable(void);         // no core dumps, no debugger, no look into /proc/self
 int clinux_forget_start(int fd, int64_t size);  // gives back what a file's first bytes take on disk, if it can
 int clinux_sync_file_system(int fd);  // of the file system that holds fd
