@@ -17,7 +17,7 @@ ANSWER_LIMIT = 8 << 20
 
 
 def exchange(connection, method, path, body=b""):
-    head = f"{method} {BASE}{path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {len(body)}\r\n\r\n"
     connection.sendall(head.encode() + body)
     data = b""
     while b"\r\n\r\n" not in data:
@@ -81,13 +81,26 @@ def run(program, event, headers):
     return process.wait(), bytes(output), errors
 
 
+def await_function(connection):
+    """Waits until this runtime, which was started ahead, is a function's; its files are there then."""
+    import selectors, subprocess  # noqa: E401,F401  before anybody waits for them
+    _, body = exchange(connection, "GET", "/fn/function")
+    environment = json.loads(body)["environment"]
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
+    os.chdir("/var/task")
+
+
 def main():
-    program = os.path.join("/var/task", os.environ.get("_HANDLER", ""))
     connection = connect()
+    if "FN_PREWARMED" in os.environ:
+        await_function(connection)
+    program = os.path.join("/var/task", os.environ.get("_HANDLER", ""))
     if not (os.path.isfile(program) and os.access(program, os.X_OK)):
         message = f"'{os.environ.get('_HANDLER', '')}' is not an executable file of the function"
         document = {"errorType": "Runtime.InvalidEntrypoint", "errorMessage": message}
-        exchange(connection, "POST", "init/error", json.dumps(document).encode())
+        exchange(connection, "POST", f"{BASE}init/error", json.dumps(document).encode())
         os._exit(1)
     # Requests at once: so many threads ask for work, each on a connection of its own.
     for _ in range(int(os.environ.get("AWS_LAMBDA_MAX_CONCURRENCY") or 1) - 1):
@@ -112,16 +125,16 @@ def serve_in_thread(program):
 
 def serve(connection, program):
     while True:
-        headers, event = exchange(connection, "GET", "invocation/next")
+        headers, event = exchange(connection, "GET", f"{BASE}invocation/next")
         request_id = headers["lambda-runtime-aws-request-id"]
         status, output, errors = run(program, event, headers)
         if status == 0:
-            exchange(connection, "POST", f"invocation/{request_id}/response", output)
+            exchange(connection, "POST", f"{BASE}invocation/{request_id}/response", output)
             continue
         how = f"exit status {status}" if status > 0 else f"signal {-status}"
         message = f"the command ended with {how}: {errors.decode('utf-8', 'replace').strip()}"
         document = {"errorType": "Command.ExitError", "errorMessage": message, "exitStatus": status, "requestId": request_id}
-        exchange(connection, "POST", f"invocation/{request_id}/error", json.dumps(document).encode())
+        exchange(connection, "POST", f"{BASE}invocation/{request_id}/error", json.dumps(document).encode())
 
 
 main()

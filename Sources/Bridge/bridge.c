@@ -8,6 +8,9 @@
 // the server answers goes back in the same form. Without it the program takes this one's place and speaks the Runtime API
 // itself. PROGRAM is looked for in PATH, as an image's entrypoint is.
 //
+// With FN_PREWARMED it is started before it is known for which function: it waits until it is one's, and has that one's
+// environment and directory from then on.
+//
 // Linked without any library of the image's, which may hold none. It ends as the program ends.
 
 #include <errno.h>
@@ -20,6 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../Init/entrypoint.h"
 #include "http.h"
 
 // The daemon bounds both, with errors of its own; these keep the bridge from growing without end.
@@ -345,7 +349,8 @@ static void start_program(char **arguments) {
     execvp(arguments[0], arguments);
     int error = errno;
     char message[400];
-    snprintf(message, sizeof message, "cannot execute '%.300s': %s", arguments[0], strerror(error));
+    const char *problem = entrypoint_problem(error);
+    snprintf(message, sizeof message, "cannot execute %.200s: %s", arguments[0], problem ? problem : strerror(error));
     fprintf(stderr, "Runtime.InvalidEntrypoint: %s\n", message);
     struct http api = {.port = api_port, .fd = -1};
     struct text request = {0}, document = {0};
@@ -360,15 +365,46 @@ static void start_program(char **arguments) {
     _exit(error == ENOENT ? 127 : 126);
 }
 
+// Replaces the whole environment by the assignment's. 0 when there is none.
+static int take_environment(const struct text *document) {
+    struct json environment = json_member(json_parse(document->bytes, document->length), "environment"), name, value;
+    struct text key = {0}, word = {0};
+    const char *at = NULL;
+    if (!json_is(environment, '{')) return 0;
+    clearenv();
+    while (json_next(&at, environment, &name, &value)) {
+        text_clear(&key);
+        text_clear(&word);
+        if (!json_decode(name, &key) || !json_decode(value, &word) || setenv(key.bytes ? key.bytes : "", word.bytes ? word.bytes : "", 1) < 0)
+            return 0;
+    }
+    return 1;
+}
+
+// What the daemon does not answer, or not as it has promised, ends this runtime: nobody has it yet.
+static void await_function(void) {
+    struct http api = {.port = api_port, .fd = -1};
+    struct text request = {0};
+    struct answer assignment = {0};
+    text_print(&request, "GET /fn/function HTTP/1.1\r\nHost: 127.0.0.1:%u\r\n\r\n", api_port);
+    // The directory that this stands in was there before the code was.
+    if (http_exchange(&api, &request, 0, EVENT_LIMIT, &assignment) == HTTP_OK && assignment.status == 200 &&
+        take_environment(&assignment.body) && chdir("/var/task") == 0)
+        return http_close(&api);
+    fprintf(stderr, "bridge: no function came\n");
+    exit(1);
+}
+
 int main(int count, char **arguments) {
-    const char *port = getenv("FN_HTTP_PORT"), *api = getenv("AWS_LAMBDA_RUNTIME_API");
-    const char *places = getenv("AWS_LAMBDA_MAX_CONCURRENCY");
+    const char *api = getenv("AWS_LAMBDA_RUNTIME_API");
     if (count < 2) {
         fprintf(stderr, "usage: bridge PROGRAM [ARGUMENT...]\n");
         return 64;
     }
     const char *colon = api ? strrchr(api, ':') : NULL;
     api_port = (unsigned short)number("AWS_LAMBDA_RUNTIME_API", colon ? colon + 1 : "", 1, 65535);
+    if (getenv("FN_PREWARMED")) await_function();
+    const char *port = getenv("FN_HTTP_PORT"), *places = getenv("AWS_LAMBDA_MAX_CONCURRENCY");
     if (!port) start_program(arguments + 1);
     server_port = (unsigned short)number("FN_HTTP_PORT", port, 1, 65535);
     long most = places ? number("AWS_LAMBDA_MAX_CONCURRENCY", places, 1, 64) : 1;

@@ -57,7 +57,8 @@ final class FunctionSandboxes: Sendable {
             id: id.description,
             template: try template(function),
             codeDirectory: code,
-            arguments: image.map { ["/.bridge"] + $0.arguments } ?? runtime.command(code: code, layers: layers),
+            arguments: image.map { [RuntimeDefinition.bridge] + $0.arguments }
+                ?? runtime.command(code: code, layers: layers),
             environment: environment(function, id, isProvisioned: isProvisioned),
             limits: limits(function, contract),
             tmpSize: function.tmp.value
@@ -98,7 +99,7 @@ final class FunctionSandboxes: Sendable {
             id: id.description,
             template: try template(runtime),
             codeDirectory: nil,
-            arguments: runtime.command,
+            arguments: runtime.waitingCommand,
             environment: variables,
             limits: limits,
             tmpSize: live.tmp

@@ -197,7 +197,7 @@ final class RunningInvocation: Sendable {
     func initFailed(_ exit: SandboxExit) {
         trace?.refused(exit)
         var result = InvocationResult(requestID: requestID, outcome: .failure(exit.initFailure(requestID)))
-        result.start = .cold
+        result.start = exit.startKind
         result.peak = exit.peak
         result.contract = exit.limit
         if wantsLogTail { result.logTail = Self.framed(exit, result, version) }

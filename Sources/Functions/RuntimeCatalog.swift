@@ -67,6 +67,16 @@ package struct RuntimeDefinition: Sendable, Equatable {
         return command + ["\((found ?? places[0]).0)/\(program)"]
     }
 
+    /// The command for a function that is not known yet, which waits for it. A program of the function's own is waited for
+    /// by the bridge, which becomes it.
+    package var waitingCommand: [String] {
+        guard let program else { return command }
+        return (command.isEmpty ? [Self.bridge] : command) + ["/var/task/\(program)"]
+    }
+
+    /// The program inside the sandbox that starts functions which are programs of their own (`Sources/Bridge`).
+    package static let bridge = "/.bridge"
+
     /// The same for as long as its description is the same, and another for any other: 64 hexadecimal digits.
     package var version: String {
         let parts =
@@ -130,8 +140,10 @@ package struct RuntimeCatalog: Sendable {
             )
         }
         let prewarm = try prewarm(yaml)
-        guard program == nil || prewarm == nil else {
-            throw .invalid("\(file): error: prewarm: a program of the function's own cannot be started ahead of it")
+        guard program == nil || prewarm == nil || command.isEmpty || command.first == RuntimeDefinition.bridge else {
+            throw .invalid(
+                "\(file): error: prewarm: a program of the function's own can be started ahead by \(RuntimeDefinition.bridge) alone, and not by \(command[0])"
+            )
         }
         return RuntimeDefinition(
             name: name,

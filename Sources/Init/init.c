@@ -15,10 +15,12 @@
 //
 // Exit status: the runtime's own, or 128 + N when signal N killed it.
 
+#include "entrypoint.h"
+
 typedef unsigned long word;
 
 enum { PR_SET_DUMPABLE = 4, SIGCHLD = 17, SIGTERM = 15, SIGKILL = 9, WNOHANG = 1 };
-enum { ENOENT = 2, EINTR = 4, ENOEXEC = 8, ECHILD = 10, EACCES = 13 };
+enum { EINTR = 4, ECHILD = 10 };
 enum { CLONE_VM = 0x100, CLONE_VFORK = 0x4000 };
 enum { SIG_SETMASK = 2, F_GETFD = 1, F_SETFD = 2, FD_CLOEXEC = 1, EXTENSION_OUTPUT = 3 };
 enum { AT_FDCWD = -100, O_CLOEXEC = 02000000, O_PATH = 010000000, X_OK = 1 };
@@ -167,13 +169,10 @@ static void tell_unstartable(const char *path, int error) {
     add(&body, "{\"errorType\":\"Runtime.InvalidEntrypoint\",\"errorMessage\":\"cannot execute ");
     add(&body, path);
     add(&body, ": ");
-    if (error == ENOENT)
-        add(&body, "there is no such file, or the interpreter that it names is not in the runtime's image");
-    else if (error == EACCES)
-        add(&body, "it is not marked as executable");
-    else if (error == ENOEXEC)
-        add(&body, "it is no program of this machine's kind, nor a script that names its interpreter");
-    else {
+    const char *problem = entrypoint_problem(error);
+    if (problem) {
+        add(&body, problem);
+    } else {
         add(&body, "error ");
         add_number(&body, error);
     }

@@ -58,8 +58,10 @@ package struct SandboxExit: Sendable {
     package var initTimeout: Duration?
     /// Set when it ended because an extension did, or could not begin as its image is.
     package var fault: FunctionFault?
-    /// When it was started.
+    /// When it was started; for one that had been prewarmed, when it became its function's.
     package var start: StartTimes
+    /// Cold or prewarmed: what a request waited for whose start failed.
+    package var startKind = StartKind.cold
     /// Set when it was ended for the fault of one request: what the others in it are told.
     package var cause: String?
 }

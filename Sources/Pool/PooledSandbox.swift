@@ -44,6 +44,8 @@ package final class PooledSandbox: Sendable {
     struct State {
         /// What runs, by request id.
         var current: [String: Invocation] = [:]
+        /// It was started for no function, and became one's.
+        var wasPrewarmed = false
         var initError: (document: ByteBuffer, type: String?)?
         var initTimeout: Duration?
         var hasExited = false
@@ -157,6 +159,7 @@ package final class PooledSandbox: Sendable {
     func become(_ function: String, onRemoval: @escaping @Sendable () -> Void) {
         plan.name.withLock { $0 = function }
         self.onRemoval.withLock { $0 = onRemoval }
+        state.withLock { $0.wasPrewarmed = true }
         let now = MonotonicClock.now()
         began.withLock { $0 = (now, now) }
     }
@@ -379,7 +382,9 @@ package final class PooledSandbox: Sendable {
 
     func exitReport(_ status: ExitStatus) -> SandboxExit {
         let events = sandbox.cgroup.memoryEvents()
-        let (initError, initTimeout, ending) = state.withLock { ($0.initError, $0.initTimeout, $0.ending) }
+        let (initError, initTimeout, ending, wasPrewarmed) = state.withLock {
+            ($0.initError, $0.initTimeout, $0.ending, $0.wasPrewarmed)
+        }
         return SandboxExit(
             status: ending.runtimeStatus ?? status,
             outOfMemory: (events?.oomKill ?? 0) > 0,
@@ -390,6 +395,7 @@ package final class PooledSandbox: Sendable {
             initTimeout: initTimeout,
             fault: ending.fault,
             start: startTimes,
+            startKind: wasPrewarmed ? .prewarmed : .cold,
             cause: ending.cause
         )
     }

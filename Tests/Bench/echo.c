@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A `bootstrap` that answers every event with the event: the Lambda Runtime API in as little work as it takes, so that
-// what is measured around it is the daemon. The answer and the request for the next event leave in one write.
+// what is measured around it is the daemon. The answer and the request for the next event leave in one write. The event
+// "when" is answered with the time at which the program began.
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <stdint.h>
@@ -26,12 +27,11 @@ static void send_all(int fd, const char *bytes, size_t length) {
 
 int main(int count, char **arguments) {
     (void)arguments;
-    if (count > 1) {  // bare: says when it began, as first.c does
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        int64_t time = now.tv_sec * 1000000000 + now.tv_nsec;
-        return write(1, &time, sizeof time) == sizeof time ? 0 : 1;
-    }
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    int64_t time = now.tv_sec * 1000000000 + now.tv_nsec;
+    // Bare: says when it began, as first.c does.
+    if (count > 1) return write(1, &time, sizeof time) == sizeof time ? 0 : 1;
 
     int fd = socket(AF_INET, SOCK_STREAM, 0), on = 1;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(9001), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -55,11 +55,18 @@ int main(int count, char **arguments) {
             if (id != NULL && id < end) {
                 id += 32;
                 while (*id == ' ') id++;
+                const char *answer = end + 4;
+                char when[24];
+                size_t size = length;
+                if (length == 6 && memcmp(answer, "\"when\"", 6) == 0) {
+                    size = (size_t)snprintf(when, sizeof when, "%lld", (long long)time);
+                    answer = when;
+                }
                 int head = snprintf(out, sizeof out,
-                    "POST /2018-06-01/runtime/invocation/%.36s/response HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n", id, length);
-                memcpy(out + head, end + 4, length);
-                memcpy(out + head + length, next, sizeof next - 1);
-                send_all(fd, out, (size_t)head + length + sizeof next - 1);
+                    "POST /2018-06-01/runtime/invocation/%.36s/response HTTP/1.1\r\nHost: h\r\nContent-Length: %zu\r\n\r\n", id, size);
+                memcpy(out + head, answer, size);
+                memcpy(out + head + size, next, sizeof next - 1);
+                send_all(fd, out, (size_t)head + size + sizeof next - 1);
             }
             memmove(in, in + whole, held - whole);
             held -= whole;

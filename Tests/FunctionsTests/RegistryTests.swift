@@ -146,7 +146,15 @@ struct ManifestTests {
         #expect(runtime.command(code: code, layers: layers) == ["/opt/go"])
         try write(code, 0o755)
         #expect(wrapped.command(code: code, layers: layers) == ["/.bridge", "/var/task/go"])
-        for wrong in ["program: a/b", "", "program: go\nprewarm: {memory: 8MiB}"] {
+        // Ahead of its function the bridge waits, which becomes that program.
+        #expect(runtime.waitingCommand == ["/.bridge", "/var/task/go"])
+        #expect(wrapped.waitingCommand == ["/.bridge", "/var/task/go"])
+        for right in ["program: go\nprewarm: {memory: 8MiB}", "command: [/x]\nprewarm: {memory: 8MiB}"] {
+            #expect(throws: Never.self) {
+                try RuntimeCatalog.parse("name: x\nimage: y\n\(right)\n", file: "", directory: "")
+            }
+        }
+        for wrong in ["program: a/b", "", "program: go\ncommand: [/x]\nprewarm: {memory: 8MiB}"] {
             #expect(throws: FunctionsError.self) {
                 try RuntimeCatalog.parse("name: x\nimage: y\n\(wrong)\n", file: "", directory: "")
             }

@@ -269,8 +269,8 @@ def test_a_program_without_any_library_starts_from_an_image_of_nothing_else(daem
 
 def test_an_entrypoint_that_is_not_there_says_so(daemon, tmp_path):
     layer = tar(entry("only", "x"))
-    for program, words in (("nobody", "cannot execute 'nobody': No such file or directory"),
-                           ("/only", "cannot execute '/only': Permission denied")):
+    for program, words in (("nobody", "cannot execute nobody: there is no such file, or the interpreter that it names is not in the image"),
+                           ("/only", "cannot execute /only: it is not marked as executable")):
         for server in ([], ["--port", "8000"]):
             deploy(daemon, Image(layer, config={"Entrypoint": [program]}).archive(tmp_path / "i.tar"), "missing", *server)
             answer = daemon.invoke("missing")

@@ -27,6 +27,28 @@ export const handle = async (event, context) => ({
     stream: process.env.AWS_LAMBDA_LOG_STREAM_NAME,
 });
 """}),
+    "command": ("run", {"run": """#!/usr/bin/python3
+import json, os
+print(json.dumps({
+    "function": os.environ["AWS_LAMBDA_FUNCTION_NAME"], "size": os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"],
+    "own": os.environ.get("OWN"), "cwd": os.getcwd(), "prewarmed": os.environ.get("FN_PREWARMED"), "pid": os.getppid(),
+    "host": os.uname().nodename, "stream": os.environ["AWS_LAMBDA_LOG_STREAM_NAME"]}))
+"""}),
+    # Ahead of it only its sandbox is started: its program is the function's own.
+    "provided": ("", {"bootstrap": """#!/usr/bin/python3 -S
+import http.client, json, os
+api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+while True:
+    api.request("GET", "/2018-06-01/runtime/invocation/next")
+    event = api.getresponse()
+    event.read()
+    told = {"function": os.environ["AWS_LAMBDA_FUNCTION_NAME"], "size": os.environ["AWS_LAMBDA_FUNCTION_MEMORY_SIZE"],
+            "own": os.environ.get("OWN"), "cwd": os.getcwd(), "prewarmed": os.environ.get("FN_PREWARMED"), "pid": os.getpid(),
+            "host": os.uname().nodename, "stream": os.environ["AWS_LAMBDA_LOG_STREAM_NAME"],
+            "open": sorted(os.listdir("/proc/self/fd"))[:-2]}
+    api.request("POST", f"/2018-06-01/runtime/invocation/{event.headers['Lambda-Runtime-Aws-Request-Id']}/response", json.dumps(told))
+    api.getresponse().read()
+"""}),
 }
 
 
@@ -47,7 +69,7 @@ def needed(daemon, runtime="python"):
     return ready(daemon, runtime)
 
 
-@pytest.mark.parametrize("runtime", ["python", "node"])
+@pytest.mark.parametrize("runtime", list(TELL))
 def test_a_function_gets_a_runtime_that_was_started_ahead_and_finds_itself_in_it(daemon, runtime):
     names = {s["id"] for s in needed(daemon, runtime)}
     handler, files = TELL[runtime]
@@ -58,12 +80,48 @@ def test_a_function_gets_a_runtime_that_was_started_ahead_and_finds_itself_in_it
     sandbox = daemon.sandbox(f"tell-{runtime}")
     assert sandbox["id"] in names
     assert told.pop("pid") == 2
+    # Nothing of who waited for the program is left in it.
+    assert told.pop("open", ["0", "1", "2"]) == ["0", "1", "2"]
     assert told == {"function": f"tell-{runtime}", "size": "192", "own": "mine", "cwd": "/var/task", "prewarmed": None,
                     "host": sandbox["id"], "stream": sandbox["id"]}
     why = daemon.fn("why", answer.headers["x-fn-request-id"]).stdout.decode()
     assert "prewarmed" in why
     again = daemon.invoke(f"tell-{runtime}")
     assert again.headers["x-fn-start"] in ("warm", "thawed") and again.json["pid"] == 2
+
+
+def test_an_http_server_is_started_in_a_sandbox_that_waited_for_it(daemon):
+    server = """#!/usr/bin/python3
+import http.server, os
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = f"{self.path} {os.getcwd()} {os.environ['OWN']}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+    for name in ("first-server", "server"):
+        daemon.deploy_code(name, {"bootstrap": server}, "http", "", "--env", f"OWN={name}")
+        answer = daemon.request("GET", f"/url/{name}/where")
+        assert (answer.status, answer.body.decode()) == (200, f"/where /var/task {name}")
+        if name == "first-server":
+            ready(daemon, "http")
+    assert answer.headers["x-fn-start"] == "prewarmed"
+
+
+def test_a_program_that_cannot_be_executed_says_why_from_either_start(daemon):
+    said = []
+    for start in ("cold", "prewarmed"):
+        needed(daemon, "provided")
+        daemon.deploy_code("unstartable", {"bootstrap": "#!/opt/none\n"}, "provided", "")
+        answer = daemon.invoke("unstartable", headers={"X-Fn-Cold": "1"} if start == "cold" else {})
+        assert (answer.status, answer.json["errorType"]) == (502, "Runtime.InvalidEntrypoint"), answer.body
+        assert answer.headers["x-fn-start"] == start
+        said.append(answer.json["errorMessage"])
+        assert daemon.fn("rm", "--yes", "unstartable").returncode == 0
+    assert said[0] == said[1] and "the interpreter that it names" in said[0]
 
 
 def test_one_pool_serves_every_size(daemon, limits):

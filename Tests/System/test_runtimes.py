@@ -58,7 +58,7 @@ def test_the_official_python_client_runs_unmodified_as_a_provided_function(daemo
 
 @pytest.mark.parametrize("start, words", [
     (None, "there is no such file"),
-    ("#!/opt/none\n", "the interpreter that it names is not in the runtime's image"),
+    ("#!/opt/none\n", "the interpreter that it names is not in the image"),
     ("not a program\n", "it is no program of this machine's kind"),
 ], ids=["missing", "interpreter", "kind"])
 def test_a_program_that_cannot_be_executed_says_why(daemon, start, words):
