@@ -344,13 +344,40 @@ static int number(const char *name, const char *text, long least, long most) {
     exit(64);
 }
 
+// Looks for the program as a shell would, and leaves why it could not be executed in errno. Not execvp: that has a shell
+// read what is no program, which a start without the bridge does not.
+static void execute(char **arguments) {
+    const char *places = getenv("PATH");
+    struct text path = {0};
+    int error = ENOENT;
+    if (strchr(arguments[0], '/') || !*arguments[0]) {
+        execv(arguments[0], arguments);
+        return;
+    }
+    if (!places) places = "/bin:/usr/bin";
+    for (;; places++) {
+        size_t length = strcspn(places, ":");
+        text_clear(&path);
+        text_add(&path, length ? places : ".", length ? length : 1);
+        text_print(&path, "/%s", arguments[0]);
+        execv(path.bytes, arguments);
+        // One that is there and cannot be executed says more than that it is nowhere.
+        if (errno != ENOENT && errno != ENOTDIR && error == ENOENT) error = errno;
+        if (error != ENOENT && error != EACCES) break;
+        places += length;
+        if (!*places) break;
+    }
+    errno = error;
+}
+
 // In its place the caller hears why there is no program: what a runtime says that cannot start.
 static void start_program(char **arguments) {
-    execvp(arguments[0], arguments);
+    execute(arguments);
     int error = errno;
-    char message[400];
+    char message[400], number[24];
     const char *problem = entrypoint_problem(error);
-    snprintf(message, sizeof message, "cannot execute %.200s: %s", arguments[0], problem ? problem : strerror(error));
+    snprintf(number, sizeof number, "error %d", error);
+    snprintf(message, sizeof message, "cannot execute %.200s: %s", arguments[0], problem ? problem : number);
     fprintf(stderr, "Runtime.InvalidEntrypoint: %s\n", message);
     struct http api = {.port = api_port, .fd = -1};
     struct text request = {0}, document = {0};
@@ -362,7 +389,7 @@ static void start_program(char **arguments) {
                api_port, document.length);
     text_add(&request, document.bytes, document.length);
     http_exchange(&api, &request, 0, EVENT_LIMIT, &receipt);
-    _exit(error == ENOENT ? 127 : 126);
+    _exit(127);
 }
 
 // Replaces the whole environment by the assignment's. 0 when there is none.

@@ -193,15 +193,14 @@ extension Daemon {
     }
 
     private func awaitSocket(_ path: String) throws {
+        var visit: LocalSocket.Visit?
         try Predecessor.outlast(log) {
+            if visit?.isOver ?? true { visit = LocalSocket.visit(path) }
+            guard let visit else { return }
             let refusal = StartError.refused(
                 "socket.path: somebody listens at \(path) already, perhaps another fnd: give --socket another path"
             )
-            switch LocalSocket.listener(at: path) {
-            case .nobody: return
-            case .process(let pid): throw Predecessor.Held(by: pid, refusal: refusal)
-            case .unknown: throw Predecessor.Held(by: nil, refusal: refusal)
-            }
+            throw Predecessor.Held(by: visit.process, refusal: refusal)
         }
     }
 
@@ -261,9 +260,9 @@ extension Daemon {
 
     /// Closes the doors, lets running requests finish for a while, ends every sandbox, and leaves nothing behind.
     package func stop(patience: Duration = .seconds(20)) {
+        context.readiness.isStopping()
         log.notice("stopping")
         manager.isStopping()
-        context.readiness.isStopping()
         for server in servers.withLock({ $0 }) { server.stopAccepting() }
         saveLearning()
         scheduler.stop()

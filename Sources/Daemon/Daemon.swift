@@ -24,11 +24,14 @@ import Units
 package enum StartError: Error, CustomStringConvertible {
     case settings(SettingsErrors)
     case refused(String)
+    /// It was told to stop before it began.
+    case stopped
 
     package var description: String {
         switch self {
         case .settings(let errors): errors.description
         case .refused(let why): "fnd: \(why)"
+        case .stopped: "fnd: stopped before it began"
         }
     }
 }

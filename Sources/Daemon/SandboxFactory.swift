@@ -130,6 +130,7 @@ final class FunctionSandboxes: Sendable {
             identity: identity(function, isProvisioned: false),
             environment: environment(function, id, isProvisioned: false),
             cpu: function.initCPU,
+            announcedCPU: function.cpus.value,
             live: function.live,
             initTimeout: function.initTimeout,
             onRemoval: { hold.release() }
@@ -229,6 +230,8 @@ final class FunctionSandboxes: Sendable {
         let spec = function.record.spec
         let runtime = spec.lambdaRuntime ?? spec.runtime
         let isManaged = spec.image == nil && !function.runtime.lambdaNames.isEmpty && !runtime.hasPrefix("provided")
+        // The daemon's own word: whoever has it waits for a function.
+        variables["FN_PREWARMED"] = nil
         variables["AWS_EXECUTION_ENV"] = isManaged ? "AWS_Lambda_\(runtime)" : nil
         variables.merge([
             "_HANDLER": function.record.spec.handler ?? "", "AWS_LAMBDA_RUNTIME_API": Self.runtimeAPI,

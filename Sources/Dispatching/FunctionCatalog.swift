@@ -218,7 +218,8 @@ extension DeployedFunction {
             reclaims: reclaims,
             burst: memoryBurst,
             perSandbox: perSandbox.value,
-            prewarmed: isPrewarmable ? PlanName.prewarmed(runtime.name) : nil
+            prewarmed: isPrewarmable ? PlanName.prewarmed(runtime.name) : nil,
+            startsWhole: runtime.program != nil
         )
     }
 

@@ -197,6 +197,9 @@ static void become(void *argument) {
     program->error = -(int)call(NR_execve, (word)program->path, (word)program->arguments, (word)program->environment, 0, 0);
     complain("Runtime.InvalidEntrypoint: cannot execute ");
     complain(program->path);
+    const char *problem = entrypoint_problem(program->error);
+    if (problem) complain(": ");
+    if (problem) complain(problem);
     complain("\n");
     for (;;) call(NR_exit_group, 127, 0, 0, 0, 0);
 }

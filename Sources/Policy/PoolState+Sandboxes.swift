@@ -8,7 +8,7 @@ extension PoolState {
         guard let entry = entries[id], case .starting(let token) = entry.phase else { return [] }
         failedStarts[entry.function] = nil
         // What a start costs is learnt from whole ones, and of functions.
-        if !entry.wasPrewarmed, !isPrewarming(entry) {
+        if !isPrewarming(entry), !entry.wasPrewarmed || plans[entry.function]?.startsWhole ?? false {
             profiles[entry.function, default: FunctionProfile()].started(in: .nanoseconds(now - entry.startedAt))
         }
         guard isCurrent(entry) else { return [stop(id, .replaced)] + pump(now: now) }

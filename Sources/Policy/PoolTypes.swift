@@ -65,6 +65,8 @@ package struct FunctionPlan: Sendable, Equatable {
     package var burst: Bytes
     /// The plan whose prewarmed sandboxes may become this one's; `nil` when each is started from nothing.
     package var prewarmed: String?
+    /// Whether all that its start costs comes after that: nothing of a program of its own has run in a prewarmed sandbox.
+    package var startsWhole: Bool
 
     package init(
         name: String,
@@ -78,7 +80,8 @@ package struct FunctionPlan: Sendable, Equatable {
         reclaims: Bool = true,
         burst: Bytes = .zero,
         perSandbox: Int = 1,
-        prewarmed: String? = nil
+        prewarmed: String? = nil,
+        startsWhole: Bool = false
     ) {
         self.name = name
         self.generation = generation
@@ -92,6 +95,7 @@ package struct FunctionPlan: Sendable, Equatable {
         self.burst = burst
         self.perSandbox = perSandbox
         self.prewarmed = prewarmed
+        self.startsWhole = startsWhole
     }
 
     /// The function that it belongs to.

@@ -147,7 +147,7 @@ extension SandboxPool {
             member.setTmp(assignment.live.tmp, log)
             try member.limits.setBrake(assignment.live.high)
             try member.limits.setCPU(assignment.cpu)
-            member.announce(memory: contract, cpu: assignment.cpu)
+            member.announce(memory: contract, cpu: assignment.announcedCPU)
             watchStart(member, assignment.initTimeout)
             guard member.assign(assignment.identity, environment: assignment.environment) else { return member.kill() }
         } catch {

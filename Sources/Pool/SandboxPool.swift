@@ -32,6 +32,8 @@ package struct Assignment: Sendable {
     package var identity: FunctionIdentity
     package var environment: [String: String]
     package var cpu: CPUQuota?
+    /// What the function is told that it may use: while it starts, it may use more.
+    package var announcedCPU: CPUQuota?
     package var live: LiveLimits
     package var initTimeout: Duration
     /// Called when nothing of the sandbox is left; may block.
@@ -41,6 +43,7 @@ package struct Assignment: Sendable {
         identity: FunctionIdentity,
         environment: [String: String],
         cpu: CPUQuota?,
+        announcedCPU: CPUQuota?,
         live: LiveLimits,
         initTimeout: Duration,
         onRemoval: @escaping @Sendable () -> Void
@@ -49,6 +52,7 @@ package struct Assignment: Sendable {
         self.identity = identity
         self.environment = environment
         self.cpu = cpu
+        self.announcedCPU = announcedCPU
         self.live = live
         self.initTimeout = initTimeout
     }

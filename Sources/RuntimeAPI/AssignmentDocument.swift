@@ -8,8 +8,10 @@ enum AssignmentDocument {
     }
 
     static func make(_ environment: [String: String]) -> String {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .sortedKeys  // as the environment of a start of its own is
         // Encoding strings cannot fail.
-        let data = (try? JSONEncoder().encode(Document(environment: environment))) ?? Data("{}".utf8)
+        let data = (try? encoder.encode(Document(environment: environment))) ?? Data("{}".utf8)
         return String(decoding: data, as: UTF8.self)
     }
 }

@@ -236,7 +236,7 @@ package enum Schema {
             fallback: "4",
             isLive: true,
             doc:
-                "runtimes such as python that are kept started for whichever function needs one next, of each kind at most; how many is learnt from how many are needed at once; 0 is none, and so is what a section does not name",
+                "sandboxes that wait for whichever function of their runtime needs one next, its interpreter started if it has one; of each runtime at most; how many is learnt from how many are needed at once; 0 is none, and so is what a section does not name",
             shape: .counts,
             read: { text, settings, _ in
                 (settings.pools.prewarm, settings.pools.prewarmByRuntime) = (0, [:])

@@ -56,6 +56,8 @@ struct Serve: ParsableCommand {
             Signals.handle(daemon)
         } catch StartError.settings(let errors) {
             Report.fail("\(errors)", code: 78)
+        } catch StartError.stopped {
+            Foundation.exit(0)
         } catch {
             let text = "\(error)"
             Report.fail(text.hasPrefix("fnd: ") ? text : "fnd: \(text)", code: 1)

@@ -55,7 +55,7 @@ struct LinuxTests {
     func listeners() throws {
         let path = "/tmp/ebb-listener-\(getpid())"
         defer { _ = unsafe unlink(path) }
-        #expect(LocalSocket.listener(at: path) == .nobody)
+        #expect(LocalSocket.visit(path) == nil)
         let listening = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
@@ -66,9 +66,14 @@ struct LinuxTests {
             }
         }
         try #require(bound == 0 && listen(listening, 0) == 0)
-        #expect(LocalSocket.listener(at: path) == .process(getpid()))
+        let visit = try #require(LocalSocket.visit(path))
+        #expect(visit.process == getpid() && !visit.isOver)
+        // One more finds no room: somebody is there, and nobody knows who.
+        let another = try #require(LocalSocket.visit(path))
+        #expect(another.process == nil && another.isOver)
         close(listening)
-        #expect(LocalSocket.listener(at: path) == .nobody)
+        #expect(visit.isOver)
+        #expect(LocalSocket.visit(path) == nil)
     }
 
     @Test("what is cancelled twice, or after its descriptor was closed, takes nobody else's place")

@@ -171,7 +171,8 @@ struct Driver {
         provisioned: Int = 0,
         burst: Bytes = .zero,
         perSandbox: Int = 1,
-        prewarmed: String? = nil
+        prewarmed: String? = nil,
+        startsWhole: Bool = false
     ) {
         let plan = FunctionPlan(
             name: name,
@@ -182,7 +183,8 @@ struct Driver {
             provisioned: provisioned,
             burst: burst,
             perSandbox: perSandbox,
-            prewarmed: prewarmed
+            prewarmed: prewarmed,
+            startsWhole: startsWhole
         )
         apply(state.setPlan(plan, now: now))
     }

@@ -39,6 +39,25 @@ struct PrewarmTests {
         #expect(ready(off).isEmpty)
     }
 
+    @Test(
+        "what a start costs is learnt from whole ones: of a program, whose all comes after it was assigned, from those too"
+    )
+    func costs() throws {
+        for isWhole in [false, true] {
+            var driver = driver()
+            driver.plan("h", memory: .mib(100), prewarmed: "@python", startsWhole: isWhole)
+            driver.call(1, "f")
+            for _ in 0..<3 {
+                driver.pass(1)
+                driver.settle()
+            }
+            driver.lease(2, "h")
+            driver.settle()
+            #expect(driver.starts[2] == .prewarmed)
+            #expect((driver.state.profiles["h"]?.coldStart != nil) == isWhole)
+        }
+    }
+
     @Test("after a start one is kept, frozen at what it holds, and any function of the runtime gets it at its own size")
     func assigned() throws {
         var driver = driver()

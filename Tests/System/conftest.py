@@ -96,12 +96,12 @@ class Daemon:
         self.log_path = self.directory / "fnd.log"
         self.arguments = list(arguments)
         self.process = None
-        self.port = None
+        self.port = self.wanted_port = None
 
-    def command(self, port=None):
+    def command(self):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            self.port = port or probe.getsockname()[1]
+            self.port = self.wanted_port or probe.getsockname()[1]
         command = [
             str(BIN / "fnd"), "--listen", f"{self.address}:{self.port}", "--socket", str(self.socket),
             "--state", str(self.state), "--images", IMAGES, "--runtimes", RUNTIMES,
@@ -117,10 +117,10 @@ class Daemon:
         if self.finds_group:
             (self.group / "cgroup.procs").write_text(str(os.getpid()))
 
-    def spawn(self, port=None):
+    def spawn(self):
         """Starts it, and does not wait until it serves."""
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(self.command(port), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env=self.environment, preexec_fn=self.enter_group)
 
     def start(self):

@@ -277,25 +277,21 @@ def test_a_group_that_cannot_be_removed_keeps_its_place_is_told_and_goes_when_it
 def test_a_stopped_daemon_lets_requests_finish_and_leaves_nothing(own_daemon):
     daemon = own_daemon(CONFIG).start()
     daemon.deploy_code("work", {"app.py": CODE})
-    kept = daemon.connect()
-    with concurrent.futures.ThreadPoolExecutor() as threads:
+    with concurrent.futures.ThreadPoolExecutor() as threads, socket.create_connection(("127.0.0.1", daemon.port)) as asking:
         call = threads.submit(daemon.invoke, "work", {"sleep": 3})
         daemon.sandbox("work", "busy")
-        assert (daemon.request("GET", "/readyz").status, is_ready(kept)) == (200, (200, b"ready\n"))
+        # Connections on which nothing is asked are closed at once; one that is asking gets its answer.
+        asking.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n")
+        assert daemon.request("GET", "/readyz").body == b"ready\n"  # the other has been read by then
         daemon.process.send_signal(signal.SIGTERM)
-        # Who balances load over connections that it has sends no more.
-        wait_until(lambda: is_ready(kept) == (503, b"stopping\n"), "it to say that it stops", 20)
+        wait_until(lambda: "stopping" in daemon.log, "it to stop", 20)
+        asking.sendall(b" ")
+        answer = b"".join(iter(lambda: asking.recv(4096), b""))
+        assert answer.startswith(b"HTTP/1.1 503 ") and answer.endswith(b"\r\n\r\nstopping\n"), answer
         daemon.stop()
         assert daemon.process.returncode == 0
         assert call.result().status == 200
-    kept.close()
     nothing_left(daemon)
-
-
-def is_ready(connection):
-    connection.request("GET", "/readyz")
-    answer = connection.getresponse()
-    return answer.status, answer.read()
 
 
 def test_a_request_that_does_not_finish_ends_with_the_daemons_patience(own_daemon):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 
 from conftest import BIN, wait_until
 from leaks import Leaks, nobody_left, nothing_left
@@ -103,7 +104,8 @@ def test_a_daemon_waits_for_one_that_is_just_ending(own_daemon):
     daemon.state.mkdir()
     # Holds all that a daemon does, and ends a moment later.
     holder = subprocess.Popen(["/usr/bin/python3", "-c", HOLDER, str(daemon.state / "lock"), str(daemon.socket)], stdout=subprocess.PIPE)
-    daemon.spawn(port=int(holder.stdout.readline()))
+    daemon.wanted_port = int(holder.stdout.readline())
+    daemon.spawn()
     assert holder.wait(60) == 0
     wait_until(daemon.is_ready, "the daemon to serve", 20)
 
@@ -114,7 +116,7 @@ local, port = socket.socket(socket.AF_UNIX), socket.socket()
 local.bind(sys.argv[1])
 port.bind(("127.0.0.1", 0))
 for each in local, port:
-    each.listen()
+    each.listen(1)
 print(port.getsockname()[1], flush=True)
 if os.fork():
     os.kill(os.getpid(), 9)
@@ -125,13 +127,26 @@ sys.stdin.read()
 def test_a_dead_daemons_sockets_are_waited_for_as_long_as_somebody_has_them(own_daemon):
     daemon = own_daemon(CONFIG)
     heir = subprocess.Popen(["/usr/bin/python3", "-c", HEIR, str(daemon.socket)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    port = int(heir.stdout.readline())
+    daemon.wanted_port = int(heir.stdout.readline())
     assert heir.wait() == -9
-    daemon.spawn(port)
+    daemon.spawn()
     wait_until(lambda: f"waiting for PID {heir.pid}, which was killed" in daemon.log, "it to say that it waits", 20)
+    time.sleep(3)  # longer than one is waited for that lives
     heir.stdin.close()
     wait_until(daemon.is_ready, "the daemon to serve", 20)
     assert daemon.fn("ls").returncode == 0
+
+
+def test_a_daemon_that_waits_for_a_dead_one_can_be_stopped(own_daemon):
+    daemon = own_daemon(CONFIG)
+    heir = subprocess.Popen(["/usr/bin/python3", "-c", HEIR, str(daemon.socket)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    heir.stdout.readline()
+    daemon.spawn()
+    wait_until(lambda: "which was killed" in daemon.log, "it to say that it waits", 20)
+    daemon.process.terminate()
+    assert daemon.process.wait(20) == 0
+    heir.stdin.close()
+    daemon.socket.unlink()  # the dead one's
 
 
 READS = """
@@ -156,7 +171,8 @@ def test_the_reader_of_images_ends_with_the_daemon_that_started_it(own_daemon, t
 
 def test_a_daemon_whose_port_is_taken_says_so_and_leaves_nothing(daemon, own_daemon):
     other = own_daemon(CONFIG)
-    result = subprocess.run(other.command(port=daemon.port), capture_output=True, timeout=120)
+    other.wanted_port = daemon.port
+    result = subprocess.run(other.command(), capture_output=True, timeout=120)
     assert result.returncode == 1 and b"cannot listen on" in result.stderr, result.stderr
     nothing_left(other)
 

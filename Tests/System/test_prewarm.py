@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runtimes are started ahead of any function, and given to whichever needs one next, at its own size."""
 import pathlib
+import re
+import shutil
 
 import pytest
 
@@ -111,17 +113,48 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
     assert answer.headers["x-fn-start"] == "prewarmed"
 
 
-def test_a_program_that_cannot_be_executed_says_why_from_either_start(daemon):
-    said = []
+@pytest.mark.parametrize("files, words", [
+    ({"README": "so that there is something"}, "there is no such file"), ({"bootstrap": "#!/opt/none\n"}, "the interpreter that it names"),
+    ({"bootstrap": "not a program\n"}, "no program of this machine's kind"), ({"bootstrap": "#"}, "not marked as executable"),
+], ids=["missing", "interpreter", "kind", "mode"])
+def test_a_program_that_cannot_be_executed_says_why_from_either_start(daemon, files, words):
+    source, said = daemon.directory / "unstartable", []
     for start in ("cold", "prewarmed"):
         needed(daemon, "provided")
-        daemon.deploy_code("unstartable", {"bootstrap": "#!/opt/none\n"}, "provided", "")
+        shutil.rmtree(source, ignore_errors=True)
+        source.mkdir()
+        for name, text in files.items():
+            (source / name).write_text(text)
+            (source / name).chmod(0o644 if text == "#" else 0o755)
+        assert daemon.fn("deploy", source, "--name", "unstartable", "--runtime", "provided").returncode == 0
         answer = daemon.invoke("unstartable", headers={"X-Fn-Cold": "1"} if start == "cold" else {})
         assert (answer.status, answer.json["errorType"]) == (502, "Runtime.InvalidEntrypoint"), answer.body
         assert answer.headers["x-fn-start"] == start
-        said.append(answer.json["errorMessage"])
+        printed = daemon.fn("logs", "unstartable").stdout.decode()
+        said.append((answer.json["errorMessage"], re.search("Runtime.InvalidEntrypoint[^\"]*", printed).group()))
         assert daemon.fn("rm", "--yes", "unstartable").returncode == 0
-    assert said[0] == said[1] and "the interpreter that it names" in said[0]
+    assert said[0] == said[1] and all(words in each for each in said[0])
+
+
+def test_what_a_program_is_told_of_its_limits_is_the_same_from_either_start(daemon):
+    program = TELL["provided"][1]["bootstrap"].replace("while True:", "limits = open('/run/fn/limits.json').read()\nwhile True:")
+    program = program.replace('"own": os', '"limits": json.loads(limits), "own": os')
+    daemon.deploy_code("told-limits", {"bootstrap": program}, "provided", "", "--memory", "96MiB", "--cpus", "0.5")
+    cold = daemon.invoke("told-limits", headers={"X-Fn-Cold": "1"})
+    needed(daemon, "provided")
+    daemon.deploy_code("told-limits", {"bootstrap": program + "# another"}, "provided", "", "--memory", "96MiB", "--cpus", "0.5")
+    prewarmed = daemon.invoke("told-limits")
+    assert [each.headers["x-fn-start"] for each in (cold, prewarmed)] == ["cold", "prewarmed"]
+    assert cold.json["limits"] == prewarmed.json["limits"]
+    assert (cold.json["limits"]["memory_bytes"], cold.json["limits"]["cpu_millis"]) == (96 << 20, 500)
+
+
+def test_a_function_that_calls_itself_prewarmed_is_not(daemon):
+    for runtime in ("provided", "command"):
+        handler, files = TELL[runtime]
+        daemon.deploy_code(f"sly-{runtime}", files, runtime, handler, "--env", "FN_PREWARMED=1")
+        answer = daemon.invoke(f"sly-{runtime}", headers={"X-Fn-Cold": "1"})
+        assert answer.status == 200 and answer.json["prewarmed"] is None, answer.body
 
 
 def test_one_pool_serves_every_size(daemon, limits):
