@@ -52,6 +52,8 @@ extension Daemon {
             }
         }
         let owner = try Self.socketGroup(current.socket.group)
+        // Again: somebody may have come while ports were waited for, and binding takes the name from whoever has it.
+        try awaitSocket(current.socket.path)
         try open(.unix(path: current.socket.path), for: .all)
         ownSocket.withLock { $0 = FileIdentity(current.socket.path) }
         if let owner {

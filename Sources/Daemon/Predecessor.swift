@@ -2,7 +2,6 @@
 import Glibc
 import Linux
 import Logging
-import NIOCore
 
 /// A daemon that was killed a moment ago and still holds what this one needs.
 ///

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import concurrent.futures
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -174,6 +176,20 @@ def test_a_daemon_whose_port_is_taken_says_so_and_leaves_nothing(daemon, own_dae
     other.wanted_port = daemon.port
     result = subprocess.run(other.command(), capture_output=True, timeout=120)
     assert result.returncode == 1 and b"cannot listen on" in result.stderr, result.stderr
+    nothing_left(other)
+
+
+def test_a_daemon_that_cannot_open_every_door_never_says_that_it_is_ready(own_daemon):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        other = own_daemon(f"metrics: {{listen: '127.0.0.1:{taken.getsockname()[1]}'}}\n")
+        other.spawn()
+        answers = set()
+        while other.process.poll() is None:
+            with contextlib.suppress(OSError):
+                answer = other.request("GET", "/readyz")
+                answers.add((answer.status, answer.body))
+    assert other.process.returncode == 1 and "metrics.listen" in other.log
+    assert answers == {(503, b"starting\n")}
     nothing_left(other)
 
 

@@ -6,8 +6,8 @@
 #ifndef CLINUX_H
 #define CLINUX_H
 
-#include <stddef.h>
 #include <spawn.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 

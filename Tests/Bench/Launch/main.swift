@@ -95,7 +95,7 @@ func take(_ number: Int) throws -> Double {
     var question = [UInt8](repeating: 0, count: 4096)
     guard unsafe read(connection, &question, question.count) > 0 else { fatalError("the bridge did not ask") }
     try sandbox.cgroup.freeze()
-    while try KernelFile.read("\(sandbox.cgroup.path)/cgroup.events").contains("frozen 0") { usleep(100) }
+    while !sandbox.cgroup.isFrozen { usleep(100) }
     let text = #"{"environment":{"PATH":"/usr/bin:/bin"}}"#
     let answer = Array("HTTP/1.1 200 OK\r\ncontent-length: \(text.utf8.count)\r\n\r\n\(text)".utf8)
 
